@@ -1,0 +1,200 @@
+"""The paper's networks (Section 2.2): one VGG family, five ways of downsampling, one initialization.
+
+>>> model = cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0))
+>>> model.layers[:4], len(model.layers)
+(('input', 'conv1_1', 'conv1_2', 'down1'), 13)
+>>> model(torch.rand(2, 3, 32, 32)).shape
+torch.Size([2, 10])
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class Subsample(nn.Module):
+    """Keep the top left of each 2x2 square: (N, C, H, W) -> (N, C, H/2, W/2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., ::2, ::2]
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over space: (N, C, H, W) -> (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def _conv(inputs: int, outputs: int, side: int, **options) -> nn.Conv2d:
+    # Left uninitialized, so that building a network leaves torch's global random state alone.
+    return nn.utils.skip_init(
+        nn.Conv2d, inputs, outputs, side, bias=False, device=torch.get_default_device(), **options
+    )
+
+
+def _with_norm_and_relu(conv: nn.Conv2d) -> nn.Sequential:
+    norm, relu = nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True)
+    return nn.Sequential(OrderedDict(conv=conv, norm=norm, relu=relu))
+
+
+@dataclass(frozen=True)
+class Downsampling:
+    """A layer that halves height and width: `build(channels)` makes the module; label and colour draw it."""
+
+    build: Callable[[int], nn.Module]
+    label: str
+    colour: str
+
+
+# Section 2.2, in the paper's order; colours of Okabe and Ito, told apart by the colour-blind.
+DOWNSAMPLINGS: dict[str, Downsampling] = {
+    "subsample": Downsampling(lambda channels: Subsample(), "Subsample", "#0072B2"),
+    "max-pool": Downsampling(lambda channels: nn.MaxPool2d(2), "Max-pool", "#E69F00"),
+    "average-pool": Downsampling(lambda channels: nn.AvgPool2d(2), "Average-pool", "#009E73"),
+    "strided": Downsampling(lambda channels: _conv(channels, channels, 2, stride=2), "Strided", "#D55E00"),
+    "strided-relu": Downsampling(
+        lambda channels: _with_norm_and_relu(_conv(channels, channels, 2, stride=2)), "Strided-ReLU", "#CC79A7"
+    ),
+}
+
+
+class VGG(nn.Module):
+    """Blocks of 3x3 convolutions, each followed by a downsampling layer; global average pool; one linear layer.
+
+    `blocks` holds (depth, channels) of each block. `layers` names the representations in execution order:
+    "input", then submodules. A conv layer "conv1_1" has the children `conv`, `norm`, `relu`, and its
+    representation is what the ReLU returns; "conv1_1.norm" is the one before it.
+
+    (N, in_channels, H, W) -> (N, classes), H and W multiples of 2**len(blocks): otherwise a ValueError,
+    because the downsampling layers would disagree on sizes.
+    """
+
+    def __init__(
+        self, blocks: Sequence[tuple[int, int]], downsampling: str, classes: int, in_channels: int, width: float
+    ) -> None:
+        super().__init__()
+        _check_vgg(downsampling, classes, in_channels, width)
+        self.downsampling, self.in_channels = downsampling, in_channels
+        self.multiple = 2 ** len(blocks)  # H and W must be multiples of this
+        channels = in_channels
+        for block, (depth, full) in enumerate(blocks, 1):
+            for conv in range(1, depth + 1):
+                inputs, channels = channels, max(1, round(width * full))
+                self.add_module(f"conv{block}_{conv}", _with_norm_and_relu(_conv(inputs, channels, 3, padding=1)))
+            self.add_module(f"down{block}", DOWNSAMPLINGS[downsampling].build(channels))
+        self.layers: tuple[str, ...] = ("input", *dict(self.named_children()))
+        self.pool = GlobalAveragePool()
+        self.head = nn.utils.skip_init(nn.Linear, channels, classes, device=torch.get_default_device())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.in_channels or any(s < 1 or s % self.multiple for s in x.shape[2:]):
+            raise ValueError(
+                f"x must be (N, {self.in_channels}, H, W) with H and W multiples of {self.multiple}, "
+                f"got {tuple(x.shape)}"
+            )
+        for name in (*self.layers[1:], "pool", "head"):
+            x = self.get_submodule(name)(x)
+        return x
+
+
+def cifar10_vgg(
+    downsampling: str,
+    classes: int = 10,
+    in_channels: int = 3,
+    width: float = 1.0,
+    *,
+    generator: torch.Generator | None = None,
+) -> VGG:
+    """The CIFAR-10 network of Section 2.2, blocks 2x32, 2x64, 2x128, 2x256: 13 representations.
+
+    `width` scales the channel counts (rounded, at least 1). The weights are those of `initialize`: one seed gives
+    the same 3x3 filters and head whatever the downsampling. A ValueError names an argument out of range.
+    """
+    blocks = ((2, 32), (2, 64), (2, 128), (2, 256))
+    return initialize(VGG(blocks, downsampling, classes, in_channels, width), generator=generator)
+
+
+def imagenet_vgg(
+    downsampling: str,
+    classes: int = 1000,
+    in_channels: int = 3,
+    width: float = 1.0,
+    *,
+    generator: torch.Generator | None = None,
+) -> VGG:
+    """The ImageNet network of Section 2.2, blocks 2x64, 2x128, 3x256, 3x512, 3x512: 19 representations.
+
+    Arguments and errors as for `cifar10_vgg`.
+    """
+    blocks = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+    return initialize(VGG(blocks, downsampling, classes, in_channels, width), generator=generator)
+
+
+def initialize(
+    model: Model, *, generator: torch.Generator | None = None, smoothing: float = 0.0
+) -> Model:
+    """Set every Conv2d and Linear of `model` to the paper's initialization, in place; returns `model`.
+
+    Weights are normal with standard deviation 1/sqrt(n_in), n_in = in * kh * kw, truncated at two of these
+    (footnote 2), so with an actual standard deviation of 0.880/sqrt(n_in). Biases are zero; batch norm is reset,
+    statistics included. Drawn on the generator's device (the CPU if none) and copied. The order of draws is
+    filters (kernel sides at least 3), then linear layers, then other convolutions, each in module order: one seed
+    gives networks that differ in their downsampling the same filters and head.
+
+    `smoothing` is the standard deviation, in pixels, of a Gaussian that filters are convolved with (Section 4.2,
+    Figure 4): sampled on 3x3 and normalized to sum 1; a filter is zero beyond its edge and keeps its size. Smaller
+    kernels are not smoothed; 0 is no smoothing. ValueError unless it is finite and at least 0.
+    """
+    if not 0 <= smoothing < math.inf:
+        raise ValueError(f"smoothing must be a finite number >= 0, in pixels, got {smoothing!r}")
+    with torch.no_grad():
+        for module in sorted(filter(_is_drawn, model.modules()), key=_draw_order):
+            weight = _truncated_normal(module.weight.shape, generator)
+            module.weight.copy_(_smooth(weight, smoothing) if _draw_order(module) == 0 and smoothing else weight)
+            if module.bias is not None:
+                module.bias.zero_()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+                module.reset_parameters()
+    return model
+
+
+def _is_drawn(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d | nn.Linear)
+
+
+def _draw_order(module: nn.Module) -> int:
+    return 1 if isinstance(module, nn.Linear) else 0 if min(module.kernel_size) >= 3 else 2
+
+
+def _truncated_normal(shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+    std = 1 / math.sqrt(shape[1:].numel())  # (out, in, kh, kw) or (out, in)
+    weight = torch.empty(shape, device=generator.device if generator else "cpu", dtype=torch.float32)
+    return nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
+
+
+def _smooth(weight: Tensor, sigma: float) -> Tensor:
+    line = torch.tensor([-1.0, 0.0, 1.0], device=weight.device, dtype=torch.float64)
+    line = torch.softmax(-((line / sigma) ** 2) / 2, 0).to(weight.dtype)  # the Gaussian is separable
+    planes = weight.flatten(0, 1)[:, None]  # (out, in, kh, kw) -> (out * in, 1, kh, kw)
+    return F.conv2d(planes, torch.outer(line, line)[None, None], padding=1).reshape(weight.shape)
+
+
+def _check_vgg(downsampling: str, classes: int, in_channels: int, width: float) -> None:
+    if downsampling not in DOWNSAMPLINGS:
+        raise ValueError(f"downsampling must be one of {', '.join(DOWNSAMPLINGS)}, got {downsampling!r}")
+    for name, value in (("classes", classes), ("in_channels", in_channels)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+    if not 0 < width < math.inf:
+        raise ValueError(f"width must be a finite number > 0, got {width!r}")
