@@ -1,0 +1,278 @@
+"""Deform an image: random thin-plate-spline deformations (paper, section 2.1 and Figure 2).
+
+Displacements are in pixels, (dx, dy), x to the right and y downwards. The map is backward: the displacement
+at a point says where the value there is taken from, out(p) = image(p + field(p)).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PADDING_MODES = ("border", "zeros", "reflection")
+CHUNK = 1 << 16  # pixels whose basis is held in float64 at a time
+
+
+class ThinPlateSpline:
+    """The smoothest field through given displacements of a grid of control points.
+
+    It is linear in those displacements, so the spline is one matrix, solved once, for any number of fields.
+
+    Args:
+        size: (H, W) of the images in pixels, at least 2 each.
+        grid: control points as an int or (rows, columns), at least 2, evenly spaced from edge to edge.
+        device: where the matrix is kept; the CPU if None. It is solved on the CPU, so all devices agree.
+        dtype: float32 or float64; a lower one is raised to float32, which coordinates need.
+
+    Attributes:
+        points: (K, 2) control points in pixels, (x, y), row by row.
+        basis: (H*W, K), pixels row by row: field = basis @ control.
+
+    Raises:
+        ValueError: a side of size or grid below 2, or a dtype that is not floating point.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        grid: int | Sequence[int],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.size = _sides("size", size)
+        self.grid = _sides("grid", (grid, grid) if isinstance(grid, Integral) else grid)
+        _require(dtype.is_floating_point, "dtype", "a floating-point type", dtype)
+        dtype = torch.promote_types(dtype, torch.float32)
+        extent = torch.tensor([self.size[1] - 1, self.size[0] - 1], dtype=torch.float64, device="cpu")  # (x, y)
+        self.points = ((_unit_lattice(self.grid) + 1) / 2 * extent).to(device, dtype)
+        self._planes = _planes(self.size, self.grid, dtype).to(device)  # (K+2, H*W)
+
+    @property
+    def basis(self) -> Tensor:
+        return self._planes[:-2].T
+
+    def field(self, control: Tensor) -> Tensor:
+        """Displacement of every pixel, in pixels: control (N, K, 2) -> (N, H, W, 2).
+
+        Raises:
+            ValueError: control of another shape, type or device, empty or not finite.
+        """
+        self._check(control)
+        return self._combine(control.mT, self._planes[:-2])
+
+    def warp(self, images: Tensor, control: Tensor, padding_mode: str = "border") -> Tensor:
+        """Images deformed by control, as warp(images, self.field(control)) but faster.
+
+        Args:
+            images: (N, C, H, W), floating point.
+            control: (N, K, 2) displacements of the control points in pixels, (dx, dy); N may be 1.
+            padding_mode: what lies outside the image: "border", "zeros" or "reflection".
+
+        Returns:
+            (N, C, H, W) of images' type, computed in float32, or in float64 if an input is.
+
+        Raises:
+            ValueError: an input of another shape, type or device, empty, or control not finite.
+        """
+        _check_images(images, padding_mode)
+        _require(images.shape[2:] == self.size, "images", f"(N, C, {self.size[0]}, {self.size[1]})", tuple(images.shape))
+        self._check(control)
+        _check_match("control", control, images)
+        rows = _to_unit(control.to(self._dtype(control)), self.size).mT  # (N, 2, K)
+        identity = torch.eye(2, dtype=rows.dtype, device=rows.device).expand(len(rows), 2, 2)
+        return _sample(images, self._combine(torch.cat([rows, identity], -1), self._planes), padding_mode)
+
+    def to(self, device: torch.device | str) -> ThinPlateSpline:
+        """The same spline on another device."""
+        moved = copy.copy(self)
+        moved.points, moved._planes = self.points.to(device), self._planes.to(device)
+        return moved
+
+    def _combine(self, rows: Tensor, planes: Tensor) -> Tensor:
+        """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), a view whose rows of pixels are contiguous."""
+        dtype = self._dtype(rows)
+        with torch.autocast(rows.device.type, enabled=False):  # coordinates in bfloat16 are off by pixels
+            planar = rows.to(dtype).flatten(0, 1) @ planes.to(dtype)  # (2N, R) x (R, H*W) -> (2N, H*W)
+        return planar.view(len(rows), 2, *self.size).permute(0, 2, 3, 1)
+
+    def _dtype(self, control: Tensor) -> torch.dtype:
+        return torch.promote_types(control.dtype, self._planes.dtype)
+
+    def _check(self, control: Tensor) -> None:
+        _check_displacements("control", control, ("N", len(self.points), 2))
+        _require(control.device == self.points.device, "control", f"on {self.points.device} as the spline", control.device)
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """A distribution of deformations: every control point displaced uniformly within a square (paper, section 2.1).
+
+    Args:
+        grid: control points as an int or (rows, columns), at least 2; (5, 5) is kept as 5.
+        max_displacement: largest displacement along each axis, in pixels, finite and at least 0.
+
+    Raises:
+        ValueError: a grid below 2, or a displacement that is negative or not finite.
+    """
+
+    grid: int | tuple[int, int]
+    max_displacement: float
+
+    IMAGENET: ClassVar[Deformation]
+    CIFAR10: ClassVar[Deformation]
+
+    def __post_init__(self) -> None:
+        rows, columns = _sides("grid", (self.grid, self.grid) if isinstance(self.grid, Integral) else self.grid)
+        largest = self.max_displacement
+        valid = isinstance(largest, Real) and math.isfinite(largest) and largest >= 0
+        _require(valid, "max_displacement", "a finite number >= 0", largest)
+        # One value, one form: specs that mean the same must hash the same.
+        object.__setattr__(self, "grid", rows if rows == columns else (rows, columns))
+        object.__setattr__(self, "max_displacement", float(largest))
+
+    def sample(
+        self, n: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+    ) -> Tensor:
+        """n independent displacements of the control points, in pixels: (n, K, 2), float32.
+
+        Drawn on the generator's device (the CPU if None) and then moved to device, so that devices agree.
+
+        Raises:
+            ValueError: n below 1.
+        """
+        _require(isinstance(n, Integral) and n >= 1, "n", "an int >= 1", n)
+        rows, columns = (self.grid, self.grid) if isinstance(self.grid, int) else self.grid
+        source = generator.device if generator is not None else "cpu"
+        unit = torch.rand(n, rows * columns, 2, generator=generator, device=source, dtype=torch.float32)
+        return ((2 * unit - 1) * self.max_displacement).to(device)
+
+    def spline(
+        self, size: Sequence[int], *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    ) -> ThinPlateSpline:
+        """The spline that carries a sample to every pixel of images of size (H, W)."""
+        return ThinPlateSpline(size, self.grid, device=device, dtype=dtype)
+
+
+def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
+    """Images resampled along a field: out(p) = image(p + field(p)), bilinear.
+
+    Args:
+        images: (N, C, H, W), floating point.
+        field: (N, H, W, 2) displacements in pixels, (dx, dy); N may be 1.
+        padding_mode: what lies outside the image: "border", "zeros" or "reflection".
+
+    Returns:
+        (N, C, H, W) of images' type, computed in float32, or in float64 if an input is.
+
+    Raises:
+        ValueError: an input of another shape, type or device, empty, or field not finite.
+    """
+    _check_images(images, padding_mode)
+    size = images.shape[2:]
+    _check_displacements("field", field, ("N", *size, 2))
+    _check_match("field", field, images)
+    dtype = torch.promote_types(torch.promote_types(images.dtype, field.dtype), torch.float32)
+    identity = _unit_lattice(size).to(field.device, dtype).unflatten(0, size)  # (H, W, 2)
+    return _sample(images, identity + _to_unit(field.to(dtype), size), padding_mode)
+
+
+def deform(images: Tensor, deformation: Deformation, *, generator: torch.Generator | None = None) -> Tensor:
+    """Each image (N, C, H, W) under a random deformation of its own, of the same shape and type.
+
+    Raises:
+        ValueError: images that are not a non-empty floating-point batch of at least 2x2 pixels.
+    """
+    _check_images(images)
+    spline = deformation.spline(images.shape[2:], device=images.device, dtype=images.dtype)
+    return spline.warp(images, deformation.sample(len(images), generator=generator, device=images.device))
+
+
+def _planes(size: tuple[int, int], grid: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for grid_sample."""
+    aspect = torch.tensor([size[1] - 1, size[0] - 1], dtype=torch.float64, device="cpu") / (max(size) - 1)
+    # The spline does not change with the unit of length, so it is solved in coordinates within [-1, 1]: in pixels
+    # the kernel outgrows the polynomial by orders of magnitude.
+    points, pixels = _unit_lattice(grid) * aspect, _unit_lattice(size)  # (K, 2), (H*W, 2)
+    k = len(points)
+    system = torch.zeros(k + 3, k + 3, dtype=torch.float64, device="cpu")
+    system[:, :k] = _terms(points, points)
+    system[:k, k:] = system[k:, :k].T
+    weights = torch.linalg.inv(system)[:k]  # (K, K+3): the right-hand side's last three rows are zero
+    planes = torch.empty(k + 2, len(pixels), dtype=dtype, device="cpu")
+    for start in range(0, len(pixels), CHUNK):
+        planes[:k, start : start + CHUNK] = weights @ _terms(points, pixels[start : start + CHUNK] * aspect)
+    planes[k:] = pixels.T
+    return planes
+
+
+def _terms(points: Tensor, x: Tensor) -> Tensor:
+    """Kernels r^2 log r about points (K, 2), then the polynomial 1, x, y, at x (P, 2): (K+3, P)."""
+    squared = (points[:, None] - x).square().sum(-1)  # (K, P)
+    return torch.cat([torch.special.xlogy(squared, squared) / 2, torch.ones_like(x[:, :1]).T, x.T])
+
+
+def _unit_lattice(shape: Sequence[int]) -> Tensor:
+    """(rows * columns, 2) points (x, y), row by row, from edge to edge of [-1, 1]."""
+    y, x = (torch.linspace(-1, 1, n, dtype=torch.float64, device="cpu") for n in shape)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
+
+
+def _to_unit(displacements: Tensor, size: Sequence[int]) -> Tensor:
+    """Displacements (..., 2) from pixels to grid_sample's unit, in which an edge is 2 long."""
+    return displacements * displacements.new_tensor([2 / (size[1] - 1), 2 / (size[0] - 1)])
+
+
+def _sample(images: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
+    dtype = torch.promote_types(images.dtype, grid.dtype)
+    grid = grid.to(dtype).expand(len(images), -1, -1, -1)
+    with torch.autocast(images.device.type, enabled=False):
+        warped = F.grid_sample(images.to(dtype), grid, padding_mode=padding_mode, align_corners=True)
+    return warped.to(images.dtype)
+
+
+def _require(valid: bool, name: str, rule: str, value: Any) -> None:
+    if not valid:
+        raise ValueError(f"{name} must be {rule}, got {value}")
+
+
+def _sides(name: str, value: Any) -> tuple[int, int]:
+    valid = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(n, Integral) and n >= 2 for n in value)
+    _require(valid, name, "two ints of at least 2", value)
+    return int(value[0]), int(value[1])
+
+
+def _check_floating(name: str, value: Any) -> None:
+    _require(isinstance(value, Tensor), name, "a tensor", type(value).__name__)
+    _require(value.is_floating_point(), name, "floating point (divide uint8 images by 255)", value.dtype)
+
+
+def _check_images(images: Tensor, padding_mode: str = "border") -> None:
+    _check_floating("images", images)
+    valid = images.ndim == 4 and images.numel() > 0 and min(images.shape[2:]) >= 2
+    _require(valid, "images", "a non-empty (N, C, H, W) with H and W at least 2", tuple(images.shape))
+    _require(padding_mode in PADDING_MODES, "padding_mode", f"one of {PADDING_MODES}", repr(padding_mode))
+
+
+def _check_displacements(name: str, value: Tensor, shape: tuple[str | int, ...]) -> None:
+    _check_floating(name, value)
+    valid = value.ndim == len(shape) and len(value) > 0 and value.shape[1:] == shape[1:]
+    _require(valid, name, f"({', '.join(map(str, shape))}) with N at least 1", tuple(value.shape))
+    _require(bool(value.isfinite().all()), name, "finite", "nan or inf")
+
+
+def _check_match(name: str, value: Tensor, images: Tensor) -> None:
+    _require(len(value) in (1, len(images)), name, f"one for each of {len(images)} images, or one", len(value))
+    _require(value.device == images.device, name, f"on {images.device} as the images", value.device)
+
+
+Deformation.IMAGENET = Deformation(5, 10.0)
+Deformation.CIFAR10 = Deformation(3, 2.0)
