@@ -1,0 +1,144 @@
+"""The representations of a network, layer by layer, in one forward pass: the only hooks in this package.
+
+>>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(inplace=True))
+>>> visit(model, torch.rand(2, 3), fn=lambda r: tuple(r.shape))
+{'input': (2, 3), '0': (2, 4), '1': (2, 4)}
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import chain
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Result = TypeVar("Result")
+
+
+def visit(
+    model: nn.Module,
+    x: Tensor,
+    layers: Iterable[str] | None = None,
+    fn: Callable[[Tensor], Result] = torch.clone,
+) -> dict[str, Result]:
+    """One forward pass of `x` through `model`; returns {layer: fn(representation)} in execution order.
+
+    `fn` sees each representation the moment it is computed, before a later in-place operation can overwrite it,
+    and whatever it does not keep is let go.
+
+    `layers` holds names or fnmatch patterns ("*.norm"; "*" crosses dots) over the names of `model.named_modules()`,
+    and "input", which is `x` itself. By default: the input and every module without children. A module executed
+    again gets its number, "relu", "relu#2", "relu#3": "relu" asks for all of them, "relu#2" for one. A module
+    registered under two names goes by the first.
+
+    An output must hold one tensor: on its own, or alone in a tuple, list or dict (attention returns (tensor, None)).
+
+    Mode, gradients, autocast and random state are the caller's; compiled models run eagerly. ValueError names a
+    layer that `model` lacks, that the pass never reached, or whose output holds several tensors; and says so if
+    model and `x` are on different devices. A ValueError out of `fn` is raised again with the layer's name.
+    """
+    modules, patterns = named_layers(model), _patterns(layers)
+    wanted = _wanted(patterns, modules)
+    _check_input(model, x)
+    executions: Counter[str] = Counter()
+    results: dict[str, Result] = {}
+
+    def see(name: str, output: Any) -> None:
+        executions[name] += 1
+        label = name if executions[name] == 1 else f"{name}#{executions[name]}"
+        if any(fnmatchcase(name, pattern) or fnmatchcase(label, pattern) for pattern in wanted[name]):
+            results[label] = _named(label, fn, _only_tensor(label, output))
+
+    if "input" in wanted:
+        see("input", x)
+    with ExitStack() as stack:
+        if _is_compiled(model):  # compiled code may not run hooks that were added after it
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        for name in wanted.keys() & modules.keys():
+            hook = modules[name].register_forward_hook(lambda module, args, output, name=name: see(name, output))
+            stack.callback(hook.remove)
+        model(x)
+    _check_visited(patterns, results)
+    return results
+
+
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Submodules by name, without the wrappers of `torch.compile`; a model without submodules is its "output"."""
+    modules: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        modules[".".join(part for part in name.split(".") if part != "_orig_mod")] = module
+    root = modules.pop("")
+    return modules or {"output": root}
+
+
+def _wanted(patterns: list[str] | None, modules: dict[str, nn.Module]) -> dict[str, list[str]]:
+    """{name: the patterns that ask for it or for one of its executions}."""
+    if patterns is None:
+        leaves = (name for name, module in modules.items() if not any(True for _ in module.children()))
+        return {name: [name] for name in ("input", *leaves)}
+    names = ("input", *modules)
+    asking = {name: [p for p in patterns if fnmatchcase(name, p.partition("#")[0])] for name in names}
+    for missing in set(patterns).difference(*asking.values()):
+        known = get_close_matches(missing, names) or names
+        raise ValueError(f"layers must name layers of the model: {missing!r} is none; there are {', '.join(known)}")
+    return {name: entries for name, entries in asking.items() if entries}
+
+
+def _patterns(layers: Iterable[str] | None) -> list[str] | None:
+    if layers is None:
+        return None
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f"layers must be one or more names or patterns, or None for all, got {layers!r}")
+    return patterns
+
+
+def _only_tensor(label: str, output: Any) -> Tensor:
+    tensors = list(_tensors(output))
+    if len(tensors) != 1:
+        raise ValueError(
+            f"layer {label!r} returns {len(tensors)} tensors in a {type(output).__name__}, and a representation "
+            "is one: name other layers"
+        )
+    return tensors[0]
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, dict | list | tuple):
+        parts = output.values() if isinstance(output, dict) else output
+        yield from chain.from_iterable(map(_tensors, parts))
+
+
+def _named(label: str, fn: Callable[[Tensor], Result], representation: Tensor) -> Result:
+    try:
+        return fn(representation)
+    except ValueError as error:
+        raise ValueError(f"layer {label!r}: {error}") from error
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    return any(
+        "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+
+
+def _check_input(model: nn.Module, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a tensor, got {type(x).__name__}")
+    devices = {str(tensor.device) for tensor in chain(model.parameters(), model.buffers())}
+    if devices and str(x.device) not in devices:
+        raise ValueError(f"x must be on the model's device, {' or '.join(sorted(devices))}, got {x.device}")
+
+
+def _check_visited(patterns: list[str] | None, results: dict[str, Any]) -> None:
+    labels = {label for result in results for label in (result, result.partition("#")[0])}
+    for pattern in patterns or []:
+        if not any(fnmatchcase(label, pattern) for label in labels):
+            raise ValueError(f"layers: the forward pass never reached {pattern!r}; it reached {', '.join(results)}")
