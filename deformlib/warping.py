@@ -53,7 +53,7 @@ class ThinPlateSpline:
         _require(dtype.is_floating_point, "dtype", "a floating-point type", dtype)
         dtype = torch.promote_types(dtype, torch.float32)
         extent = torch.tensor([self.size[1] - 1, self.size[0] - 1], dtype=torch.float64, device="cpu")  # (x, y)
-        self.points = ((_unit_lattice(self.grid) + 1) / 2 * extent).to(device, dtype)
+        self.points = ((_unit_lattice(self.grid).T + 1) / 2 * extent).to(device, dtype)
         self._planes = _planes(self.size, self.grid, dtype).to(device)  # (K+2, H*W)
 
     @property
@@ -84,7 +84,7 @@ class ThinPlateSpline:
             ValueError: an input of another shape, type or device, empty, or control not finite.
         """
         _check_images(images, padding_mode)
-        _require(images.shape[2:] == self.size, "images", f"(N, C, {self.size[0]}, {self.size[1]})", tuple(images.shape))
+        _require(images.shape[2:] == self.size, "images", f"of the spline's size {self.size}", tuple(images.shape))
         self._check(control)
         _check_match("control", control, images)
         rows = _to_unit(control.to(self._dtype(control)), self.size).mT  # (N, 2, K)
@@ -109,7 +109,8 @@ class ThinPlateSpline:
 
     def _check(self, control: Tensor) -> None:
         _check_displacements("control", control, ("N", len(self.points), 2))
-        _require(control.device == self.points.device, "control", f"on {self.points.device} as the spline", control.device)
+        device = self.points.device
+        _require(control.device == device, "control", f"on {device} as the spline", control.device)
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
     _check_displacements("field", field, ("N", *size, 2))
     _check_match("field", field, images)
     dtype = torch.promote_types(torch.promote_types(images.dtype, field.dtype), torch.float32)
-    identity = _unit_lattice(size).to(field.device, dtype).unflatten(0, size)  # (H, W, 2)
+    identity = _unit_lattice(size).to(field.device, dtype).T.unflatten(0, size)  # (H, W, 2)
     return _sample(images, identity + _to_unit(field.to(dtype), size), padding_mode)
 
 
@@ -198,32 +199,33 @@ def deform(images: Tensor, deformation: Deformation, *, generator: torch.Generat
 
 def _planes(size: tuple[int, int], grid: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for grid_sample."""
-    aspect = torch.tensor([size[1] - 1, size[0] - 1], dtype=torch.float64, device="cpu") / (max(size) - 1)
-    # The spline does not change with the unit of length, so it is solved in coordinates within [-1, 1]: in pixels
-    # the kernel outgrows the polynomial by orders of magnitude.
-    points, pixels = _unit_lattice(grid) * aspect, _unit_lattice(size)  # (K, 2), (H*W, 2)
-    k = len(points)
+    # The spline does not depend on the unit of length, but in pixels the kernel would outgrow the polynomial by orders
+    # of magnitude; so the longer side is 2.
+    aspect = torch.tensor([[size[1] - 1], [size[0] - 1]], dtype=torch.float64, device="cpu") / (max(size) - 1)
+    points, pixels = _unit_lattice(grid) * aspect, _unit_lattice(size)  # (2, K), (2, H*W)
+    k = points.shape[1]
     system = torch.zeros(k + 3, k + 3, dtype=torch.float64, device="cpu")
     system[:, :k] = _terms(points, points)
     system[:k, k:] = system[k:, :k].T
-    weights = torch.linalg.inv(system)[:k]  # (K, K+3): the right-hand side's last three rows are zero
-    planes = torch.empty(k + 2, len(pixels), dtype=dtype, device="cpu")
-    for start in range(0, len(pixels), CHUNK):
-        planes[:k, start : start + CHUNK] = weights @ _terms(points, pixels[start : start + CHUNK] * aspect)
-    planes[k:] = pixels.T
+    weights = torch.linalg.solve(system, torch.eye(k + 3, k, dtype=torch.float64, device="cpu")).T  # (K, K+3)
+    planes = torch.empty(k + 2, pixels.shape[1], dtype=dtype, device="cpu")
+    for start in range(0, pixels.shape[1], CHUNK):
+        chunk = slice(start, start + CHUNK)
+        planes[:k, chunk] = weights @ _terms(points, pixels[:, chunk] * aspect)
+    planes[k:] = pixels
     return planes
 
 
 def _terms(points: Tensor, x: Tensor) -> Tensor:
-    """Kernels r^2 log r about points (K, 2), then the polynomial 1, x, y, at x (P, 2): (K+3, P)."""
-    squared = (points[:, None] - x).square().sum(-1)  # (K, P)
-    return torch.cat([torch.special.xlogy(squared, squared) / 2, torch.ones_like(x[:, :1]).T, x.T])
+    """Kernels r^2 log r about points (2, K), then the polynomial 1, x, y, at x (2, P): (K+3, P)."""
+    squared = (points[:, :, None] - x[:, None]).square().sum(0)  # (K, P)
+    return torch.cat([torch.special.xlogy(squared, squared) / 2, torch.ones_like(x[:1]), x])
 
 
 def _unit_lattice(shape: Sequence[int]) -> Tensor:
-    """(rows * columns, 2) points (x, y), row by row, from edge to edge of [-1, 1]."""
+    """(2, rows * columns) points x and y, row by row, from edge to edge of [-1, 1]."""
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64, device="cpu") for n in shape)
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy")).flatten(1)
 
 
 def _to_unit(displacements: Tensor, size: Sequence[int]) -> Tensor:
@@ -266,7 +268,7 @@ def _check_displacements(name: str, value: Tensor, shape: tuple[str | int, ...])
     _check_floating(name, value)
     valid = value.ndim == len(shape) and len(value) > 0 and value.shape[1:] == shape[1:]
     _require(valid, name, f"({', '.join(map(str, shape))}) with N at least 1", tuple(value.shape))
-    _require(bool(value.isfinite().all()), name, "finite", "nan or inf")
+    _require(all(map(math.isfinite, value.detach().aminmax())), name, "finite", "nan or inf")
 
 
 def _check_match(name: str, value: Tensor, images: Tensor) -> None:

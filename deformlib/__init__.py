@@ -1,0 +1,1 @@
+"""Deform an image, represent it layer by layer, measure the distance."""

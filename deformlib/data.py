@@ -1,0 +1,139 @@
+"""A name to images and labels: five sets, one code path, through the `datasets` library.
+
+A folder ROOT/NAME with Parquet files is read in place and nothing is written; otherwise the set comes from the
+Hugging Face hub and is kept in that library's own cache. ROOT is $DEFORMLIB_DATA when not given. `photos` needs
+neither: it is made from the public-domain photographs inside the scikit-image package.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+Loaded = tuple[Tensor, Tensor, list[str]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a set lies and how it is laid out; `splits` maps our split names to the source's own."""
+
+    hub: str
+    folders: tuple[str, ...]
+    image: str = "image"
+    splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
+    mode: str = "RGB"
+    pad: int = 0
+    needs_size: bool = False
+
+
+DATASETS: dict[str, Source | None] = {
+    "photos": None,
+    "cifar10": Source("uoft-cs/cifar10", ("cifar10",), image="img"),
+    # 28 is not a multiple of 16, the size at which the downsampling layers would disagree.
+    "mnist": Source("ylecun/mnist", ("mnist",), mode="L", pad=2),
+    "tiny-imagenet": Source("zh-plus/tiny-imagenet", ("tiny-imagenet",), splits={"train": "train", "test": "valid"}),
+    "imagenet": Source(
+        "ILSVRC/imagenet-1k",
+        ("imagenet", "imagenet-sample"),
+        splits={"train": "train", "test": "validation"},
+        needs_size=True,
+    ),
+}
+
+
+def load(name: str, split: str, root: str | Path | None = None, size: int | None = None) -> Loaded:
+    """Images and labels of a set: (uint8 (N, C, H, W), int64 (N,), class names).
+
+    name   one of DATASETS
+    split  "train" or "test"
+    root   the folder that holds the sets' folders; $DEFORMLIB_DATA when None
+    size   resizes the short side to `size` pixels (bilinear) and crops the center; required for imagenet
+
+    ValueError for an argument out of range; FileNotFoundError, naming the folder and the hub id, when the set is
+    neither in the folder nor within reach.
+    """
+    _check(name, split, size)
+    source = DATASETS[name]
+    if source is None:
+        from .photos import views
+
+        return views(split, size)
+    rows, count = _rows(source, name, source.splits[split], root)
+    features = rows.features
+    images, labels = [], []
+    for row in tqdm(rows, total=count, desc=f"{name} {split}", unit="image", leave=False, delay=2):
+        images.append(_pixels(row[source.image], source.mode, size))
+        labels.append(row["label"])
+    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # (N, C, H, W)
+    x = torch.nn.functional.pad(x, [source.pad] * 4)
+    return x, torch.tensor(labels, dtype=torch.int64), list(features["label"].names)
+
+
+def identity(*tensors: Tensor) -> str:
+    """What the data are, whatever file they came from: 12 hex digits of the sha256 of the decoded tensors."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()[:12]
+
+
+def _check(name: str, split: str, size: int | None) -> None:
+    if name not in DATASETS:
+        raise ValueError(f"name must be one of {', '.join(DATASETS)}, got {name!r}")
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be train or test, got {split!r}")
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ValueError(f"size must be an integer >= 1, in pixels, got {size!r}")
+    if size is None and DATASETS[name] and DATASETS[name].needs_size:
+        raise ValueError(f"size must be given for {name}, whose photographs differ in size (the paper uses 224)")
+
+
+def _rows(source: Source, name: str, split: str, root: str | Path | None) -> tuple[Iterable[dict[str, Any]], int | None]:
+    import datasets
+
+    root = Path(root or os.environ.get("DEFORMLIB_DATA") or "data").expanduser()
+    for folder in source.folders:
+        files = sorted(map(str, (root / folder).glob(f"{split}-*.parquet")))
+        if files:
+            import pyarrow.parquet as parquet
+
+            count = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
+            # Streaming reads the files in place; without it, datasets writes a copy into its cache.
+            return datasets.load_dataset("parquet", data_files={split: files}, split=split, streaming=True), count
+    missing = f"{name}: no {split}-*.parquet in {root / source.folders[0]} (set DEFORMLIB_DATA or root)"
+    _check_hub(source.hub, missing)
+    rows = datasets.load_dataset(source.hub, split=split)
+    return rows, len(rows)
+
+
+def _check_hub(hub: str, missing: str) -> None:
+    """Fail at once where the hub is out of reach: left alone, `datasets` retries for half a minute."""
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:  # then datasets itself looks into its cache, and nowhere else
+        return
+    try:
+        HfApi().dataset_info(hub, timeout=5)
+    except Exception as error:
+        reason = type(error).__name__
+        raise FileNotFoundError(
+            f"{missing}, and {hub} on the Hugging Face hub is out of reach ({reason}); "
+            "HF_HUB_OFFLINE=1 reads a copy downloaded earlier"
+        ) from error
+
+
+def _pixels(image: Any, mode: str, size: int | None) -> np.ndarray:
+    image = image.convert(mode)
+    if size is not None:
+        from PIL import Image, ImageOps
+
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(image.height, image.width, -1)

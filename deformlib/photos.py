@@ -1,0 +1,72 @@
+"""`photos`: a small set of real images that needs no download, for quick mode.
+
+A class is a place in a photograph, an example a view of it. Patches labelled by their photograph would not do:
+colour alone solves them, and sensitivity collapses. So views are grey, and contrast, brightness and sign vary.
+"""
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .streams import stream
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "camera")
+COUNTS = {"train": 4096, "test": 1024}
+SIDE = 32
+SHIFT = 14.0  # pixels, each way
+
+
+def views(split: str, size: int | None = None) -> tuple[Tensor, Tensor, list[str]]:
+    """4,096 training or 1,024 test views of ten places: (uint8 (N, 3, 32, 32), int64 (N,), class names).
+
+    Each is shifted by up to 14 px, 1 to 2 times larger, varied in contrast and brightness, flipped or not,
+    inverted or not, and grey in three channels.
+    """
+    generator, side = stream(0, f"photos-{split}"), size or SIDE
+    places, names = _places()
+    labels = torch.arange(COUNTS[split]) % len(names)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(len(labels), generator=generator)
+
+    def coin() -> Tensor:
+        return torch.randint(2, (len(labels),), generator=generator) * 2.0 - 1
+
+    reach = places.shape[-1] / 2  # pixels from a place's center to the edge of its patch
+    scale = SIDE / 2 / reach / uniform(1, 2)
+    theta = torch.zeros(len(labels), 2, 3)  # view -> patch, in the coordinates of affine_grid
+    theta[:, 0, 0], theta[:, 1, 1] = scale * coin(), scale
+    theta[:, :, 2] = torch.stack([uniform(-SHIFT, SHIFT), uniform(-SHIFT, SHIFT)], 1) / reach
+    grid = F.affine_grid(theta, (len(labels), 1, side, side), align_corners=False)
+    x = F.grid_sample(places[labels][:, None], grid, align_corners=False, padding_mode="border")  # (N, 1, H, W)
+    contrast, brightness = uniform(0.6, 1.2) * coin(), uniform(-0.15, 0.15)
+    x = (x - 0.5) * contrast[:, None, None, None] + 0.5 + brightness[:, None, None, None]
+    x = (x.clamp(0, 1) * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+    return x, labels, names
+
+
+def photograph(name: str) -> Tensor:
+    """A public-domain photograph of scikit-image as uint8 (3, H, W); `name` is one of PHOTOGRAPHS."""
+    from skimage import data
+
+    image = np.atleast_3d(getattr(data, name)())
+    return torch.from_numpy(np.broadcast_to(image, (*image.shape[:2], 3)).copy()).permute(2, 0, 1).contiguous()
+
+
+@cache
+def _places() -> tuple[Tensor, list[str]]:
+    """The two patches of highest contrast in each photograph: ((10, 64, 64) in [0, 1], names)."""
+    patches, names, side = [], [], 2 * SIDE
+    for name in PHOTOGRAPHS:
+        grey = photograph(name).float().mean(0) / 255  # (H, W)
+        windows = grey.unfold(0, side, side // 2).unfold(1, side, side // 2)  # (rows, columns, side, side)
+        contrast = windows.std((2, 3))
+        for place in ("a", "b"):
+            row, column = divmod(int(contrast.argmax()), contrast.shape[1])
+            patches.append(windows[row, column])
+            names.append(f"{name} {place}")
+            contrast[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = -1  # no overlap
+    return torch.stack(patches), names

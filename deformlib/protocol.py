@@ -1,0 +1,266 @@
+"""What is measured of a network while it is alive: the frozen measurement sets behind every record.
+
+A number is cheap, a second training is not, so everything that a later question may need is taken. The images and
+their deformations are the same for all arms, seeds and checkpoints of a data set: their random streams do not
+depend on a run's seed. Measured in float32. A light measurement is taken at every checkpoint, a full one at some.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .metrics import _eval_mode as evaluating, median, normalized_total_variation, paired_distances, pairwise_distances
+from .representations import visit
+from .streams import stream
+from .tasks import Task, scale
+from .warping import Deformation, deform, warp
+
+if TYPE_CHECKING:
+    from .specs import Training
+
+Numbers = dict[str, Any]
+CHUNK = 256  # images in a forward pass
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How much is measured. A protocol is frozen once a record rests on it: change it under another name.
+
+    images       in a set (the paper's 128), `sets` of them from the test and as many from the training images
+    strengths    multiples of the paper's deformation strength, beyond 1
+    light, full  numbers of checkpoints; those with a full measurement also have a light one
+    calibration  training images on which batch norm statistics are computed anew
+    probes       test images, clean and deformed, for accuracy and flips, and training images for the loss;
+                 at the end, `final` of each
+    """
+
+    images: int = 128
+    sets: int = 4
+    strengths: tuple[float, ...] = (0.25, 0.5, 2.0)
+    light: int = 16
+    full: int = 5
+    calibration: int = 2048
+    probes: int = 1000
+    final: int = 10_000
+
+    def checkpoints(self, steps: int) -> dict[int, bool]:
+        """Step -> whether it is a full one: 0, then logarithmically from 1 to `steps`; full at 0 and late."""
+        exponents = [k / (self.light - 2) for k in range(self.light - 1)]
+        spaced = [0, *(round(steps**exponent) for exponent in exponents)]
+        late = (self.light - 1) - self.light // 2
+        full = {0, *(self.light - 1 - round(late * k / (self.full - 1.5)) for k in range(self.full - 1))}
+        return {step: step in {spaced[k] for k in full} for step in spaced}
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "protocol-1": Protocol(),
+    "quick-1": Protocol(images=64, sets=2, light=6, full=2, calibration=512, probes=256, final=1024),
+}
+
+
+def deformation_of(data: str, side: int) -> Deformation:
+    """The paper's deformation for a data set: ImageNet's in proportion to the image's side (10 px at 224)."""
+    if data in ("imagenet", "tiny-imagenet"):
+        return Deformation(Deformation.IMAGENET.grid, Deformation.IMAGENET.max_displacement * side / 224)
+    return Deformation.CIFAR10
+
+
+class Instrument:
+    """The images, their deformations and the protocol, ready to measure networks of one task.
+
+    Made from the task and spec of a run; `light(...)` and `full(...)` give plain JSON values.
+    """
+
+    def __init__(self, task: Task, spec: "Training", protocol: Protocol) -> None:
+        self.protocol, self.task, self.pixels = protocol, task, spec.recipe.pixels
+        self.deformation = deformation_of(spec.data, task.images.shape[-1])
+        images = {"test": task.test_images, "train": task.images}
+        orders = {split: self._order(len(images[split]), split) for split in images}
+        self.pairs: dict[str, tuple[Tensor, Tensor]] = {}  # condition -> clean, deformed
+        for split in images:
+            for k in range(protocol.sets):
+                chosen = orders[split][k * protocol.images : (k + 1) * protocol.images]
+                self.pairs[f"{split}-{k}"] = self._deformed(images[split][chosen], f"{split}-{k}")
+        chosen = orders["test"][: protocol.images]
+        for strength in protocol.strengths:
+            self.pairs[f"strength-{strength:g}"] = self._deformed(images["test"][chosen], "test-0", strength)
+        self.pairs["one-pixel-shift"] = self._shifted(images["test"][chosen])
+        self.pairs["noise"] = self._noisy(*self.pairs["test-0"])
+        self.calibration = task.images[orders["train"][: protocol.calibration]]
+        self.orders = orders
+
+    def light(self, model: nn.Module, initial: dict[str, Tensor]) -> Numbers:
+        """Sensitivity of every layer, before the ReLU too, with running and with calibrated batch norm statistics;
+        smoothness of every filter bank and of its change from `initial`; loss, accuracy and flips."""
+        with evaluating(model), torch.no_grad():
+            pair = self.pairs["test-0"]
+            names = layers_of(model)
+            return {
+                "sensitivity": _profile(model, *pair, names["layers"]),
+                "before_relu": _profile(model, *pair, names["before_relu"]),
+                "calibrated": _profile(calibrated(model, scale(self.calibration, self.pixels)), *pair, names["layers"]),
+                "smoothness": _smoothness(model, initial),
+                "probe": self._probe(model, self.protocol.probes),
+            }
+
+    def full(self, model: nn.Module, last: bool) -> Numbers:
+        """Sensitivity under every condition, the taps' second moments, and at the end accuracies on more images."""
+        with evaluating(model), torch.no_grad():
+            layers = layers_of(model)["layers"]
+            conditions = {name: _profile(model, *pair, layers, brief=True) for name, pair in self.pairs.items()}
+            final = {"probe": self._probe(model, self.protocol.final)} if last else {}
+            return {"conditions": conditions, "taps": _taps(model), **final}
+
+    def _order(self, n: int, split: str) -> Tensor:
+        needed = max(self.protocol.sets * self.protocol.images, self.protocol.probes)
+        if n < needed:
+            raise ValueError(f"the protocol needs at least {needed} {split} images, got {n}")
+        return torch.randperm(n, generator=stream(0, f"measured {split} images"))
+
+    def _deformed(self, images: Tensor, name: str, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+        clean = scale(images, "unit")
+        control = self.deformation.sample(len(clean), generator=stream(0, f"measurement {name}"))
+        spline = self.deformation.spline(clean.shape[-2:])
+        return scale(clean, self.pixels), scale(spline.warp(clean, control * strength), self.pixels)
+
+    def _shifted(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        directions = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        chosen = directions[torch.randint(4, (len(images),), generator=stream(0, "measurement shift"))]
+        clean = scale(images, "unit")
+        field = chosen[:, None, None, :].expand(-1, *clean.shape[-2:], -1)  # (N, H, W, 2)
+        return scale(clean, self.pixels), scale(warp(clean, field), self.pixels)
+
+    def _noisy(self, clean: Tensor, deformed: Tensor) -> tuple[Tensor, Tensor]:
+        """Gaussian noise whose norm, image by image, is that of the deformation's change."""
+        noise = torch.randn(clean.shape, generator=stream(0, "measurement noise"))
+        ratio = (deformed - clean).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
+        return clean, clean + noise * ratio[:, None, None, None]
+
+    def _probe(self, model: nn.Module, count: int) -> Numbers:
+        images = self.task.test_images[self.orders["test"][:count]]
+        labels = self.task.test_labels[self.orders["test"][:count]]
+        deformed = deform(scale(images, "unit"), self.deformation, generator=stream(0, "measurement probes"))
+        clean_guess = _logits(model, images, self.pixels).argmax(1)
+        deformed_guess = _logits(model, deformed, self.pixels).argmax(1)
+        train = self.orders["train"][:count]
+        train_logits = _logits(model, self.task.images[train], self.pixels)
+        return {
+            "test_images": len(images),
+            "test_accuracy": _share(clean_guess == labels),
+            "deformed_accuracy": _share(deformed_guess == labels),
+            "flip_rate": _share(clean_guess != deformed_guess),
+            "train_images": len(train),
+            "train_accuracy": _share(train_logits.argmax(1) == self.task.labels[train]),
+            "train_loss": float(F.cross_entropy(train_logits, self.task.labels[train])),
+        }
+
+
+def layers_of(model: nn.Module) -> dict[str, list[str]]:
+    """The names behind a record's lists: representations after the ReLU (then the pooled and the logits), those
+    before it, and filter banks."""
+    modules = dict(model.named_modules())
+    return {
+        "layers": [*model.layers, "pool", "head"],
+        "before_relu": [f"{name}.norm" for name in model.layers if f"{name}.norm" in modules],
+        "banks": list(_banks(model)),
+    }
+
+
+def calibrated(model: nn.Module, images: Tensor) -> nn.Module:
+    """A copy of `model` whose batch norm statistics are the averages over `images` (N, C, H, W), in eval mode.
+
+    At initialization this separates what batch norm's centring does from what training does.
+    """
+    model = copy.deepcopy(model).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain average over the passes below
+    for chunk in images.split(CHUNK):
+        model(chunk)
+    return model.eval()
+
+
+def _profile(model: nn.Module, clean: Tensor, deformed: Tensor, layers: list[str], brief: bool = False) -> Numbers:
+    """{distance: {statistic: one number per layer}} of one set of images."""
+    both = torch.cat([clean, deformed])
+    reduced = visit(model, both, layers, lambda r: {d: _statistics(*r.chunk(2), d) for d in ("cosine", "euclidean")})
+    keep = {
+        "cosine": ("mean", "normalized") if brief else ("mean", "pairs_median", "pairs_mean", "normalized"),
+        "euclidean": ("mean", "normalized", "mean_square", "pairs_mean_square")
+        if brief
+        else ("mean", "pairs_median", "pairs_mean", "normalized"),
+    }
+    return {d: {name: [reduced[layer][d][name] for layer in layers] for name in keep[d]} for d in keep}
+
+
+def _statistics(clean: Tensor, deformed: Tensor, distance: str) -> dict[str, float]:
+    paired, pairs = paired_distances(clean, deformed, distance), pairwise_distances(clean, distance)
+    mean, middle = float(paired.mean()), float(median(pairs))
+    return {
+        "mean": mean,
+        "mean_square": float(paired.square().mean()),
+        "pairs_median": middle,
+        "pairs_mean": float(pairs.mean()),
+        "pairs_mean_square": float(pairs.square().mean()),
+        "normalized": mean / middle if middle else math.nan,
+    }
+
+
+def _banks(model: nn.Module) -> dict[str, Tensor]:
+    """Weights (out, in, 3, 3) of the convolutions that the paper counts as filters."""
+    return {
+        name.removesuffix(".conv"): module.weight.detach()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and min(module.kernel_size) >= 3
+    }
+
+
+def _smoothness(model: nn.Module, initial: dict[str, Tensor]) -> Numbers:
+    rows = []
+    for name, weight in _banks(model).items():
+        change = weight - initial[name]
+        moved = bool(change.any())
+        rows.append(
+            {
+                "kernel": _variation(weight, "kernel"),
+                "bank": _variation(weight, "bank"),
+                # The theory of Section 4 needs the filter's edge, which the formula as printed leaves out.
+                "zero_extended": _variation(F.pad(weight, [1, 1, 1, 1]), "bank"),
+                "change_kernel": _variation(change, "kernel") if moved else math.nan,
+                "change_bank": _variation(change, "bank") if moved else math.nan,
+                "change_norm": float(change.norm() / initial[name].norm()),
+                "norm": float(weight.norm()),
+            }
+        )
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _variation(weight: Tensor, average: str) -> float:
+    kept = weight.flatten(0, 1)[:, None]  # (out * in, 1, kh, kw)
+    kept = kept[kept.flatten(1).any(1)]  # a filter that is zero everywhere has no smoothness
+    return float(normalized_total_variation(kept, average)) if len(kept) else math.nan
+
+
+def _taps(model: nn.Module) -> Numbers:
+    """Per bank: the means of the nine taps over all kernels, and their second moments E[w_i w_j], i <= j."""
+    rows = []
+    for weight in _banks(model).values():
+        taps = weight.flatten(0, 1).flatten(1)  # (out * in, 9)
+        moments = taps.T @ taps / len(taps)
+        i, j = torch.triu_indices(*moments.shape)
+        rows.append({"mean": taps.mean(0).tolist(), "second_moments": moments[i, j].tolist()})
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _logits(model: nn.Module, images: Tensor, pixels: str) -> Tensor:
+    return torch.cat([model(scale(chunk, pixels)) for chunk in images.split(CHUNK)])
+
+
+def _share(hits: Tensor) -> float:
+    return float(hits.double().mean())

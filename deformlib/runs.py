@@ -1,0 +1,254 @@
+"""A spec executed once into a record, and the missing records of a study given to an executor.
+
+The store is the scheduler: a sweep submits the specs that have no record to anything with the `submit` of
+`concurrent.futures`. A run that was killed goes on from its last epoch and ends with the same record.
+"""
+
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from . import models, specs, tasks
+from .protocol import PROTOCOLS, Instrument, layers_of
+from .specs import Spec, Training
+from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
+from .streams import stream
+from .training import State, fast_bfloat16, train
+
+ARCHITECTURES: dict[str, Callable[..., models.VGG]] = {
+    "cifar10_vgg": models.cifar10_vgg,
+    "imagenet_vgg": models.imagenet_vgg,
+}
+Progress = Callable[[float], None]  # the share of a run that is done
+
+
+def build(spec: Training, classes: int, in_channels: int) -> models.VGG:
+    """The network of a spec at initialization: one seed, the same filters and head in every arm."""
+    make = ARCHITECTURES[spec.architecture]
+    return make(spec.downsampling, classes, in_channels, spec.width, generator=stream(spec.seed, "initialization"))
+
+
+def check(spec: Spec) -> None:
+    """ValueError, before any work, if `spec` names something that does not exist."""
+    tables = {
+        "architecture": ARCHITECTURES,
+        "downsampling": models.DOWNSAMPLINGS,
+        "protocol": PROTOCOLS,
+        "task": tasks.TASKS,
+    }
+    for name, table in tables.items():
+        if getattr(spec, name) not in table:
+            raise ValueError(f"{name} must be one of {', '.join(table)}, got {getattr(spec, name)!r}")
+
+
+@dataclass
+class _Run:
+    """A training in progress: everything that a checkpoint saves and a resumed run finds again."""
+
+    spec: Training
+    folder: Path  # of the cache
+    state: State
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "measuring": 0.0})
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "state.safetensors"
+
+    def save(self) -> None:
+        notes = {"step": self.state.step, "checkpoints": self.checkpoints, "epochs": self.epochs, "seconds": self.seconds}
+        save_tensors(self.file, self.state.tensors(), notes)
+
+    def resume(self) -> None:
+        if not self.file.exists():
+            return
+        saved, notes = load_tensors(self.file)
+        for name, tensor in self.state.tensors().items():
+            tensor.data.copy_(saved[name])
+        self.state.step = notes.pop("step")
+        self.__dict__.update(notes)
+
+
+def execute_training(spec: Training, folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    """Train and measure the network of `spec`: (measurements, provenance, final weights). Resumes from `folder`."""
+    torch.set_float32_matmul_precision("highest")
+    task = tasks.load(spec)
+    protocol, recipe = PROTOCOLS[spec.protocol], spec.recipe
+    instrument = Instrument(task, spec, protocol)
+    model = build(spec, len(task.classes), task.images.shape[1])
+    names = layers_of(model)
+    initial = {name: model.get_submodule(name).conv.weight.detach().clone() for name in names["banks"]}
+    run = _Run(spec, folder, State.start(model, recipe))
+    run.resume()
+    per_epoch = recipe.steps_per_epoch(len(task.images))
+    steps = per_epoch * recipe.epochs
+    schedule = protocol.checkpoints(steps)
+    clock = time.monotonic()
+
+    def lap(what: str) -> None:
+        nonlocal clock
+        now = time.monotonic()
+        run.seconds[what] += now - clock
+        clock = now
+
+    def at_checkpoint(step: int) -> None:
+        lap("training")
+        entry = {"step": step, "epoch": step / per_epoch, **instrument.light(model, initial)}
+        if schedule[step]:
+            entry["full"] = instrument.full(model, last=step == steps)
+        run.checkpoints.append(entry)
+        save_tensors(folder / "weights" / f"{step}.safetensors", model.state_dict())
+        lap("measuring")
+
+    def after_epoch(epoch: int, summary: dict[str, float]) -> None:
+        lap("training")
+        run.epochs.append(summary)
+        run.save()
+
+    train(run.state, task, recipe, spec.seed, schedule, at_checkpoint, after_epoch, lambda step: progress(step / steps))
+    lap("training")
+    measurements = {**names, "steps": steps, "examples": len(task.images), "epochs": run.epochs, "checkpoints": run.checkpoints}
+    provenance = {"data": task.identity, "seconds": {k: round(v, 1) for k, v in run.seconds.items()}}
+    return measurements, provenance, model.state_dict()
+
+
+EXECUTE: dict[type, Callable[..., tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]]] = {Training: execute_training}
+
+
+def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | None = None, progress: Progress | None = None) -> Record:
+    """The record of `spec`: read if it exists, otherwise made, saved and returned.
+
+    weights   keep the final weights beside the record
+    threads   of PyTorch in this process; all cores when None
+    progress  called with the share that is done
+
+    ValueError for a spec that names something unknown; filelock.Timeout if another process is running this spec.
+    """
+    check(spec)
+    if threads:
+        torch.set_num_threads(threads)
+    folder = cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock", timeout=0):
+        if spec in store:
+            return store.load(spec)
+        report = _Reporter(folder / "progress.json", progress)
+        measurements, provenance, tensors = EXECUTE[type(spec)](spec, folder, report)
+        record = Record(spec, measurements, {**provenance, **_provenance()})
+        if weights:
+            store.save_weights(spec, tensors)
+        store.save(record)
+        (folder / "state.safetensors").unlink(missing_ok=True)
+        report.done()
+    return store.load(spec)
+
+
+def sweep(missing: Iterable[Spec], store: Store, executor: Executor, *, weights: bool = False, threads: int | None = None) -> dict[Spec, Future]:
+    """Submit every spec to `executor`: {spec: future of nothing}. The records are in `store` when the futures are done."""
+    return {spec: executor.submit(_execute_quietly, spec, store, weights, threads) for spec in missing}
+
+
+def local(workers: int) -> ProcessPoolExecutor:
+    """Processes on this machine, each with its share of the cores."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+
+
+def threads_for(workers: int) -> int:
+    """Threads of each of `workers` processes: the cores that this process may use, shared out, at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
+def progress_of(spec: Spec) -> float | None:
+    """The share of a run in progress (or interrupted) that is done, as its own process last wrote it; None if never begun."""
+    file = cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}" / "progress.json"
+    try:
+        return json.loads(file.read_text())["done"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def is_running(spec: Spec) -> bool:
+    """Whether a process on this machine is executing `spec` at this moment."""
+    file = cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}" / "lock"
+    if not file.exists():
+        return False
+    try:
+        with FileLock(file, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+class _Reporter:
+    """Writes the share that is done to a file that `status` and a sweep's bars read, at most once a second."""
+
+    def __init__(self, file: Path, also: Progress | None) -> None:
+        self.file, self.also, self.last = file, also, 0.0
+
+    def __call__(self, share: float) -> None:
+        if self.also:
+            self.also(share)
+        if time.monotonic() - self.last >= 1:
+            self.last = time.monotonic()
+            write_whole(self.file, lambda file: file.write_text(json.dumps({"done": share})))
+
+    def done(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+
+def _execute_quietly(spec: Spec, store: Store, weights: bool, threads: int | None) -> None:
+    os.environ["TQDM_DISABLE"] = "1"  # bars of several processes in one terminal would overwrite each other
+    execute(spec, store, weights=weights, threads=threads)
+
+
+def _provenance() -> dict[str, Any]:
+    """Where a record came from: commit, versions, machine, peak memory."""
+    packages = ("deformlib", "torch", "numpy", "datasets")
+    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    return {
+        "commit": _commit(),
+        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
+        "device": _processor(),
+        "threads": torch.get_num_threads(),
+        "training_precision": "bfloat16 autocast" if fast_bfloat16() else "float32",
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6),
+    }
+
+
+@functools.cache
+def _commit() -> str | None:
+    """The commit of the package's own checkout, "+" if it was changed since; None outside a checkout."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "deformlib"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"

@@ -1,0 +1,91 @@
+"""What a run is: frozen values, and an identity that never changes.
+
+A spec says everything that a result depends on, and nothing about where or how it is computed. Its identity is
+the first 12 hex digits of the sha256 of its canonical JSON, over all fields but those that are None. So a field
+that is added later defaults to None, means "as before", and leaves every earlier identity as it was.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import cattrs
+import rfc8785
+from cattrs.gen import make_dict_structure_fn
+
+from .training import Recipe
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network trained from its initialization and measured along the way (Figures 3, 5, 6, 7).
+
+    `data` names a set of `deformlib.data`, `architecture` a family of `deformlib.models`, `task` an entry of
+    `deformlib.tasks`, `protocol` one of `deformlib.protocol`. `examples` keeps a fixed random subset of that many
+    training images. `label_seed` draws random labels: the same for all arms and seeds that share it.
+    """
+
+    kind: ClassVar[str] = "training"
+
+    data: str
+    downsampling: str
+    seed: int
+    recipe: Recipe
+    protocol: str
+    architecture: str = "cifar10_vgg"
+    width: float = 1.0
+    task: str = "real"
+    examples: int | None = None
+    label_seed: int | None = None
+    size: int | None = None
+
+    @property
+    def slug(self) -> str:
+        """For people: what the run is, in the name of its record."""
+        task = "" if self.task == "real" else f"-{self.task}"
+        return f"{self.data}{task}-{self.downsampling}-{self.seed}"
+
+
+Spec = Training
+KINDS: dict[str, type] = {spec.kind: spec for spec in (Training,)}
+
+
+def to_dict(spec: Spec) -> dict[str, Any]:
+    """The spec as plain JSON values, its kind first, without the fields that are None."""
+    return {"kind": spec.kind, **_without_none(cattrs.unstructure(spec))}
+
+
+def from_dict(fields: dict[str, Any]) -> Spec:
+    """The spec that `to_dict` wrote. ValueError for an unknown kind or field, or a value of the wrong type."""
+    fields = dict(fields)
+    kind = fields.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    try:
+        return _converter().structure(fields, KINDS[kind])
+    except Exception as error:
+        raise ValueError(f"not a {kind} spec: {'; '.join(cattrs.transform_error(error))}") from error
+
+
+def identity(spec: Spec) -> str:
+    """12 hex digits that stand for the spec: of the sha256 of its canonical JSON (RFC 8785: 1 and 1.0 are alike)."""
+    return hashlib.sha256(rfc8785.dumps(to_dict(spec))).hexdigest()[:12]
+
+
+def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook_factory(
+        lambda cls: cls in (*KINDS.values(), Recipe),
+        lambda cls: make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True),
+    )
+    return converter

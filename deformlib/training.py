@@ -1,0 +1,144 @@
+"""One training loop that calls back at checkpoints, and the recipes it follows.
+
+The loop knows nothing of what is measured. It is deterministic on one machine: every random draw comes from
+(seed, purpose, epoch), so a run that resumes at an epoch's beginning goes on exactly as if it had not stopped.
+"""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .tasks import Task, batches
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with Nesterov momentum, the learning rate rising and falling linearly.
+
+    `warmup` is the share of the steps over which the rate rises from 0 to `learning_rate`. `crop` is the largest
+    random shift in pixels. `pixels` is "unit" ([0, 1], not centred) or "standardized" (per-channel mean and std).
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    flip: bool = False
+    crop: int = 0
+    warmup: float = 0.2
+    pixels: str = "unit"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be an integer >= 1, got {getattr(self, name)}")
+        if self.pixels not in ("unit", "standardized"):
+            raise ValueError(f"pixels must be unit or standardized, got {self.pixels!r}")
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """Full batches in an epoch. ValueError if there is not even one."""
+        if examples < self.batch_size:
+            raise ValueError(f"batch_size must be at most the number of examples, {examples}, got {self.batch_size}")
+        return examples // self.batch_size
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step of 0..steps-1."""
+        rise = max(1.0, self.warmup * steps)
+        return self.learning_rate * min((step + 1) / rise, (steps - step) / max(1.0, steps - rise))
+
+
+@dataclass
+class State:
+    """All that a run in progress is: the network, the optimizer, and how many steps they have taken."""
+
+    model: nn.Module
+    optimizer: torch.optim.SGD
+    step: int = 0
+
+    @classmethod
+    def start(cls, model: nn.Module, recipe: Recipe) -> "State":
+        """A run's beginning; `model` goes to channels-last, in which convolutions are fastest."""
+        model = model.to(memory_format=torch.channels_last)
+        decayed = [p for p in model.parameters() if p.ndim > 1]
+        others = [p for p in model.parameters() if p.ndim <= 1]
+        groups = [dict(params=decayed, weight_decay=recipe.weight_decay), dict(params=others, weight_decay=0.0)]
+        optimizer = torch.optim.SGD(
+            groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+        )
+        for group in optimizer.param_groups:  # from the first step on, so that a state always has the same tensors
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return cls(model, optimizer)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the state by name; copying into them restores it."""
+        momenta = {
+            f"momentum/{name}": self.optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self.model.named_parameters()
+        }
+        return {f"model/{name}": value for name, value in self.model.state_dict().items()} | momenta
+
+
+def train(
+    state: State,
+    task: Task,
+    recipe: Recipe,
+    seed: int,
+    checkpoints: Collection[int] = (),
+    at_checkpoint: Callable[[int], None] = lambda step: None,
+    after_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, summary: None,
+    after_step: Callable[[int], None] = lambda step: None,
+) -> None:
+    """Train `state` in place from where it stands (the beginning of an epoch) to the recipe's last step.
+
+    at_checkpoint(step)          after `step` steps (0: before the first), for each of `checkpoints`
+    after_epoch(epoch, summary)  after each epoch, with its mean training loss and accuracy
+    after_step(step)             after every step, for progress
+
+    FloatingPointError if the loss of an epoch is not finite: the run has diverged.
+    """
+    per_epoch = recipe.steps_per_epoch(len(task.images))
+    if state.step % per_epoch:
+        raise ValueError(f"state.step must be a multiple of {per_epoch}, the beginning of an epoch, got {state.step}")
+    if state.step == 0 and 0 in checkpoints:
+        at_checkpoint(0)
+    for epoch in range(state.step // per_epoch, recipe.epochs):
+        state.model.train()
+        totals = torch.zeros(2, dtype=torch.float64, device=task.images.device)
+        for images, labels in batches(task, recipe, seed, epoch):
+            totals += _step(state, images, labels, recipe, per_epoch * recipe.epochs)
+            after_step(state.step)
+            if state.step in checkpoints:
+                at_checkpoint(state.step)
+        loss, accuracy = (totals / (per_epoch * recipe.batch_size)).tolist()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"training diverged in epoch {epoch + 1}: mean loss {loss}; lower learning_rate")
+        after_epoch(epoch, {"loss": loss, "accuracy": accuracy})
+
+
+def fast_bfloat16(device: torch.device | str = "cpu") -> bool:
+    """Whether the processor computes in bfloat16 in hardware; emulated, it is slower than float32."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+                and torch.cpu._is_avx512_bf16_supported())
+
+
+def _step(state: State, images: Tensor, labels: Tensor, recipe: Recipe, steps: int) -> Tensor:
+    for group in state.optimizer.param_groups:
+        group["lr"] = recipe.rate(state.step, steps)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=fast_bfloat16(images.device)):
+        logits = state.model(images.contiguous(memory_format=torch.channels_last))
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+    state.optimizer.zero_grad()
+    loss.backward()
+    state.optimizer.step()
+    state.step += 1
+    correct = (logits.detach().argmax(1) == labels).sum()
+    return torch.stack([loss.detach().double() * len(labels), correct.double()])
