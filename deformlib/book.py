@@ -9,7 +9,9 @@ How a chapter is written
 - It opens with a Markdown cell `# Title`; the file name is listed in `_toc.yml`. No jupytext header is needed.
 - One cell is tagged: `# %% tags=["parameters"]`, with `mode = "full"` first. Every other parameter that
   papermill may set is assigned in the same cell, with the value of the paper.
-- A figure (PNG, never glued) is the last expression of its cell, and its caption the cell's metadata, all on one line:
+- A figure (PNG, never glued) is the last expression of its cell, without a semicolon, which nbval does not heed.
+  Whatever drew it with pyplot has closed it (`plt.close`), or it would be shown twice. Its caption is the cell's
+  metadata, all on one line:
   `# %% mystnb={"figure": {"name": "fig-3c", "caption": "..."}}`. Prose refers to it by `` {numref}`fig-3c` ``
   or `` {ref}`...` ``, to a paper by `` {cite:p}`ruderman2018` `` (`book/references.bib`).
 - What is only known when the chapter runs (seeds, epochs) enters a caption or the prose through
@@ -37,17 +39,18 @@ import papermill
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from .studies import MODES
+
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 REFERENCES = ROOT / "tests" / "references"
-MODES = ("full", "quick")
 
 
 def sources(names: Sequence[str] | None = None) -> list[Path]:
     """The sources of the chapters with these names ("01_introduction"), or of all, in the book's order."""
     known = {source.stem: source for source in sorted(BOOK.glob("[0-9][0-9]_*.py"))}
     if unknown := [name for name in names or () if name not in known]:
-        raise ValueError(f"chapters may be {', '.join(known)}, got {', '.join(map(repr, unknown))}")
+        raise ValueError(f"chapters must be among {', '.join(known)}, got {', '.join(unknown)}")
     return [source for name, source in known.items() if names is None or name in names]
 
 
@@ -71,21 +74,21 @@ def execute(mode: str, out: Path, chapters: Sequence[str] | None = None,
     the cell, and leaves the notebook of its last success alone.
     """
     if mode not in MODES:
-        raise ValueError(f"mode may be {' or '.join(MODES)}, got {mode!r}")
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     parameters, notebooks = {**(parameters or {}), "mode": mode}, {s: read(s) for s in sources(chapters)}
-    known = {source: parameter_names(notebook) for source, notebook in notebooks.items()}
+    names = {source: parameter_names(notebook) for source, notebook in notebooks.items()}
     for source in notebooks:
-        if "mode" not in known[source]:
+        if "mode" not in names[source]:
             raise ValueError(f"{source.name} has no cell tagged parameters that assigns mode")
-    if unknown := parameters.keys() - set().union(*known.values()):
-        raise ValueError(f"parameters may be {', '.join(sorted(set().union(*known.values())))}, "
-                         f"got {', '.join(sorted(unknown))}")
+    known = set().union(*names.values())
+    if unknown := parameters.keys() - known:
+        raise ValueError(f"parameters must be among {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
 
     written, out = [], Path(out).resolve()
     for source in (bar := tqdm(notebooks, desc="book", unit="chapter", disable=None)):
         bar.set_description(source.stem)
         start = time.monotonic()
-        chosen = {name: value for name, value in parameters.items() if name in known[source]}
+        chosen = {name: value for name, value in parameters.items() if name in names[source]}
         written.append(write(_execute(source, notebooks[source], chosen), out / f"{source.stem}.ipynb"))
         tqdm.write(f"{source.stem} ({mode} mode): {time.monotonic() - start:.0f} s")
     return written
@@ -104,6 +107,8 @@ def _execute(source: Path, notebook: NotebookNode, parameters: Mapping[str, obje
         cell.metadata.pop("execution", None)
         if "injected-parameters" in cell.metadata.get("tags", ()):
             cell.metadata.tags.append("remove-cell")
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata.papermill = {"input_path": f"book/{source.name}", "parameters": dict(parameters)}
     return notebook
 
