@@ -49,6 +49,8 @@ REFERENCES = ROOT / "tests" / "references"
 def sources(names: Sequence[str] | None = None) -> list[Path]:
     """The sources of the chapters with these names ("01_introduction"), or of all, in the book's order."""
     known = {source.stem: source for source in sorted(BOOK.glob("[0-9][0-9]_*.py"))}
+    if not known:
+        raise FileNotFoundError(f"no chapters in {BOOK}: they come with a checkout, not with the installed package")
     if unknown := [name for name in names or () if name not in known]:
         raise ValueError(f"chapters must be among {', '.join(known)}, got {', '.join(unknown)}")
     return [source for name, source in known.items() if names is None or name in names]
@@ -81,7 +83,7 @@ def execute(mode: str, out: Path, chapters: Sequence[str] | None = None,
         if "mode" not in names[source]:
             raise ValueError(f"{source.name} has no cell tagged parameters that assigns mode")
     known = set().union(*names.values())
-    if unknown := parameters.keys() - known:
+    if unknown := parameters.keys() - known - {"mode"}:
         raise ValueError(f"parameters must be among {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
 
     written, out = [], Path(out).resolve()
