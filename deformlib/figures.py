@@ -1,0 +1,89 @@
+"""The figures: values in, a Matplotlib figure out.
+
+Every function is decorated with `styled` and returns a Figure that pyplot does not know. A figure is 6.5 inches
+wide, so that its type can be read both across a page and, at half that size, on a phone.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from .warping import ThinPlateSpline
+
+WIDTH = 6.5  # inches
+INK, ARROW, HIGHLIGHT = "#333333", "#0072B2", "#F0E442"  # of Okabe and Ito, told apart by the colour-blind
+STYLE = {
+    "figure.dpi": 150,
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "axes.edgecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+}
+styled = plt.rc_context(STYLE)  # decorates a function that draws
+
+
+@styled
+def deformed_pairs(names: Sequence[str], originals: Tensor, deformed: Tensor) -> Figure:
+    """Figure 1: images (N, 3, H, W) in [0, 1] in one row, the same deformed (N, 3, H, W) below."""
+    figure = Figure(figsize=(WIDTH, WIDTH * 2.1 / len(names)), layout="constrained")
+    rows = figure.subplots(2, len(names))
+    for axes, image in zip(rows.flat, [*originals, *deformed], strict=True):
+        _show(axes, image)
+    for axes, name in zip(rows[0], names, strict=True):
+        axes.set_title(name)
+    for axes, label in zip(rows[:, 0], ("original", "deformed"), strict=True):
+        axes.set_axis_on()
+        axes.set(xticks=[], yticks=[], ylabel=label)
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+@styled
+def deformation_steps(image: Tensor, deformed: Tensor, spline: ThinPlateSpline, control: Tensor, step: int) -> Figure:
+    """Figure 2: (a) control points with displacements (K, 2), (b) the spline's field at every `step` pixels, (c) the
+    field over the image (3, H, W), (d) the deformed image. An arrow runs from where a value is taken to its place."""
+    figure = Figure(figsize=(WIDTH, WIDTH * 1.05), layout="constrained")
+    (a, b), (c, d) = figure.subplots(2, 2)
+    y, x = torch.meshgrid(*(torch.arange(step // 2, side, step) for side in spline.size), indexing="ij")
+    field, places = spline.field(control[None])[0, y, x], torch.stack([x, y], -1)  # (h, w, 2) each
+    _arrows(a, spline.points, control, ARROW, width=0.009)
+    a.scatter(*spline.points.T, s=24, color=INK, zorder=3)
+    _arrows(b, places, field, ARROW, width=0.006)
+    _show(c, image)
+    _arrows(c, places, field, HIGHLIGHT, width=0.006)
+    _show(d, deformed)
+    for axes, title in zip((a, b, c, d), ("(a) control points", "(b) smoothed field", "(c) over the image", "(d) result"),
+                           strict=True):
+        _frame(axes, spline.size, margin=float(control.abs().max()))
+        axes.set_title(title, pad=0)
+    return figure
+
+
+def _show(axes: Axes, image: Tensor) -> None:
+    axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
+    axes.set_axis_off()
+
+
+def _arrows(axes: Axes, heads: Tensor, displacements: Tensor, colour: str, **options: float) -> None:
+    """Arrows to heads (..., 2) from heads + displacements, in pixels: the map is backward."""
+    (x, y), (dx, dy) = heads.flatten(0, -2).T.numpy(), displacements.flatten(0, -2).T.numpy()
+    axes.quiver(x, y, -dx, -dy, color=colour, pivot="tip", angles="xy", scale_units="xy", scale=1, **options)
+
+
+def _frame(axes: Axes, size: tuple[int, int], margin: float) -> None:
+    """The image's edge, with room for what is taken from beyond it."""
+    height, width = size
+    axes.add_patch(Rectangle((0, 0), width - 1, height - 1, fill=False, color="#999999", linewidth=0.8))
+    axes.set(xlim=(-margin, width - 1 + margin), ylim=(height - 1 + margin, -margin), aspect="equal")
+    axes.set_axis_off()
