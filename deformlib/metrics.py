@@ -15,35 +15,32 @@ from torch import Tensor, nn
 
 from deformlib.representations import named_layers, visit
 
+BLOCK_VALUES = 2**18  # values reduced at a time: they stay in the processor's cache
 KEPT_BYTES = 2 * 2**30  # clean representations kept at once when `sensitivity` goes through images in batches
 
 
 @dataclass(frozen=True)
 class Distance:
-    """A distance that is a function `of_square` of the squared Euclidean distance between `embed`-ded vectors."""
+    """A distance that is a function of the squared Euclidean one between vectors divided by their `length`."""
 
-    embed: Callable[[Tensor], Tensor]  # (N, D) -> (N, D'), row by row
+    length: Callable[[Tensor], Tensor]  # (N, D) -> (N, 1)
     of_square: Callable[[Tensor], Tensor]  # elementwise
 
 
-def _unit(x: Tensor) -> Tensor:
-    """Rows scaled to length 1. Zero rows get a coordinate of their own: 1 from any direction, 0 from each other."""
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    zero = norm == 0
-    unit = x / norm.masked_fill(zero, 1)
-    return torch.cat([unit, zero.to(x.dtype)], 1) if zero.any() else unit
-
-
 def _root(square: Tensor) -> Tensor:
-    # The gradient at 0 is 0, not infinite.
-    positive = square > 0
+    positive = square > 0  # the gradient at 0 is 0, not infinite
     return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
+
+
+def _norm(x: Tensor) -> Tensor:
+    # By blocks, because one sum over millions of float32 loses digits.
+    return _root(sum(_upcast(block).square().sum(1, keepdim=True) for block in _columns(x)))
 
 
 # |a/|a| - b/|b||^2 / 2 equals 1 - cos(a, b) and keeps its digits when a and b are close.
 DISTANCES: dict[str, Distance] = {
-    "cosine": Distance(_unit, lambda square: square / 2),
-    "euclidean": Distance(lambda x: x, _root),
+    "cosine": Distance(_norm, lambda square: square / 2),
+    "euclidean": Distance(lambda x: _upcast(x.new_ones(len(x), 1)), _root),
 }
 
 
@@ -79,7 +76,7 @@ def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine
     ValueError if there are fewer than two images or the median is zero.
     """
     _check_pair(("clean", clean), ("deformed", deformed), distance, least=2)
-    return _ratio(*_mean_and_median(torch.cat([clean, deformed]), DISTANCES[distance]))
+    return _ratio(*_mean_and_median(_rows(torch.cat([clean, deformed])), DISTANCES[distance]))
 
 
 def distances(
@@ -119,7 +116,7 @@ def sensitivity(
     with _eval_mode(model):
         if batch_size is None or batch_size >= len(clean):
             batch = torch.cat([clean, deformed])
-            parts = visit(model, batch, layers, lambda r: _mean_and_median(r, DISTANCES[distance], len(batch)))
+            parts = visit(model, batch, layers, lambda r: _mean_and_median(_rows(r, len(batch)), DISTANCES[distance]))
         else:
             parts = _by_batches(model, clean, deformed, layers, DISTANCES[distance], batch_size)
     return {layer: _ratio(mean, middle, f"layer {layer!r}: ").item() for layer, (mean, middle) in parts.items()}
@@ -166,37 +163,48 @@ def smoothness(model: nn.Module, average: str = "bank") -> dict[str, float]:
     return roughness
 
 
-def _mean_and_median(x: Tensor, distance: Distance, count: int | None = None) -> tuple[Tensor, Tensor]:
-    """Clean above deformed, (2N, ...) -> mean distance between the halves, median over the pairs of clean."""
-    vectors = distance.embed(_rows(x, count))  # (2N, D)
-    clean, deformed = vectors.chunk(2)
-    return distance.of_square(_squares(clean - deformed)).mean(), median(distance.of_square(_pair_squares(clean)))
+def _mean_and_median(rows: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
+    """Clean above deformed, (2N, D) -> mean distance between the halves, median over the pairs of clean."""
+    return _paired(rows, distance).mean(), median(_pairwise(rows[: len(rows) // 2], distance))
 
 
 def _paired(rows: Tensor, distance: Distance) -> Tensor:
-    a, b = distance.embed(rows).chunk(2)  # (2N, D) -> (N, D'), (N, D')
-    return distance.of_square(_squares(a - b))
+    """Clean above deformed, (2N, D) -> (N,)."""
+    halves = (block.chunk(2) for block in _embedded(rows, distance))
+    return distance.of_square(sum((a - b).square().sum(1) for a, b in halves))
 
 
 def _pairwise(rows: Tensor, distance: Distance) -> Tensor:
-    return distance.of_square(_pair_squares(distance.embed(rows)))
-
-
-def _squares(x: Tensor) -> Tensor:
-    return x.square().sum(1)  # (N, D) -> (N,)
-
-
-def _pair_squares(x: Tensor) -> Tensor:
-    """(N, D) -> (N(N-1)/2,) squared Euclidean distances through one Gram matrix, |x|^2 + |y|^2 - 2xy."""
-    centred = x - x.mean(0)  # the digits that all rows share would be lost in the subtraction
-    with torch.autocast(x.device.type, enabled=False):
-        gram = centred @ centred.mT  # (N, D) x (D, N) -> (N, N)
-    i, j = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
+    """(N, D) -> (N(N-1)/2,) through one Gram matrix: |x - y|^2 = |x|^2 + |y|^2 - 2xy."""
+    with torch.autocast(rows.device.type, enabled=False):
+        gram = sum(_centred_gram(block) for block in _embedded(rows, distance))
+    i, j = torch.triu_indices(len(rows), len(rows), offset=1, device=rows.device)
     scale = gram.diagonal()[i] + gram.diagonal()[j]
     square = (scale - 2 * gram[i, j]).clamp(min=0)
-    # Rows that are close to each other but not to the mean have lost theirs all the same: take differences.
-    lost = square < 1e4 * torch.finfo(x.dtype).eps * scale
-    return torch.pdist(x).square() if lost.any() else square
+    # Rows that are close to each other and far from the mean lose their digits all the same: take differences.
+    lost = square < 1e4 * torch.finfo(gram.dtype).eps * scale
+    if lost.any():
+        square = torch.pdist(torch.cat([*_embedded(rows, distance)], 1)).square()
+    return distance.of_square(square)
+
+
+def _centred_gram(x: Tensor) -> Tensor:
+    centred = x - x.mean(0)  # what all rows share would cost the digits of their differences
+    return centred @ centred.mT  # (N, d) x (d, N) -> (N, N)
+
+
+def _embedded(rows: Tensor, distance: Distance) -> Iterator[Tensor]:
+    """Rows divided by their length, (N, D) -> blocks (N, d), and one coordinate in which only zero rows are 1:
+    so they are at squared distance 2 from unit vectors and 0 from each other."""
+    length = distance.length(rows)
+    zero = length == 0
+    for block in _columns(rows):
+        yield _upcast(block) / length.masked_fill(zero, 1)
+    yield zero.to(length.dtype)
+
+
+def _columns(rows: Tensor) -> tuple[Tensor, ...]:
+    return rows.split(max(256, BLOCK_VALUES // len(rows)), dim=1)
 
 
 def _by_batches(
@@ -239,7 +247,7 @@ def _rows(x: Tensor, count: int | None = None) -> Tensor:
     if count is not None and x.shape[:1] != (count,):
         raise ValueError(f"a representation must be (N, ...) with N = {count} images, got {tuple(x.shape)}")
     order = sorted(range(1, x.ndim), key=lambda dim: -x.stride(dim))  # as in memory: no copy, channels-last included
-    return _upcast(x).permute(0, *order).reshape(len(x), -1)  # (N, ...) -> (N, D)
+    return x.permute(0, *order).reshape(len(x), -1)  # (N, ...) -> (N, D)
 
 
 def _upcast(x: Tensor) -> Tensor:
