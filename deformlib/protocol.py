@@ -45,7 +45,7 @@ class Protocol:
     light: int = 16
     full: int = 5
     calibration: int = 2048
-    probes: int = 1000
+    probes: int = 512
     final: int = 10_000
 
     def checkpoints(self, steps: int) -> dict[int, bool]:
@@ -98,12 +98,14 @@ class Instrument:
         """Sensitivity of every layer, before the ReLU too, with running and with calibrated batch norm statistics;
         smoothness of every filter bank and of its change from `initial`; loss, accuracy and flips."""
         with evaluating(model), torch.no_grad():
-            pair = self.pairs["test-0"]
-            names = layers_of(model)
+            pair, names = self.pairs["test-0"], layers_of(model)
+            after = names["layers"]
+            sensitivity, before_relu = _profiles(model, *pair, [after, names["before_relu"]])
+            fresh = calibrated(model, scale(self.calibration, self.pixels))
             return {
-                "sensitivity": _profile(model, *pair, names["layers"]),
-                "before_relu": _profile(model, *pair, names["before_relu"]),
-                "calibrated": _profile(calibrated(model, scale(self.calibration, self.pixels)), *pair, names["layers"]),
+                "sensitivity": sensitivity,
+                "before_relu": before_relu,
+                "calibrated": _profiles(fresh, *pair, [after])[0],
                 "smoothness": _smoothness(model, initial),
                 "probe": self._probe(model, self.protocol.probes),
             }
@@ -112,7 +114,7 @@ class Instrument:
         """Sensitivity under every condition, the taps' second moments, and at the end accuracies on more images."""
         with evaluating(model), torch.no_grad():
             layers = layers_of(model)["layers"]
-            conditions = {name: _profile(model, *pair, layers, brief=True) for name, pair in self.pairs.items()}
+            conditions = {name: _profiles(model, *pair, [layers], BRIEF)[0] for name, pair in self.pairs.items()}
             final = {"probe": self._probe(model, self.protocol.final)} if last else {}
             return {"conditions": conditions, "taps": _taps(model), **final}
 
@@ -182,21 +184,25 @@ def calibrated(model: nn.Module, images: Tensor) -> nn.Module:
             module.reset_running_stats()
             module.momentum = None  # a plain average over the passes below
     for chunk in images.split(CHUNK):
-        model(chunk)
+        model(_channels_last(chunk))
     return model.eval()
 
 
-def _profile(model: nn.Module, clean: Tensor, deformed: Tensor, layers: list[str], brief: bool = False) -> Numbers:
-    """{distance: {statistic: one number per layer}} of one set of images."""
-    both = torch.cat([clean, deformed])
-    reduced = visit(model, both, layers, lambda r: {d: _statistics(*r.chunk(2), d) for d in ("cosine", "euclidean")})
-    keep = {
-        "cosine": ("mean", "normalized") if brief else ("mean", "pairs_median", "pairs_mean", "normalized"),
-        "euclidean": ("mean", "normalized", "mean_square", "pairs_mean_square")
-        if brief
-        else ("mean", "pairs_median", "pairs_mean", "normalized"),
-    }
-    return {d: {name: [reduced[layer][d][name] for layer in layers] for name in keep[d]} for d in keep}
+# What is kept of each distance; squares are the two factors of relative stability (Petrini et al. 2021).
+WHOLE = {distance: ("mean", "pairs_median", "pairs_mean", "normalized") for distance in ("cosine", "euclidean")}
+BRIEF = {"cosine": ("mean", "normalized"), "euclidean": ("mean", "normalized", "mean_square", "pairs_mean_square")}
+
+
+def _profiles(
+    model: nn.Module, clean: Tensor, deformed: Tensor, groups: list[list[str]], keep: dict[str, tuple[str, ...]] = WHOLE
+) -> list[Numbers]:
+    """{distance: {statistic: one number per layer}} for each group of layers, all in one forward pass."""
+    both = _channels_last(torch.cat([clean, deformed]))
+    reduced = visit(model, both, sum(groups, []), lambda r: {d: _statistics(*r.chunk(2), d) for d in keep})
+    return [
+        {d: {name: [reduced[layer][d][name] for layer in layers] for name in keep[d]} for d in keep}
+        for layers in groups
+    ]
 
 
 def _statistics(clean: Tensor, deformed: Tensor, distance: str) -> dict[str, float]:
@@ -259,7 +265,11 @@ def _taps(model: nn.Module) -> Numbers:
 
 
 def _logits(model: nn.Module, images: Tensor, pixels: str) -> Tensor:
-    return torch.cat([model(scale(chunk, pixels)) for chunk in images.split(CHUNK)])
+    return torch.cat([model(_channels_last(scale(chunk, pixels))) for chunk in images.split(CHUNK)])
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _share(hits: Tensor) -> float:

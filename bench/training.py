@@ -1,0 +1,128 @@
+"""Training speed, side by side in one process: our loop, a plain PyTorch loop, and a matrix product.
+
+    DEFORMLIB_DATA=... python bench/training.py
+
+Both loops train the same CIFAR-10 network with the same recipe `augmented` on real images. The plain loop is what
+a tutorial would write: DataLoader, torchvision transforms image by image, float32, contiguous memory. Repetitions
+alternate, so that whatever else the machine does falls on all of them; medians and quartiles are printed. Run it
+while nothing else runs.
+"""
+
+import os
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import transforms
+
+from deformlib import data, models, tasks
+from deformlib.studies import AUGMENTED
+from deformlib.training import State, _step, fast_bfloat16
+
+REPETITIONS, SECONDS, SIDE = 5, 6.0, 2048
+MEAN, STD = tasks.CHANNEL_MEAN, tasks.CHANNEL_STD
+
+
+class Plain(Dataset):
+    """One image at a time through torchvision transforms."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        self.images, self.labels = images.permute(0, 2, 3, 1).numpy(), labels.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.ToPILImage(),
+                transforms.RandomCrop(32, padding=4, padding_mode="reflect"),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(self.images[index]), self.labels[index]
+
+
+def steps_of_plain(dataset: Plain):
+    """Endless steps of the plain loop, each giving the number of its images."""
+    model = models.cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    while True:
+        for images, labels in DataLoader(dataset, AUGMENTED.batch_size, shuffle=True, drop_last=True):
+            loss = F.cross_entropy(model(images), labels, label_smoothing=AUGMENTED.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield len(images)
+
+
+def steps_of_ours(task: tasks.Task):
+    """Endless steps of our loop, each giving the number of its images."""
+    state = State.start(models.cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0)), AUGMENTED)
+    epoch = 0
+    while True:
+        for images, labels in tasks.batches(task, AUGMENTED, 0, epoch):
+            _step(state, images, labels, AUGMENTED, 10**6)
+            yield len(images)
+        epoch += 1
+
+
+def steps_of_product(dtype: torch.dtype):
+    """Endless matrix products, each giving the number of its multiply-adds times two."""
+    a = torch.rand(SIDE, SIDE).to(dtype)
+    while True:
+        torch.mm(a, a)
+        yield 2 * SIDE**3
+
+
+def rate(steps, seconds: float) -> float:
+    """What the steps give, per second."""
+    start, total = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        total += next(steps)
+    return total / elapsed
+
+
+def flops_per_image() -> float:
+    """Of one training step, forward and backward, without element-wise work."""
+    model = models.cifar10_vgg("max-pool")
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(8, 3, 32, 32)).sum().backward()
+    return counter.get_total_flops() / 8
+
+
+def main() -> None:
+    images, labels, classes = data.load("cifar10", "train")
+    task = tasks.Task(images, labels, images[:1], labels[:1], classes, "")
+    loops = {
+        "plain loop, images/s": steps_of_plain(Plain(images, labels)),
+        "our loop, images/s": steps_of_ours(task),
+        "float32 product, flop/s": steps_of_product(torch.float32),
+    }
+    if fast_bfloat16():
+        loops["bfloat16 product, flop/s"] = steps_of_product(torch.bfloat16)
+    for steps in loops.values():
+        next(steps)
+    rates = {name: [] for name in loops}
+    for _ in range(REPETITIONS):
+        for name, steps in loops.items():
+            rates[name].append(rate(steps, SECONDS))
+    print(f"threads {torch.get_num_threads()}, load {os.getloadavg()[0]:.1f}, our precision",
+          "bfloat16" if fast_bfloat16() else "float32 (no bfloat16 in hardware)")
+    for name, values in rates.items():
+        low, middle, high = np.percentile(values, [25, 50, 75])
+        print(f"{name:26} {middle:12.4g}   quartiles {low:.4g} .. {high:.4g}")
+    ours, plain = np.array(rates["our loop, images/s"]), np.array(rates["plain loop, images/s"])
+    print(f"ours / plain loop          {np.median(ours / plain):.2f}")
+    for name in list(loops)[2:]:
+        share = ours * flops_per_image() / np.array(rates[name])
+        print(f"ours / {name.split(',')[0]:20}{np.median(share):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The records behind a chapter: those of a study in a mode, wherever they come from, as tables of numbers.
+
+Full mode reads committed records; a missing seed is counted and said, an arm without any is an error. Quick mode
+makes what is missing there and then, in a store of its own. Never one in place of the other.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from . import runs, studies
+from .specs import Spec
+from .store import RESULTS, Record, Store, cache_root
+
+
+def store_for(mode: str) -> Store:
+    """Where a mode's records are: `book/results`, or for quick mode $DEFORMLIB_STORE or a folder in the cache."""
+    if mode not in studies.MODES:
+        raise ValueError(f"mode must be one of {', '.join(studies.MODES)}, got {mode!r}")
+    return Store(RESULTS if mode == "full" else Path(os.environ.get("DEFORMLIB_STORE") or cache_root() / "quick"))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Records of a study, and the specs of those still missing. A table has one row per arm, seed and layer."""
+
+    study: str
+    mode: str
+    records: list[Record]
+    missing: list[Spec]
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """{arm: number of seeds with a record}."""
+        return pd.Series([record.spec.downsampling for record in self.records]).value_counts(sort=False).to_dict()
+
+    @property
+    def note(self) -> str:
+        """One line for a caption: on what, how many seeds, how many epochs; and what is missing."""
+        counts, spec = sorted(set(self.seeds.values())), self.records[0].spec
+        seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        text = f"{spec.data}, {seeds} seeds per arm, {spec.recipe.epochs} epochs"
+        if self.missing:
+            text += f"; {len(self.missing)} planned runs missing: python -m deformlib run {self.study}"
+        return text
+
+    def layers(self, measure: str = "sensitivity", *, checkpoint: int = -1, distance: str = "cosine",
+               statistic: str = "normalized") -> pd.DataFrame:
+        """Columns arm, seed, layer (a number, 0 the input), name, value: one statistic of one checkpoint.
+
+        measure     "sensitivity", "calibrated" (batch norm statistics computed anew) or "before_relu"
+        checkpoint  index into the record's checkpoints: 0 is the initialization, -1 the end
+        """
+        names = "before_relu" if measure == "before_relu" else "layers"
+        return pd.DataFrame(
+            [
+                (record.spec.downsampling, record.spec.seed, number, name, value)
+                for record in self.records
+                for number, (name, value) in enumerate(
+                    zip(record.measurements[names],
+                        record.measurements["checkpoints"][checkpoint][measure][distance][statistic], strict=True)
+                )
+                if name not in ("pool", "head")  # measured as well, but not among the paper's layers
+            ],
+            columns=["arm", "seed", "layer", "name", "value"],
+        )
+
+    def probes(self, checkpoint: int = -1) -> pd.DataFrame:
+        """Columns arm, seed and every accuracy, loss and rate of one checkpoint, on the most images it was taken on."""
+        rows = []
+        for record in self.records:
+            entry = record.measurements["checkpoints"][checkpoint]
+            probe = entry.get("full", {}).get("probe", entry["probe"])
+            rows.append({"arm": record.spec.downsampling, "seed": record.spec.seed, **probe})
+        return pd.DataFrame(rows)
+
+
+def collect(name: str, mode: str, seeds: Sequence[int] | None = None) -> Evidence:
+    """The evidence of a study in a mode, for all its seeds or those given.
+
+    In quick mode what is missing is computed first. In full mode FileNotFoundError, with the command that makes the
+    records, if an arm has none at all. ValueError for an unknown study or mode.
+    """
+    wanted, store = studies.study(name).specs(mode, seeds), store_for(mode)
+    if mode == "quick":
+        make([spec for spec in wanted if spec not in store], store)
+    records = [store.load(spec) for spec in wanted if spec in store]
+    missing = [spec for spec in wanted if spec not in store]
+    bare = {spec.downsampling for spec in missing} - {record.spec.downsampling for record in records}
+    if bare:
+        raise FileNotFoundError(
+            f"study {name} has no record for {', '.join(sorted(bare))}; make them: python -m deformlib run {name}"
+        )
+    return Evidence(name, mode, records, missing)
+
+
+def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = ()) -> list[Spec]:
+    """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
+
+    `weights` are the seeds whose final weights are kept. One failure does not stop the others; KeyboardInterrupt
+    does, and a later call goes on from each run's last epoch.
+    """
+    if not missing:
+        return []
+    for spec in missing:
+        runs.check(spec)
+    workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    with runs.local(workers) as executor, Progress(*columns, speed_estimate_period=600) as progress:
+        futures = {}
+        for keep in (True, False):
+            chosen = [spec for spec in missing if (spec.seed in weights) == keep]
+            futures |= runs.sweep(chosen, store, executor, weights=keep, threads=runs.threads_for(workers))
+        overall = progress.add_task(f"{len(missing)} runs", total=len(missing))
+        bars: dict[Spec, int] = {}
+        try:
+            while not all(future.done() for future in futures.values()):
+                _draw(futures, bars, progress, overall)
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+        _draw(futures, bars, progress, overall)
+        failed = [spec for spec, future in futures.items() if future.exception()]
+        for spec in failed:
+            progress.console.print(f"[red]{spec.slug} failed:[/red] {futures[spec].exception()!r}")
+    return failed
+
+
+def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int) -> None:
+    shares = {spec: 1.0 if future.done() else runs.progress_of(spec) or 0.0 for spec, future in futures.items()}
+    progress.update(overall, completed=sum(shares.values()))
+    for spec, future in futures.items():
+        if future.running() and spec not in bars:
+            bars[spec] = progress.add_task(f"  {spec.slug}", total=1.0)
+        if spec in bars:
+            progress.update(bars[spec], completed=shares[spec], visible=not future.done())
