@@ -1,0 +1,244 @@
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from deformlib.models import DOWNSAMPLINGS, cifar10_vgg
+from deformlib.representations import named_layers, visit
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def has_hooks(model):
+    return any(module._forward_hooks for module in model.modules())
+
+
+@pytest.fixture
+def vgg():
+    return cifar10_vgg("max-pool", width=0.25, generator=seeded()).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 32, 32, generator=seeded(1))
+
+
+class Repeats(nn.Module):
+    """A ReLU that runs three times, and a layer that never does."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.relu, self.unused = nn.Linear(5, 5), nn.ReLU(inplace=True), nn.Linear(5, 5)
+
+    def forward(self, x):
+        x = self.relu(self.linear(x))
+        x = self.relu(x - 0.1)
+        return self.relu(x - 0.2)
+
+
+class Returns(nn.Module):
+    """A network whose middle layer returns whatever `wrap` makes of a tensor."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.middle, self.wrap = nn.Identity(), wrap
+        self.middle.forward = wrap
+
+    def forward(self, x):
+        self.middle(x)
+        return x
+
+
+@pytest.mark.parametrize("downsampling", DOWNSAMPLINGS)
+def test_hooks_equal_layer_by_layer_evaluation_of_vgg(downsampling, images):
+    model = cifar10_vgg(downsampling, width=0.25, generator=seeded()).eval()
+    seen = visit(model, images, model.layers)
+    assert tuple(seen) == model.layers
+    x = images
+    for name in model.layers[1:]:
+        x = model.get_submodule(name)(x)
+        assert torch.equal(seen[name], x), name
+    assert torch.equal(seen["input"], images)
+
+
+def test_hooks_equal_layer_by_layer_evaluation_of_resnet():
+    torch.manual_seed(0)
+    model, x = torchvision.models.resnet18(num_classes=7).eval(), torch.rand(2, 3, 64, 64)
+    seen, logits = visit(model, x), model(x)
+    y = model.conv1(x)
+    assert torch.equal(seen["conv1"], y)
+    y = model.bn1(y)
+    assert torch.equal(seen["bn1"], y) and y.min() < 0  # the ReLU after it works in place
+    y = model.maxpool(model.relu(y))
+    for block in (b for group in (model.layer1, model.layer2, model.layer3, model.layer4) for b in group):
+        name = next(n for n, m in model.named_modules() if m is block)
+        z = block.conv1(y)
+        assert torch.equal(seen[f"{name}.conv1"], z)
+        z = block.relu(block.bn1(z))
+        assert torch.equal(seen[f"{name}.relu"], z)
+        z = block.bn2(block.conv2(z))
+        assert torch.equal(seen[f"{name}.bn2"], z)
+        y = block.relu(z + (block.downsample(y) if block.downsample else y))
+        assert torch.equal(seen[f"{name}.relu#2"], y)
+    assert torch.equal(seen["fc"], logits)
+
+
+def test_vision_transformer_attention_is_a_tensor_and_none():
+    torch.manual_seed(0)
+    model = torchvision.models.VisionTransformer(16, 8, 2, 2, 8, 16).eval()
+    x = torch.rand(2, 3, 16, 16)
+    seen = visit(model, x, ["*.self_attention", "*.ln_1", "heads"])
+    name = "encoder.layers.encoder_layer_0"
+    y = seen[f"{name}.ln_1"]
+    expected, _ = model.get_submodule(f"{name}.self_attention")(y, y, y, need_weights=False)
+    assert torch.equal(seen[f"{name}.self_attention"], expected)
+    assert torch.equal(seen["heads"], model(x))
+
+
+def test_default_is_the_input_and_leaf_modules_in_execution_order(vgg, images):
+    names = list(visit(vgg, images, fn=lambda r: None))
+    assert names[:6] == ["input", "conv1_1.conv", "conv1_1.norm", "conv1_1.relu", "conv1_2.conv", "conv1_2.norm"]
+    assert names[-3:] == ["down4", "pool", "head"] and "conv1_1" not in names
+
+
+def test_each_layer_is_seen_before_an_in_place_relu_overwrites_it(vgg, images):
+    least = visit(vgg, images, ["conv1_1", "conv1_1.norm"], fn=lambda r: r.min().item())
+    assert least["conv1_1.norm"] < 0 == least["conv1_1"]
+    assert visit(vgg, images, ["conv1_1.norm"])["conv1_1.norm"].min() < 0  # the default keeps a copy
+
+
+def test_an_input_that_the_network_overwrites_is_seen_before():
+    x = torch.tensor([[-1.0, 2.0]])
+    assert visit(nn.Sequential(nn.ReLU(inplace=True)), x)["input"].tolist() == [[-1, 2]]
+
+
+def test_patterns_follow_execution_order_not_their_own(vgg, images):
+    names = list(visit(vgg, images, ["head", "conv[12]_?", "input", "*2.norm"]))
+    norms = ["conv1_2.norm", "conv1_2", "conv2_1", "conv2_2.norm", "conv2_2", "conv3_2.norm", "conv4_2.norm"]
+    assert names == ["input", "conv1_1", *norms, "head"]
+    assert list(visit(vgg, images, "down?")) == ["down1", "down2", "down3", "down4"]
+    assert list(visit(vgg, images, (name for name in ("down1",)))) == ["down1"]
+
+
+def test_repeated_modules_are_numbered():
+    model, x = Repeats(), torch.rand(3, 5)
+    seen = visit(model, x)
+    assert list(seen) == ["input", "linear", "relu", "relu#2", "relu#3"]
+    assert torch.equal(seen["relu#2"], (seen["relu"] - 0.1).relu())
+    assert list(visit(model, x, ["relu"])) == ["relu", "relu#2", "relu#3"]
+    assert list(visit(model, x, ["relu#2"])) == ["relu#2"]
+    assert torch.equal(visit(model, x, ["relu#3"])["relu#3"], model(x))
+
+
+def test_a_module_called_input_is_the_second_input():
+    model = nn.Sequential()
+    model.add_module("input", nn.Flatten())
+    assert list(visit(model, torch.rand(2, 3, 4))) == ["input", "input#2"]
+
+
+def test_a_model_without_submodules_is_its_output():
+    assert visit(nn.Flatten(), torch.rand(2, 3, 4), fn=lambda r: r.shape[1:].numel()) == {"input": 12, "output": 12}
+    assert list(named_layers(nn.ReLU())) == ["output"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["conv1_1", "conv1_3"], r"'conv1_3' is none; there are conv1_2, conv1_1"),
+        (["zzz"], r"'zzz' is none; there are input, conv1_1, .*, pool, head"),
+        (["zzz*"], r"'zzz\*' is none"),
+        ([], r"layers must be one or more names or patterns, or None for all, got \[\]"),
+        ([3], r"layers must be .* got \[3\]"),
+    ],
+)
+def test_layers_that_are_not_there_are_named(vgg, images, layers, message):
+    with pytest.raises(ValueError, match=message):
+        visit(vgg, images, layers)
+    assert not has_hooks(vgg)
+
+
+def test_layers_that_are_never_reached_are_named():
+    x = torch.rand(2, 5)
+    for layer in ("unused", "relu#4"):
+        with pytest.raises(ValueError, match=f"never reached '{layer}'"):
+            visit(Repeats(), x, ["linear", layer])
+    assert "unused" not in visit(Repeats(), x)
+
+
+@pytest.mark.parametrize("wrap", [lambda x: (x, None), lambda x: [x], lambda x: {"out": x, "n": 3}, lambda x: (None, (x,))])
+def test_the_only_tensor_of_a_container_is_taken(wrap):
+    x = torch.rand(2, 3)
+    assert torch.equal(visit(Returns(wrap), x, ["middle"])["middle"], x)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda x: (x, x), "layer 'middle' returns 2 tensors in a tuple"),
+        (lambda x: {"a": x, "b": x}, "layer 'middle' returns 2 tensors in a dict"),
+        (lambda x: None, "layer 'middle' returns 0 tensors in a NoneType"),
+    ],
+)
+def test_several_tensors_or_none_are_refused(wrap, message):
+    model = Returns(wrap)
+    with pytest.raises(ValueError, match=message):
+        visit(model, torch.rand(2, 3))
+    assert not has_hooks(model)
+
+
+def test_hooks_are_removed_whatever_happens(vgg, images):
+    def fails(representation):
+        raise RuntimeError("in fn")
+
+    visit(vgg, images, ["down1"], fn=torch.numel)
+    assert not has_hooks(vgg)
+    for broken, error in ((lambda: visit(vgg, images, ["down1"], fails), RuntimeError),
+                          (lambda: visit(vgg, images[:, :1]), ValueError)):
+        with pytest.raises(error):
+            broken()
+        assert not has_hooks(vgg)
+
+
+def test_errors_of_fn_name_the_layer(vgg, images):
+    def refuses(representation):
+        raise ValueError("too large")
+
+    with pytest.raises(ValueError, match="layer 'down1': too large"):
+        visit(vgg, images, ["down1"], refuses)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mode_and_gradients_are_the_caller_s(vgg, images, training):
+    vgg.train(training)
+    seen = visit(vgg, images, ["conv1_1", "head"])
+    assert seen["head"].requires_grad and vgg.training is training
+    assert (vgg.conv1_1.norm.num_batches_tracked > 0).item() is training
+    with torch.no_grad():
+        assert not visit(vgg, images, ["head"])["head"].requires_grad
+
+
+@pytest.mark.parametrize("how", ["wrapped", "in place", "a part"])
+def test_compiled_models_are_seen(vgg, images, how):
+    expected = visit(vgg, images)
+    model = vgg
+    if how == "wrapped":
+        model = torch.compile(vgg, backend="eager")
+    elif how == "in place":
+        vgg.compile(backend="eager")
+    else:
+        vgg.conv2_1 = torch.compile(vgg.conv2_1, backend="eager")
+    with torch.no_grad():
+        model(images)  # already compiled, without hooks
+        seen = visit(model, images)
+    assert list(seen) == list(expected)
+    assert all(torch.equal(seen[name], expected[name]) for name in expected)
+    assert not has_hooks(model)
+
+
+def test_another_device_is_an_error(vgg):
+    with pytest.raises(ValueError, match="x must be on the model's device, cpu, got meta"):
+        visit(vgg, torch.rand(2, 3, 32, 32, device="meta"))
+    with pytest.raises(ValueError, match="x must be a tensor, got list"):
+        visit(vgg, [1.0])
