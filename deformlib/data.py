@@ -68,7 +68,7 @@ def load(name: str, split: str, root: str | Path | None = None, size: int | None
     rows, count = _rows(source, name, source.splits[split], root)
     features = rows.features
     images, labels = [], []
-    for row in tqdm(rows, total=count, desc=f"{name} {split}", unit="image", leave=False, delay=2):
+    for row in tqdm(rows, total=count, desc=f"{name} {split}", unit="image", leave=False, disable=None):
         images.append(_pixels(row[source.image], source.mode, size))
         labels.append(row["label"])
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # (N, C, H, W)
@@ -110,7 +110,10 @@ def _rows(source: Source, name: str, split: str, root: str | Path | None) -> tup
             return datasets.load_dataset("parquet", data_files={split: files}, split=split, streaming=True), count
     missing = f"{name}: no {split}-*.parquet in {root / source.folders[0]} (set DEFORMLIB_DATA or root)"
     _check_hub(source.hub, missing)
-    rows = datasets.load_dataset(source.hub, split=split)
+    try:
+        rows = datasets.load_dataset(source.hub, split=split)
+    except ConnectionError as error:  # offline, and not in the cache
+        raise FileNotFoundError(f"{missing}, and {source.hub} is not in the cache of `datasets` ({error})") from error
     return rows, len(rows)
 
 

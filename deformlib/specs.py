@@ -65,7 +65,7 @@ def from_dict(fields: dict[str, Any]) -> Spec:
     try:
         return _converter().structure(fields, KINDS[kind])
     except Exception as error:
-        raise ValueError(f"not a {kind} spec: {'; '.join(cattrs.transform_error(error))}") from error
+        raise ValueError(f"not a {kind} spec: {'; '.join(cattrs.transform_error(error, format_exception=_said))}") from error
 
 
 def identity(spec: Spec) -> str:
@@ -81,9 +81,23 @@ def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _said(error: BaseException, kind: type | None) -> str:
+    return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, kind)
+
+
+def _exactly(value: Any, kind: type) -> Any:
+    """No conversion but an integer to a float: cattrs alone would read 2.5 epochs as 2, and flip="no" as true."""
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if type(value) is not kind and not (kind is float and numeric):
+        raise ValueError(f"must be {kind.__name__}, got {value!r}")
+    return kind(value)
+
+
 @cache
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
+    for kind in (bool, int, float, str):
+        converter.register_structure_hook(kind, _exactly)
     converter.register_structure_hook_factory(
         lambda cls: cls in (*KINDS.values(), Recipe),
         lambda cls: make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True),

@@ -4,7 +4,6 @@ The loop knows nothing of what is measured. It is deterministic on one machine: 
 (seed, purpose, epoch), so a run that resumes at an epoch's beginning goes on exactly as if it had not stopped.
 """
 
-import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -101,7 +100,7 @@ def train(
     after_epoch(epoch, summary)  after each epoch, with its mean training loss and accuracy
     after_step(step)             after every step, for progress
 
-    FloatingPointError if the loss of an epoch is not finite: the run has diverged.
+    FloatingPointError if the loss or a parameter is not finite at a checkpoint or an epoch's end: it has diverged.
     """
     per_epoch = recipe.steps_per_epoch(len(task.images))
     if state.step % per_epoch:
@@ -115,10 +114,10 @@ def train(
             totals += _step(state, images, labels, recipe, per_epoch * recipe.epochs)
             after_step(state.step)
             if state.step in checkpoints:
+                _check_finite(state, totals[0], epoch)
                 at_checkpoint(state.step)
+        _check_finite(state, totals[0], epoch)
         loss, accuracy = (totals / (per_epoch * recipe.batch_size)).tolist()
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"training diverged in epoch {epoch + 1}: mean loss {loss}; lower learning_rate")
         after_epoch(epoch, {"loss": loss, "accuracy": accuracy})
 
 
@@ -128,6 +127,11 @@ def fast_bfloat16(device: torch.device | str = "cpu") -> bool:
         return torch.cuda.is_bf16_supported()
     return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
                 and torch.cpu._is_avx512_bf16_supported())
+
+
+def _check_finite(state: State, loss: Tensor, epoch: int) -> None:
+    if not all(value.isfinite().all() for value in (loss, *state.model.parameters())):
+        raise FloatingPointError(f"training diverged in epoch {epoch + 1}, step {state.step}; lower learning_rate")
 
 
 def _step(state: State, images: Tensor, labels: Tensor, recipe: Recipe, steps: int) -> Tensor:

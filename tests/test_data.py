@@ -1,0 +1,213 @@
+"""Five sets by name: read in place, decoded as PIL does, and an error at once where there is none."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deformlib import data, photos
+
+# name: folder, hub id, image column, the source's own splits, shape of a stored image
+LAYOUT = {
+    "cifar10": ("cifar10", "uoft-cs/cifar10", "img", ("train", "test"), (32, 32, 3)),
+    "mnist": ("mnist", "ylecun/mnist", "image", ("train", "test"), (28, 28)),
+    "tiny-imagenet": ("tiny-imagenet", "zh-plus/tiny-imagenet", "image", ("train", "valid"), (64, 64, 3)),
+    "imagenet": ("imagenet", "ILSVRC/imagenet-1k", "image", ("train", "validation"), (40, 60, 3)),
+}
+NAMES = ["cat", "dog", "boat"]
+PHOTOGRAPHS = [(40, 60, 3), (75, 33, 3), (32, 32, 3), (51, 34)]  # height, width; the last one is grey
+
+
+def pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def rows(images: list[np.ndarray], labels: list[int], column: str = "image") -> datasets.Dataset:
+    features = datasets.Features({column: datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    return datasets.Dataset.from_dict({column: [Image.fromarray(x) for x in images], "label": labels}, features=features)
+
+
+def write(folder: Path, split: str, images: list[np.ndarray], labels: list[int], column: str = "image", shard: str = "00000-of-00001"):
+    folder.mkdir(parents=True, exist_ok=True)
+    rows(images, labels, column).to_parquet(folder / f"{split}-{shard}.parquet")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The five sets' folders, three images each, as on the hub; and no hub within reach."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("DEFORMLIB_DATA", str(tmp_path / "nothing"))
+    for name, (folder, _, column, splits, shape) in LAYOUT.items():
+        for seed, split in enumerate(splits):
+            images = [pixels(*(PHOTOGRAPHS[k] if name == "imagenet" else shape), seed=10 * seed + k) for k in range(4)]
+            write(tmp_path / folder, split, images, [2, 0, 1, 2], column)
+    return tmp_path
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", ["cifar10", "tiny-imagenet"])
+def test_images_and_labels_come_as_they_are(name: str, split: str, root: Path):
+    x, y, names = data.load(name, split, root)
+    stored = [pixels(*LAYOUT[name][-1], seed=10 * (split == "test") + k) for k in range(4)]
+    assert x.dtype == torch.uint8 and y.dtype == torch.int64 and x.is_contiguous()
+    np.testing.assert_array_equal(x, np.stack(stored).transpose(0, 3, 1, 2))
+    assert y.tolist() == [2, 0, 1, 2] and names == NAMES
+
+
+def test_mnist_is_padded_to_32_with_zeros(root: Path):
+    x, _, _ = data.load("mnist", "train", root)
+    expected = np.pad(np.stack([pixels(28, 28, seed=k) for k in range(4)])[:, None], [(0, 0), (0, 0), (2, 2), (2, 2)])
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("size", [32, 48, 20])
+def test_size_resizes_the_short_side_and_crops_the_center(size: int, root: Path):
+    x, _, _ = data.load("imagenet", "test", root, size)
+    assert x.shape == (4, 3, size, size)
+    for k, shape in enumerate(PHOTOGRAPHS):
+        photograph = Image.fromarray(pixels(*shape, seed=10 + k)).convert("RGB")
+        short = min(shape[:2])
+        left, top = (shape[1] - short) / 2, (shape[0] - short) / 2
+        square = photograph.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + short, top + short))
+        np.testing.assert_array_equal(x[k].permute(1, 2, 0), np.asarray(square))
+
+
+def test_the_sample_stands_in_for_imagenet(root: Path):
+    (root / "imagenet").rename(root / "imagenet-sample")
+    assert data.load("imagenet", "test", root, 16)[0].shape == (4, 3, 16, 16)
+
+
+def test_shards_are_read_in_order_and_the_environment_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    images = [pixels(32, 32, 3, seed=k) for k in range(5)]
+    write(tmp_path / "cifar10", "train", images[3:], [1, 0], "img", "00001-of-00002")
+    write(tmp_path / "cifar10", "train", images[:3], [2, 2, 1], "img", "00000-of-00002")
+    monkeypatch.setenv("DEFORMLIB_DATA", str(tmp_path))
+    x, y, _ = data.load("cifar10", "train")
+    np.testing.assert_array_equal(x, np.stack(images).transpose(0, 3, 1, 2))
+    assert y.tolist() == [2, 2, 1, 1, 0]
+
+
+def test_a_folder_is_read_in_place(root: Path, tmp_path_factory: pytest.TempPathFactory):
+    cache = tmp_path_factory.mktemp("cache")
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    code = "import sys; from deformlib import data; print(data.load('cifar10', 'train', sys.argv[1])[0].shape)"
+    environment = {**os.environ, "HF_HOME": str(cache), "HF_DATASETS_CACHE": str(cache / "datasets"), "HOME": str(cache)}
+    run = subprocess.run([sys.executable, "-c", code, str(root)], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "torch.Size([4, 3, 32, 32])"
+    assert run.stderr == "", "a progress bar where nobody looks"
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert not [path for path in cache.rglob("*") if path.suffix in (".arrow", ".parquet")]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", LAYOUT)
+def test_without_a_folder_the_hub_is_asked(name: str, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _, hub, column, splits, shape = LAYOUT[name]
+    asked = []
+
+    def load_dataset(path: str, split: str) -> datasets.Dataset:
+        asked.append((path, split))
+        return rows([pixels(*shape)], [1], column)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, *args, **options: None)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    x, y, names = data.load(name, split, tmp_path, 32 if name == "imagenet" else None)
+    assert asked == [(hub, splits[split == "test"])]
+    assert len(x) == 1 and y.tolist() == [1] and names == NAMES
+
+
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("name", LAYOUT)
+def test_with_neither_the_error_comes_at_once_and_names_both(name: str, offline: bool, root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", offline)
+    started, empty = time.monotonic(), root / "empty"
+    with pytest.raises(FileNotFoundError) as error:
+        data.load(name, "test", empty, 32)
+    assert str(empty / LAYOUT[name][0]) in str(error.value) and LAYOUT[name][1] in str(error.value)
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("cifar", "train"), "name must be one of photos, cifar10, mnist, tiny-imagenet, imagenet, got 'cifar'"),
+    (("mnist", "valid"), "split must be train or test, got 'valid'"),
+    (("imagenet", "test"), "size must be given for imagenet"),
+    (("photos", "test", None, 0), "size must be an integer >= 1, in pixels, got 0"),
+    (("photos", "test", None, 32.0), "size must be an integer >= 1, in pixels, got 32.0"),
+])
+def test_bad_input_is_named_with_what_it_may_be(arguments: tuple, message: str):
+    with pytest.raises(ValueError, match=message):
+        data.load(*arguments)
+
+
+def test_identity_is_that_of_the_decoded_tensors():
+    x, y = torch.from_numpy(pixels(4, 3, 8, 8)), torch.arange(4)
+    expected = hashlib.sha256(b"torch.uint8(4, 3, 8, 8)" + x.numpy().tobytes() + b"torch.int64(4,)" + y.numpy().tobytes())
+    assert data.identity(x, y) == expected.hexdigest()[:12]
+    assert data.identity(x.to(memory_format=torch.channels_last), y) == data.identity(x, y)
+    changed = x.clone()
+    changed[2, 1, 3, 5] ^= 1
+    others = [(changed, y), (x, y.flip(0)), (x.flatten(1), y), (y, x), (x,)]
+    assert len({data.identity(*tensors) for tensors in [(x, y), *others]}) == 1 + len(others)
+
+
+@pytest.mark.skipif("DEFORMLIB_DATA" not in os.environ, reason="DEFORMLIB_DATA names no folder of data sets")
+@pytest.mark.parametrize("name, shape, classes", [("mnist", (1, 32, 32), 10), ("cifar10", (3, 32, 32), 10)])
+def test_the_real_sets(name: str, shape: tuple, classes: int):
+    x, y, names = data.load(name, "test")
+    assert x.shape == (len(y), *shape) and len(names) == classes and set(y.tolist()) == set(range(classes))
+    assert 10 < x.float().mean() < 200
+
+
+@pytest.fixture(scope="module")
+def sets() -> dict[str, data.Loaded]:
+    pytest.importorskip("skimage")
+    return {split: data.load("photos", split) for split in ("train", "test")}
+
+
+class TestPhotos:
+    def test_ten_places_in_grey(self, sets):
+        for split, count in (("train", 4096), ("test", 1024)):
+            x, y, names = sets[split]
+            assert x.shape == (count, 3, 32, 32) and x.dtype == torch.uint8 and x.is_contiguous()
+            assert y.dtype == torch.int64 and len(names) == len(set(names)) == 10
+            assert torch.equal(x[:, 0], x[:, 1]) and torch.equal(x[:, 0], x[:, 2])
+        assert sets["train"][2] == sets["test"][2]
+
+    def test_classes_are_balanced(self, sets):
+        for _, y, _ in sets.values():
+            counts = y.bincount(minlength=10)
+            assert len(counts) == 10 and counts.max() - counts.min() <= 1
+
+    def test_no_view_comes_twice_but_the_few_that_are_blank(self, sets):
+        views = torch.cat([x[:, 0] for x, _, _ in sets.values()]).flatten(1)
+        shown = views[views.float().std(1) > 2]
+        assert len(shown) > 0.99 * len(views)
+        assert len(shown.unique(dim=0)) == len(shown)
+
+    def test_the_same_every_time(self, sets):
+        state = torch.random.get_rng_state()
+        torch.manual_seed(1)
+        x, y, _ = photos.views("test")
+        torch.random.set_rng_state(state)
+        assert torch.equal(x, sets["test"][0]) and torch.equal(y, sets["test"][1])
+
+    def test_any_size(self):
+        pytest.importorskip("skimage")
+        assert data.load("photos", "test", size=48)[0].shape == (1024, 3, 48, 48)
+
+    def test_photographs_are_in_colour(self):
+        pytest.importorskip("skimage")
+        x = photos.photograph("astronaut")
+        assert x.shape == (3, 512, 512) and x.dtype == torch.uint8 and not torch.equal(x[0], x[1])
+        assert photos.photograph("camera").shape == (3, 512, 512)

@@ -1,0 +1,125 @@
+"""What a run is: its identity never changes, and whatever is not a spec is refused by name."""
+
+import dataclasses
+import hashlib
+import itertools
+
+import pytest
+
+from deformlib import specs, studies
+from deformlib.specs import Training
+from deformlib.training import Recipe
+
+SPEC = Training("cifar10", "max-pool", 0, Recipe(epochs=5, batch_size=64, learning_rate=0.05), "protocol-1")
+TEXT = (
+    '{"architecture":"cifar10_vgg","data":"cifar10","downsampling":"max-pool","kind":"training","protocol":"protocol-1",'
+    '"recipe":{"batch_size":64,"crop":0,"epochs":5,"flip":false,"label_smoothing":0,"learning_rate":0.05,'
+    '"momentum":0.9,"pixels":"unit","warmup":0.2,"weight_decay":0},"seed":0,"task":"real","width":1}'
+)
+AUGMENTED = Recipe(epochs=12, batch_size=128, learning_rate=0.2, weight_decay=5e-4, label_smoothing=0.1,
+                   flip=True, crop=4, pixels="standardized")
+FULL = Training("tiny-imagenet", "strided-relu", 3, AUGMENTED, "protocol-1", "imagenet_vgg", 0.5, "random-labels", 5000, 1, 64)
+INTEGER_FOR_FLOAT = Training("photos", "strided", 1, Recipe(6, 64, 1), "quick-1", width=1)
+FLOAT_FOR_INTEGER = Training("photos", "strided", 1, Recipe(6, 64, 1.0), "quick-1", width=1.0)
+
+
+def test_identity_is_the_hash_of_canonical_json():
+    assert specs.identity(SPEC) == hashlib.sha256(TEXT.encode()).hexdigest()[:12]
+
+
+# Records are found by these: a change that moves one of them loses every record there is.
+@pytest.mark.parametrize("spec, identity", [
+    (SPEC, "63b999cef2ae"),
+    (FULL, "e5a97aacfc69"),
+    (INTEGER_FOR_FLOAT, "910687abbb8a"),
+    (FLOAT_FOR_INTEGER, "910687abbb8a"),
+])
+def test_identity_never_changes(spec: Training, identity: str):
+    assert specs.identity(spec) == identity
+
+
+def test_fields_that_are_none_do_not_count():
+    fields = specs.to_dict(SPEC)
+    assert list(fields)[0] == "kind" and fields["kind"] == "training"
+    assert {"examples", "label_seed", "size"}.isdisjoint(fields)
+    assert specs.to_dict(FULL)["examples"] == 5000
+
+
+@pytest.mark.parametrize("spec", [SPEC, FULL, INTEGER_FOR_FLOAT])
+def test_round_trip(spec: Training):
+    fields = specs.to_dict(spec)
+    again = specs.from_dict(fields)
+    assert again == spec and hash(again) == hash(spec) and specs.identity(again) == specs.identity(spec)
+    assert fields == specs.to_dict(spec), "from_dict changed what it was given"
+
+
+def test_every_field_tells_two_specs_apart():
+    others = dict(data="mnist", downsampling="strided", seed=1, recipe=AUGMENTED, protocol="quick-1", architecture="imagenet_vgg",
+                  width=0.5, task="random-labels", examples=10, label_seed=0, size=64)
+    recipes = dict(epochs=6, batch_size=65, learning_rate=0.06, momentum=0.8, weight_decay=0.1, label_smoothing=0.1, flip=True,
+                   crop=1, warmup=0.3, pixels="standardized")
+    assert others.keys() == {field.name for field in dataclasses.fields(Training)}
+    assert recipes.keys() == {field.name for field in dataclasses.fields(Recipe)}
+    changed = [dataclasses.replace(SPEC, **{name: value}) for name, value in others.items()]
+    changed += [dataclasses.replace(SPEC, recipe=dataclasses.replace(SPEC.recipe, **{name: value})) for name, value in recipes.items()]
+    assert len({SPEC, *changed}) == len(set(map(specs.identity, [SPEC, *changed]))) == 1 + len(changed)
+
+
+@pytest.mark.parametrize("mode", studies.MODES)
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_the_specs_of_a_study_are_distinct(name: str, mode: str):
+    made = studies.study(name).specs(mode)
+    assert made and len(set(map(specs.identity, made))) == len(set(made)) == len(made)
+    assert [specs.from_dict(specs.to_dict(spec)) for spec in made] == made
+
+
+def test_a_study_makes_every_arm_of_a_seed_before_the_next():
+    seeds = [spec.seed for spec in studies.study("cifar10").specs("full", [3, 1])]
+    assert [seed for seed, _ in itertools.groupby(seeds)] == [3, 1]
+
+
+@pytest.mark.parametrize("change, named", [
+    ({"kind": "trainin"}, "kind must be one of training.*'trainin'"),
+    ({"kind": None}, "kind must be one of training"),
+    ({"colour": 1}, "colour"),
+    ({"recipe": {**specs.to_dict(SPEC)["recipe"], "nesterov": True}}, "nesterov"),
+    ({"recipe": {"epochs": 1}}, "batch_size"),
+    ({"recipe": "plain"}, "recipe"),
+    ({"recipe": {**specs.to_dict(SPEC)["recipe"], "epochs": 0}}, "epochs must be an integer >= 1, got 0"),
+    ({"seed": "first"}, "seed"),
+    ({"seed": "3"}, "seed"),
+    ({"seed": 2.5}, "seed"),
+    ({"seed": True}, "seed"),
+    ({"width": "wide"}, "width"),
+    ({"width": [1]}, "width"),
+    ({"data": 5}, "data"),
+    ({"examples": "all"}, "examples"),
+    ({"recipe": {**specs.to_dict(SPEC)["recipe"], "flip": "no"}}, "flip"),
+])
+def test_what_is_not_a_spec_is_refused_by_name(change: dict, named: str):
+    with pytest.raises(ValueError, match=named):
+        specs.from_dict({**specs.to_dict(SPEC), **change})
+
+
+def test_a_missing_field_is_named():
+    fields = specs.to_dict(SPEC)
+    del fields["downsampling"]
+    with pytest.raises(ValueError, match="downsampling"):
+        specs.from_dict(fields)
+
+
+@pytest.mark.parametrize("fields, named", [
+    (dict(epochs=0), "epochs must be an integer >= 1, got 0"),
+    (dict(batch_size=0), "batch_size must be an integer >= 1, got 0"),
+    (dict(pixels="raw"), "pixels must be unit or standardized, got 'raw'"),
+])
+def test_a_recipe_out_of_range_is_refused(fields: dict, named: str):
+    with pytest.raises(ValueError, match=named):
+        Recipe(**dict(epochs=1, batch_size=1, learning_rate=0.1) | fields)
+
+
+def test_unknown_studies_and_modes_are_named_with_the_known():
+    with pytest.raises(ValueError, match="study must be one of cifar10, .*got 'cifar'"):
+        studies.study("cifar")
+    with pytest.raises(ValueError, match="mode must be one of full, quick, got 'fast'"):
+        studies.study("cifar10").specs("fast")

@@ -1,0 +1,179 @@
+"""What a network sees: labels, order and augmentation, each from its own stream of random numbers."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import Tensor
+
+from deformlib import data, tasks
+from deformlib.specs import Training
+from deformlib.streams import stream
+from deformlib.tasks import Task, augment, batches, scale
+from deformlib.training import Recipe
+
+RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.1)
+SPEC = Training("cifar10", "max-pool", 0, RECIPE, "protocol-1")
+CLASSES = [f"class {k}" for k in range(10)]
+
+
+def images(n: int, *shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, data.Loaded]:
+    """A set of 3,000 training and 50 test images in place of every other."""
+    sets = {split: (images(n, 3, 4, 4, seed=n), torch.arange(n) % 10, CLASSES) for split, n in (("train", 3000), ("test", 50))}
+    monkeypatch.setattr(data, "load", lambda name, split, size=None: sets[split])
+    return sets
+
+
+def counted(n: int = 43) -> Task:
+    """A task whose images say in their pixels which they are."""
+    x = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, 4, 4).contiguous()
+    return Task(x, torch.arange(n), x, torch.arange(n), CLASSES, "")
+
+
+def test_real_labels_are_those_of_the_set(small):
+    task = tasks.load(SPEC)
+    for found, expected in zip((task.images, task.labels), small["train"]):
+        assert torch.equal(found, expected)
+    assert torch.equal(task.test_images, small["test"][0]) and torch.equal(task.test_labels, small["test"][1])
+    assert task.identity == data.identity(*small["train"][:2], *small["test"][:2]) and task.classes == CLASSES
+
+
+def test_random_labels_are_uniform_and_independent_of_the_real_ones(small):
+    task = tasks.load(dataclasses.replace(SPEC, task="random-labels", label_seed=0))
+    assert chisquare(task.labels.bincount(minlength=10)).pvalue > 0.01
+    table = torch.bincount(task.labels * 10 + small["train"][1], minlength=100)
+    assert chisquare(table).pvalue > 0.01 and table.min() > 0
+    assert torch.equal(task.test_labels, small["test"][1])
+    assert task.identity == tasks.load(SPEC).identity, "the data set is the same one"
+
+
+def test_random_labels_depend_on_their_seed_alone(small):
+    def labels(**fields) -> Tensor:
+        return tasks.load(dataclasses.replace(SPEC, task="random-labels", **fields)).labels
+
+    assert torch.equal(labels(label_seed=1), labels(label_seed=1, seed=5, downsampling="strided"))
+    assert not torch.equal(labels(label_seed=1), labels(label_seed=2))
+    random = tasks.load(dataclasses.replace(SPEC, task="random-labels", label_seed=1))
+    seen = [dict(_labels_by_image(random, epoch)) for epoch in (0, 1)]
+    common = seen[0].keys() & seen[1].keys()
+    assert len(common) > 2900 and all(seen[0][image] == seen[1][image] for image in common)
+
+
+def _labels_by_image(task: Task, epoch: int):
+    for x, y in batches(task, RECIPE, 0, epoch):
+        yield from ((image.numpy().tobytes(), int(label)) for image, label in zip(x, y))
+
+
+def test_a_subset_is_fixed_and_keeps_images_with_their_labels(small):
+    task = tasks.load(dataclasses.replace(SPEC, examples=700))
+    again = tasks.load(dataclasses.replace(SPEC, examples=700, seed=3, downsampling="strided"))
+    assert torch.equal(task.images, again.images) and torch.equal(task.labels, again.labels)
+    where = {image.numpy().tobytes(): int(label) for image, label in zip(*small["train"][:2])}
+    kept = {image.numpy().tobytes(): int(label) for image, label in zip(task.images, task.labels)}
+    assert len(kept) == 700 and kept.items() <= where.items()
+    assert task.labels.unique().tolist() == list(range(10)), "not the first ones of a sorted set"
+    assert task.identity == tasks.load(SPEC).identity and len(task.test_images) == 50
+
+
+@pytest.mark.parametrize("fields, message", [
+    (dict(task="random"), "task must be one of real, random-labels, got 'random'"),
+    (dict(examples=0), r"examples must be in 1..3000 for cifar10, got 0"),
+    (dict(examples=3001), r"examples must be in 1..3000 for cifar10, got 3001"),
+])
+def test_bad_input_is_named_with_what_it_may_be(fields: dict, message: str, small):
+    with pytest.raises(ValueError, match=message):
+        tasks.load(dataclasses.replace(SPEC, **fields))
+
+
+def test_an_epoch_shows_each_example_once_but_the_last_few():
+    for x, y in batches(counted(), RECIPE, 0, 0):
+        assert x.shape == (8, 3, 4, 4) and x.dtype == torch.float32
+        assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), y), "an image with another's label"
+    seen = order(seed=0, epoch=0)
+    assert len(seen) == len(set(seen)) == 40 and seen != sorted(seen)
+    assert set().union(*(order(0, epoch) for epoch in range(8))) == set(range(43)), "some example is never shown"
+
+
+def order(seed: int, epoch: int) -> list[int]:
+    return torch.cat([y for _, y in batches(counted(), RECIPE, seed, epoch)]).tolist()
+
+
+def test_the_order_is_another_one_for_each_epoch_and_seed():
+    orders = {tuple(order(seed, epoch)) for seed, epoch in itertools.product(range(3), range(3))}
+    assert len(orders) == 9
+    assert order(1, 2) == order(1, 2)
+
+
+def test_augmentation_is_another_one_for_each_epoch_and_seed_and_leaves_the_order():
+    task = Task(images(16, 3, 8, 8), torch.arange(16), images(1, 3, 8, 8), torch.arange(1), CLASSES, "")
+    recipe = dataclasses.replace(RECIPE, batch_size=16, crop=4, flip=True)
+
+    def sorted_by_label(seed: int, epoch: int) -> Tensor:
+        [(x, y)] = batches(task, recipe, seed, epoch)
+        return x[y.argsort()]
+
+    assert torch.equal(sorted_by_label(0, 0), sorted_by_label(0, 0))
+    assert not torch.equal(sorted_by_label(0, 0), sorted_by_label(0, 1))
+    assert not torch.equal(sorted_by_label(0, 0), sorted_by_label(1, 0))
+    plain = [y for _, y in batches(task, dataclasses.replace(recipe, crop=0, flip=False), 0, 0)]
+    assert torch.equal(plain[0], next(batches(task, recipe, 0, 0))[1])
+
+
+@pytest.mark.parametrize("crop, flip", [(2, True), (1, True), (3, False), (0, True), (0, False)])
+def test_an_augmented_image_is_the_original_flipped_and_shifted(crop: int, flip: bool):
+    """Brute force: every shift of NumPy's reflected padding, and its mirror image."""
+    x = images(600, 3, 8, 10)
+    recipe = dataclasses.replace(RECIPE, crop=crop, flip=flip)
+    out = augment(x, recipe, stream(0, "test"))
+    assert out.dtype == torch.uint8 and out.shape == x.shape
+    seen = []
+    for original, augmented in zip(x.numpy(), out.numpy()):
+        padded = np.pad(original, [(0, 0), (crop, crop), (crop, crop)], mode="reflect")
+        found = []
+        for dy, dx in itertools.product(range(2 * crop + 1), repeat=2):
+            shifted = padded[:, dy : dy + 8, dx : dx + 10]
+            found += [(dy, dx, False)] * np.array_equal(augmented, shifted)
+            found += [(dy, dx, True)] * np.array_equal(augmented, shifted[:, :, ::-1])
+        assert len(found) == 1
+        seen += found
+    shifts = itertools.product(range(2 * crop + 1), repeat=2)
+    assert set(seen) == {(dy, dx, mirrored) for dy, dx in shifts for mirrored in {False, flip}}
+    if flip:
+        assert 0.4 < np.mean([mirrored for *_, mirrored in seen]) < 0.6
+
+
+def test_pixels_in_either_mode():
+    x = images(5, 3, 4, 4)
+    unit = x.numpy() / 255
+    np.testing.assert_allclose(scale(x, "unit"), unit, rtol=1e-6)
+    mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2470, 0.2435, 0.2616])
+    expected = (unit - mean[:, None, None]) / std[:, None, None]
+    np.testing.assert_allclose(scale(x, "standardized"), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scale(scale(x, "unit"), "standardized"), expected, rtol=1e-5, atol=1e-6)
+    assert scale(x, "unit").dtype == scale(x, "standardized").dtype == torch.float32
+
+
+def test_batches_come_in_the_pixels_of_the_recipe():
+    task = Task(images(8, 3, 4, 4), torch.arange(8), images(1, 3, 4, 4), torch.arange(1), CLASSES, "")
+    [(x, y)] = batches(task, dataclasses.replace(RECIPE, pixels="standardized"), 0, 0)
+    assert torch.equal(x, scale(task.images[y], "standardized"))
+
+
+def test_streams_differ_by_seed_purpose_and_epoch():
+    draws = {tuple(torch.rand(4, generator=stream(*key)).tolist()) for key in
+             [(0, "order"), (1, "order"), (0, "labels"), (0, "order", 1), (0, "order/1")]}
+    assert len(draws) == 5
+    assert torch.equal(torch.rand(4, generator=stream(0, "order")), torch.rand(4, generator=stream(0, "order", 0)))
+
+
+def test_streams_never_change():
+    """Records rest on them; integers are the same on every machine."""
+    assert torch.randint(1000, (4,), generator=stream(0, "order", 2)).tolist() == [895, 266, 916, 486]
