@@ -199,8 +199,8 @@ def deform(images: Tensor, deformation: Deformation, *, generator: torch.Generat
 
 def _planes(size: tuple[int, int], grid: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for grid_sample."""
-    # The spline does not depend on the unit of length, but in pixels the kernel would outgrow the polynomial by orders
-    # of magnitude; so the longer side is 2.
+    # The spline does not depend on the unit of length, but in pixels the kernel outgrows the polynomial, which costs a
+    # decimal digit of the solution; so the longer side is 2.
     aspect = torch.tensor([[size[1] - 1], [size[0] - 1]], dtype=torch.float64, device="cpu") / (max(size) - 1)
     points, pixels = _unit_lattice(grid) * aspect, _unit_lattice(size)  # (2, K), (2, H*W)
     k = points.shape[1]

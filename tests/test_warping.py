@@ -199,6 +199,17 @@ def test_float64_in_any_input_means_float64_inside():
     np.testing.assert_allclose(warp(images.float(), field), expected, rtol=0, atol=3.1e-8)
     np.testing.assert_allclose(warp(images, field.float()), scipy_warp(images, field.float()), rtol=0, atol=1e-12)
     assert ThinPlateSpline((30, 30), 2).field(control).dtype == torch.float64
+    thirds = torch.full_like(images, 1 / 3)
+    warped = ThinPlateSpline((30, 30), 2).warp(thirds, control.float())
+    torch.testing.assert_close(warped, thirds, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_coordinates_stay_in_float32_when_every_input_is_lower(dtype):
+    ramps, field = torch.linspace(-1, 1, 200).expand(1, 1, 200, 200).to(dtype), uniform(1, 200, 200, 2).to(dtype)
+    expected = warp(ramps.double(), field.double())
+    tolerance = 1e-6 + torch.finfo(dtype).eps / 2
+    torch.testing.assert_close(warp(ramps, field).double(), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -280,7 +291,7 @@ def test_displacements_are_uniform_on_each_axis():
 def test_a_generator_fixes_the_draws_on_every_device(device):
     deformation = Deformation(3, 2)
     draw = deformation.sample(4, generator=seeded(1), device=device)
-    assert str(draw.device) == device
+    assert str(draw.device) == device and deformation.sample(4, device="meta").is_meta
     torch.testing.assert_close(draw.cpu(), deformation.sample(4, generator=seeded(1)), rtol=0, atol=0)
     assert not torch.equal(draw.cpu(), deformation.sample(4, generator=seeded(2)))
     assert deformation.sample(4, generator=seeded(1, device)).device == torch.device(device)
