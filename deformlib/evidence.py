@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -78,6 +79,45 @@ class Evidence:
             probe = entry.get("full", {}).get("probe", entry["probe"])
             rows.append({"arm": record.spec.downsampling, "seed": record.spec.seed, **probe})
         return pd.DataFrame(rows)
+
+
+    def accuracies(self) -> pd.DataFrame:
+        """Per arm, at the end of training: accuracies and flips in percent, means over seeds; how many of what."""
+        probes = self.probes().groupby("arm", sort=False).agg("mean").drop(columns=["seed", "train_loss"])
+        shares = ["train_accuracy", "test_accuracy", "deformed_accuracy", "flip_rate"]
+        table = (100 * probes[shares]).round(1)
+        table.columns = ["training %", "test %", "deformed %", "flips %"]
+        return table.assign(**{
+            "training images": probes["train_images"].astype(int),
+            "test images": probes["test_images"].astype(int),
+            "seeds": pd.Series(self.seeds),
+        })
+
+
+def by_layer(values: pd.DataFrame) -> pd.DataFrame:
+    """A table of `Evidence.layers` to stand under a figure: mean over seeds, with two standard deviations if there
+    are at least two, one row per layer and one column per arm."""
+    groups = values.groupby(["layer", "arm"], sort=False)["value"]
+    cells = groups.mean().map("{:.3f}".format)
+    deviation = 2 * groups.std()
+    cells = cells.where(deviation.isna(), cells + deviation.map(" ± {:.3f}".format))
+    table = cells.unstack("arm")[list(values["arm"].unique())]
+    names = values.drop_duplicates("layer").set_index("layer")["name"]
+    return table.assign(name=names).set_index("name", append=True).rename_axis(columns=None)
+
+
+def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Standard deviation between arms, of their means over seeds, layer by layer: absolute and of logarithms."""
+    def between(values: pd.DataFrame, log: bool) -> pd.Series:
+        means = values.assign(value=np.log(values["value"]) if log else values["value"])
+        return means.groupby(["layer", "arm"])["value"].mean().groupby("layer").std()
+
+    columns = {
+        (scale, when): between(values, scale == "logarithm")
+        for scale in ("absolute", "logarithm")
+        for when, values in (("before", before), ("after", after))
+    }
+    return pd.DataFrame(columns).round(3)
 
 
 def collect(name: str, mode: str, seeds: Sequence[int] | None = None) -> Evidence:

@@ -1,0 +1,102 @@
+# %% [markdown]
+# # Learned stability
+#
+# Section 3 of the paper makes three claims. Before training, networks with pooling layers are more stable to
+# deformation than networks without. Training then changes the pattern over the layers, in pooling networks as well,
+# and in the early layers towards *more* sensitivity. And it changes it in such a way that in the end the networks
+# look alike, whether they pool or not. So pooling is neither what makes a trained network stable nor needed for it.
+#
+# The paper shows this on ImageNet (Figures 3a and 3b) and on CIFAR-10 (Figures 3c and 3d). This chapter is about
+# CIFAR-10: five ways of downsampling, everything else equal. The network of each *arm* is trained from scratch with
+# the recipe `plain` of {doc}`02_methods`, without augmentation and without weight decay. One thing differs from the
+# paper: our arms share their random seeds. Arms with the same seed begin with the same 3x3 filters and see the same
+# examples in the same order, so every comparison between them is paired.
+
+# %% tags=["parameters"]
+mode = "full"
+
+# %% tags=["hide-input"]
+from myst_nb import glue
+
+from deformlib.agreement import published
+from deformlib.evidence import by_layer, collect, spread
+from deformlib.figures import sensitivity_by_layer
+
+evidence = collect("cifar10", mode)
+glue("fig-3c-note", evidence.note, display=False)
+overlay = {figure: published(figure) if mode == "full" else None for figure in ("3c", "3d")}
+
+# %% [markdown]
+# ## The networks
+#
+# The paper takes for granted that its networks "perform equally well" and gives no accuracies. Ours are below, on
+# the images that the last line names. *Deformed* is the accuracy on deformed test images, and *flips* the share of
+# test images whose predicted class changes under a deformation, right or wrong.
+
+# %% tags=["hide-input"]
+evidence.accuracies()
+
+# %% [markdown]
+# ## At initialization
+#
+# {numref}`fig-3c` is the paper's Figure 3c: the sensitivity to deformation of networks that have not been trained.
+# The first two layers come before any downsampling and are the same network in every arm, so the curves begin as
+# one. What to look for: where they part, and in which order they end.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-3c", "caption": "Sensitivity to deformation at initialization (the paper's Figure 3c), layer 0 being the image. Lines: means over seeds, with bands of two standard deviations over seeds. Dashed: read off the published plot. The number of runs stands in the text below the figure."}}
+start = evidence.layers(checkpoint=0)
+sensitivity_by_layer(start, overlay["3c"])
+
+# %% [markdown]
+# Records behind this and the next figures: {glue:text}`fig-3c-note`.
+
+# %% tags=["hide-input"]
+by_layer(start)
+
+# %% [markdown]
+# RESULT-3C
+#
+# ### The same with calibrated batch norm statistics
+#
+# An untrained network has batch norm layers with mean 0 and variance 1, which is to say no batch norm; a trained one
+# has the statistics of its own activations. So part of what training does to the curves could be batch norm starting
+# to centre its input. To see how much, {numref}`fig-3c-calibrated` gives the untrained networks the statistics that
+# they would have, computed on training images, and leaves the weights as they are.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-3c-calibrated", "caption": "The networks of the previous figure, not trained, with batch norm statistics computed on training images. The published curve is that of Figure 3c again, dashed."}}
+calibrated = evidence.layers("calibrated", checkpoint=0)
+sensitivity_by_layer(calibrated, overlay["3c"])
+
+# %% tags=["hide-input"]
+by_layer(calibrated)
+
+# %% [markdown]
+# RESULT-CALIBRATED
+#
+# ## After training
+#
+# {numref}`fig-3d` is the paper's Figure 3d. What to look for: whether the early layers rise above where they
+# started, whether the curves that were apart have come together, and where the last layer is compared with
+# {numref}`fig-3c`.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-3d", "caption": "Sensitivity to deformation after training (the paper's Figure 3d). Lines, bands and dashes as in the figures before."}}
+end = evidence.layers(checkpoint=-1)
+sensitivity_by_layer(end, overlay["3d"])
+
+# %% tags=["hide-input"]
+by_layer(end)
+
+# %% [markdown]
+# RESULT-3D
+#
+# ## Do the arms converge?
+#
+# "Alike" needs a measure. The table gives, at each layer, the standard deviation between the five arms (of their
+# means over seeds) before and after training. In absolute terms, because that is what the eye sees in the figures,
+# and of logarithms, because a difference of 0.05 means more where the values are small.
+
+# %% tags=["hide-input"]
+spread(start, end)
+
+# %% [markdown]
+# RESULT-SPREAD
