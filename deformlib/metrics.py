@@ -7,66 +7,39 @@ True
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
 from deformlib.representations import named_layers, visit
+from deformlib.vectors import (
+    DISTANCES,
+    Distance,
+    check_known,
+    check_pair,
+    check_vectors,
+    median,
+    paired,
+    paired_distances,
+    pairwise,
+    pairwise_distances,
+)
 
-BLOCK_VALUES = 2**18  # values reduced at a time: they stay in the processor's cache
+__all__ = [
+    "AVERAGES",
+    "DISTANCES",
+    "distances",
+    "median",
+    "normalized_distance",
+    "normalized_total_variation",
+    "paired_distances",
+    "pairwise_distances",
+    "sensitivity",
+    "smoothness",
+]
+
 KEPT_BYTES = 2 * 2**30  # clean representations kept at once when `sensitivity` goes through images in batches
-
-
-@dataclass(frozen=True)
-class Distance:
-    """A distance that is a function of the squared Euclidean one between vectors divided by their `length`."""
-
-    length: Callable[[Tensor], Tensor]  # (N, D) -> (N, 1)
-    of_square: Callable[[Tensor], Tensor]  # elementwise
-
-
-def _root(square: Tensor) -> Tensor:
-    positive = square > 0  # the gradient at 0 is 0, not infinite
-    return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
-
-
-def _norm(x: Tensor) -> Tensor:
-    # By blocks, because one sum over millions of float32 loses digits.
-    return _root(sum(_upcast(block).square().sum(1, keepdim=True) for block in _columns(x)))
-
-
-# |a/|a| - b/|b||^2 / 2 equals 1 - cos(a, b) and keeps its digits when a and b are close.
-DISTANCES: dict[str, Distance] = {
-    "cosine": Distance(_norm, lambda square: square / 2),
-    "euclidean": Distance(lambda x: _upcast(x.new_ones(len(x), 1)), _root),
-}
-
-
-def paired_distances(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
-    """Distance of each row of `a` from the same row of `b`: (N, ...), (N, ...) -> (N,).
-
-    A zero vector has cosine distance 1 from any other, 0 from another zero. Computed in float32, or float64 if the
-    inputs are; differentiable. ValueError names an input that is empty, not floating or not finite, a `b` unlike
-    `a` in shape, dtype or device, an unknown distance.
-    """
-    _check_pair(("a", a), ("b", b), distance)
-    return _paired(_rows(torch.cat([a, b])), DISTANCES[distance])
-
-
-def pairwise_distances(x: Tensor, distance: str = "cosine") -> Tensor:
-    """Distances of all pairs of rows, in the order of `scipy.spatial.distance.pdist`: (N, ...) -> (N(N-1)/2,).
-
-    Precision and errors as for `paired_distances`; N at least 2.
-    """
-    _check_vectors("x", x, distance, least=2)
-    return _pairwise(_rows(x), DISTANCES[distance])
-
-
-def median(values: Tensor) -> Tensor:
-    """Scalar; the mean of the middle two for an even count, as `numpy.median`."""
-    return (torch.median(values) - torch.median(-values)) / 2  # torch.median takes the lower of the middle two
 
 
 def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Tensor:
@@ -75,8 +48,8 @@ def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine
     Section 2.1's normalized cosine distance, averaged over images. Errors as for `paired_distances`; also a
     ValueError if there are fewer than two images or the median is zero.
     """
-    _check_pair(("clean", clean), ("deformed", deformed), distance, least=2)
-    return _ratio(*_mean_and_median(_rows(torch.cat([clean, deformed])), DISTANCES[distance]))
+    _check(clean, deformed, distance, least=2)
+    return _ratio(*_mean_and_median(clean, deformed, DISTANCES[distance]))
 
 
 def distances(
@@ -88,10 +61,9 @@ def distances(
     restored. Differentiable in images and parameters. Layers as in `visit`; errors as there and for
     `paired_distances`.
     """
-    _check_pair(("clean", clean), ("deformed", deformed), distance)
-    batch = torch.cat([clean, deformed])
+    _check(clean, deformed, distance)
     with _eval_mode(model):
-        return visit(model, batch, layers, lambda r: _paired(_rows(r, len(batch)), DISTANCES[distance]))
+        return _visit_both(model, clean, deformed, layers, lambda a, b: paired(a, b, DISTANCES[distance]))
 
 
 @torch.no_grad()
@@ -110,15 +82,15 @@ def sensitivity(
     as many layers as fit in `KEPT_BYTES`; further layers cost further passes. Mode, layers and errors as for
     `distances`; also a ValueError that names a layer where the median distance between clean images is zero.
     """
-    _check_pair(("clean", clean), ("deformed", deformed), distance, least=2)
+    _check(clean, deformed, distance, least=2)
     if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
         raise ValueError(f"batch_size must be an integer >= 1, or None for one batch, got {batch_size!r}")
+    measure = DISTANCES[distance]
     with _eval_mode(model):
         if batch_size is None or batch_size >= len(clean):
-            batch = torch.cat([clean, deformed])
-            parts = visit(model, batch, layers, lambda r: _mean_and_median(_rows(r, len(batch)), DISTANCES[distance]))
+            parts = _visit_both(model, clean, deformed, layers, lambda a, b: _mean_and_median(a, b, measure))
         else:
-            parts = _by_batches(model, clean, deformed, layers, DISTANCES[distance], batch_size)
+            parts = _by_batches(model, clean, deformed, layers, measure, batch_size)
     return {layer: _ratio(mean, middle, f"layer {layer!r}: ").item() for layer, (mean, middle) in parts.items()}
 
 
@@ -130,11 +102,11 @@ def normalized_total_variation(weight: Tensor, average: str = "bank") -> Tensor:
     are zero have none and are left out. ValueError names a weight of wrong rank, dtype or value, an all-zero one,
     an unknown average.
     """
-    _check_known("average", average, AVERAGES)
-    _check_vectors("weight", weight)
+    check_known("average", average, AVERAGES)
+    check_vectors("weight", weight)
     if weight.ndim != 4 or not weight.any():
         raise ValueError(f"weight must be (out, in, kh, kw) and not all zero, got shape {tuple(weight.shape)}")
-    weight = _upcast(weight)
+    weight = weight if weight.dtype == torch.float64 else weight.float()
     down, right = weight.diff(dim=2), weight.diff(dim=3)
     variation = down.abs().sum((2, 3)) + right.abs().sum((2, 3))  # (out, in)
     return AVERAGES[average](variation, weight.abs().sum((2, 3)))
@@ -152,59 +124,37 @@ def smoothness(model: nn.Module, average: str = "bank") -> dict[str, float]:
 
     Names as in `model.named_modules()`. ValueError as for `normalized_total_variation`, naming the module.
     """
-    convs = {name: m for name, m in named_layers(model).items() if isinstance(m, nn.Conv2d) and min(m.kernel_size) > 2}
-    _check_known("average", average, AVERAGES)
+    check_known("average", average, AVERAGES)
     roughness = {}
-    for name, conv in convs.items():
-        try:
-            roughness[name] = normalized_total_variation(conv.weight, average).item()
-        except ValueError as error:
-            raise ValueError(f"layer {name!r}: {error}") from error
+    for name, conv in named_layers(model).items():
+        if isinstance(conv, nn.Conv2d) and min(conv.kernel_size) >= 3:
+            try:
+                roughness[name] = normalized_total_variation(conv.weight, average).item()
+            except ValueError as error:
+                raise ValueError(f"layer {name!r}: {error}") from error
     return roughness
 
 
-def _mean_and_median(rows: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
-    """Clean above deformed, (2N, D) -> mean distance between the halves, median over the pairs of clean."""
-    return _paired(rows, distance).mean(), median(_pairwise(rows[: len(rows) // 2], distance))
+def _visit_both(
+    model: nn.Module,
+    clean: Tensor,
+    deformed: Tensor,
+    layers: Iterable[str] | None,
+    fn: Callable[[Tensor, Tensor], object],
+) -> dict:
+    """One pass over clean and deformed together, (N, ...) each; {layer: fn(clean's half, deformed's half)}."""
+    count = 2 * len(clean)
+
+    def reduce(r: Tensor) -> object:
+        if r.shape[:1] != (count,):
+            raise ValueError(f"a representation must be (N, ...) with N = {count} images, got {tuple(r.shape)}")
+        return fn(*r.chunk(2))
+
+    return visit(model, torch.cat([clean, deformed]), layers, reduce)
 
 
-def _paired(rows: Tensor, distance: Distance) -> Tensor:
-    """Clean above deformed, (2N, D) -> (N,)."""
-    halves = (block.chunk(2) for block in _embedded(rows, distance))
-    return distance.of_square(sum((a - b).square().sum(1) for a, b in halves))
-
-
-def _pairwise(rows: Tensor, distance: Distance) -> Tensor:
-    """(N, D) -> (N(N-1)/2,) through one Gram matrix: |x - y|^2 = |x|^2 + |y|^2 - 2xy."""
-    with torch.autocast(rows.device.type, enabled=False):
-        gram = sum(_centred_gram(block) for block in _embedded(rows, distance))
-    i, j = torch.triu_indices(len(rows), len(rows), offset=1, device=rows.device)
-    scale = gram.diagonal()[i] + gram.diagonal()[j]
-    square = (scale - 2 * gram[i, j]).clamp(min=0)
-    # Rows that are close to each other and far from the mean lose their digits all the same: take differences.
-    lost = square < 1e4 * torch.finfo(gram.dtype).eps * scale
-    if lost.any():
-        square = torch.pdist(torch.cat([*_embedded(rows, distance)], 1)).square()
-    return distance.of_square(square)
-
-
-def _centred_gram(x: Tensor) -> Tensor:
-    centred = x - x.mean(0)  # what all rows share would cost the digits of their differences
-    return centred @ centred.mT  # (N, d) x (d, N) -> (N, N)
-
-
-def _embedded(rows: Tensor, distance: Distance) -> Iterator[Tensor]:
-    """Rows divided by their length, (N, D) -> blocks (N, d), and one coordinate in which only zero rows are 1:
-    so they are at squared distance 2 from unit vectors and 0 from each other."""
-    length = distance.length(rows)
-    zero = length == 0
-    for block in _columns(rows):
-        yield _upcast(block) / length.masked_fill(zero, 1)
-    yield zero.to(length.dtype)
-
-
-def _columns(rows: Tensor) -> tuple[Tensor, ...]:
-    return rows.split(max(256, BLOCK_VALUES // len(rows)), dim=1)
+def _mean_and_median(clean: Tensor, deformed: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
+    return paired(clean, deformed, distance).mean(), median(pairwise(clean, distance))
 
 
 def _by_batches(
@@ -215,20 +165,19 @@ def _by_batches(
     distance: Distance,
     batch_size: int,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    def move_and_keep(r: Tensor) -> tuple[Tensor, Tensor]:
-        return _paired(_rows(r, len(batch)), distance), r[: len(r) // 2].clone()
+    def move_and_keep(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return paired(a, b, distance), a.clone()
 
-    sizes = visit(model, clean[:1], layers, lambda r: r.numel() * max(4, r.element_size()))
+    sizes = visit(model, clean[:1], layers, lambda r: r.numel() * r.element_size())
     parts = {}
     for group in _groups(sizes, KEPT_BYTES // len(clean)):
         seen: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in group}
         for images in zip(clean.split(batch_size), deformed.split(batch_size), strict=True):
-            batch = torch.cat(images)
-            for layer, both in visit(model, batch, group, move_and_keep).items():
+            for layer, both in _visit_both(model, *images, group, move_and_keep).items():
                 seen.setdefault(layer, []).append(both)
         for layer in group:
             moved, kept = map(torch.cat, zip(*seen.pop(layer), strict=True))
-            parts[layer] = moved.mean(), median(_pairwise(_rows(kept), distance))
+            parts[layer] = moved.mean(), median(pairwise(kept, distance))
     return parts
 
 
@@ -241,17 +190,6 @@ def _groups(sizes: dict[str, int], budget: int) -> Iterator[list[str]]:
             group = []
         group.append(layer)
     yield group
-
-
-def _rows(x: Tensor, count: int | None = None) -> Tensor:
-    if count is not None and x.shape[:1] != (count,):
-        raise ValueError(f"a representation must be (N, ...) with N = {count} images, got {tuple(x.shape)}")
-    order = sorted(range(1, x.ndim), key=lambda dim: -x.stride(dim))  # as in memory: no copy, channels-last included
-    return x.permute(0, *order).reshape(len(x), -1)  # (N, ...) -> (N, D)
-
-
-def _upcast(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _ratio(mean: Tensor, middle: Tensor, where: str = "") -> Tensor:
@@ -276,25 +214,6 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _check_pair(a: tuple[str, Tensor], b: tuple[str, Tensor], distance: str, least: int = 1) -> None:
-    (name, x), (other, y) = a, b
-    _check_vectors(name, x, distance, least)
-    _check_vectors(other, y, distance, least)
-    kinds = [(tuple(z.shape), z.dtype, str(z.device)) for z in (x, y)]
-    if kinds[0] != kinds[1]:
-        raise ValueError(f"{other} must have the shape, dtype and device of {name}, {kinds[0]}, got {kinds[1]}")
-
-
-def _check_vectors(name: str, x: Tensor, distance: str = "cosine", least: int = 1) -> None:
-    _check_known("distance", distance, DISTANCES)
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise ValueError(f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}")
-    if x.ndim < 2 or len(x) < least or not x.numel():
-        raise ValueError(f"{name} must be (N, ...), N at least {least} and none of it empty, got {tuple(x.shape)}")
-    if not x.isfinite().all():
-        raise ValueError(f"{name} must be finite, got {int((~x.isfinite()).sum())} NaN or infinite values")
-
-
-def _check_known(argument: str, value: str, table: dict[str, object]) -> None:
-    if value not in table:
-        raise ValueError(f"{argument} must be one of {', '.join(table)}, got {value!r}")
+def _check(clean: Tensor, deformed: Tensor, distance: str, least: int = 1) -> None:
+    check_known("distance", distance, DISTANCES)
+    check_pair(("clean", clean), ("deformed", deformed), least)

@@ -1,0 +1,150 @@
+"""Distances between vectors, one image's representation each, that keep their digits.
+
+>>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
+>>> pairwise_distances(x)
+tensor([1.0000, 0.2929, 0.2929])
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK_VALUES = 2**18  # values reduced at a time: they stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A distance that is a function of the squared Euclidean one between vectors divided by their `length`."""
+
+    length: Callable[[Tensor], Tensor]  # (N, D) -> (N, 1)
+    of_square: Callable[[Tensor], Tensor]  # elementwise
+
+
+def _root(square: Tensor) -> Tensor:
+    positive = square > 0  # the gradient at 0 is 0, not infinite
+    return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
+
+
+def _norm(rows: Tensor) -> Tensor:
+    # By blocks, because one sum over millions of float32 loses digits.
+    return _root(sum(_upcast(block).square().sum(1, keepdim=True) for block in _columns(rows)))
+
+
+def _one(rows: Tensor) -> Tensor:
+    return _upcast(rows.new_ones(len(rows), 1))
+
+
+# |a/|a| - b/|b||^2 / 2 equals 1 - cos(a, b) and keeps its digits when a and b are close.
+DISTANCES: dict[str, Distance] = {
+    "cosine": Distance(_norm, lambda square: square / 2),
+    "euclidean": Distance(_one, _root),
+}
+
+
+def paired_distances(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
+    """Distance of each row of `a` from the same row of `b`: (N, ...), (N, ...) -> (N,).
+
+    A zero vector has cosine distance 1 from any other, 0 from another zero. Computed in float32, or float64 if the
+    inputs are; differentiable. ValueError names an input that is empty, not floating or not finite, a `b` unlike
+    `a` in shape, dtype or device, an unknown distance.
+    """
+    check_known("distance", distance, DISTANCES)
+    check_pair(("a", a), ("b", b))
+    return paired(a, b, DISTANCES[distance])
+
+
+def pairwise_distances(x: Tensor, distance: str = "cosine") -> Tensor:
+    """Distances of all pairs of rows, in the order of `scipy.spatial.distance.pdist`: (N, ...) -> (N(N-1)/2,).
+
+    Precision and errors as for `paired_distances`; N at least 2.
+    """
+    check_known("distance", distance, DISTANCES)
+    check_vectors("x", x, least=2)
+    return pairwise(x, DISTANCES[distance])
+
+
+def median(values: Tensor) -> Tensor:
+    """Scalar; the mean of the middle two for an even count, as `numpy.median`."""
+    return (torch.median(values) - torch.median(-values)) / 2  # torch.median takes the lower of the middle two
+
+
+def paired(a: Tensor, b: Tensor, distance: Distance) -> Tensor:
+    """`paired_distances` of checked input."""
+    order = _memory_order(a)
+    blocks = zip(_embedded(_rows(a, order), distance), _embedded(_rows(b, order), distance), strict=True)
+    return distance.of_square(sum((x - y).square().sum(1) for x, y in blocks))
+
+
+def pairwise(x: Tensor, distance: Distance) -> Tensor:
+    """`pairwise_distances` of checked input, through one Gram matrix: |x - y|^2 = |x|^2 + |y|^2 - 2xy."""
+    rows = _rows(x, _memory_order(x))
+    with torch.autocast(x.device.type, enabled=False):
+        gram = sum(_centred_gram(block) for block in _embedded(rows, distance))
+    i, j = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
+    scale = gram.diagonal()[i] + gram.diagonal()[j]
+    square = (scale - 2 * gram[i, j]).clamp(min=0)
+    # Rows that are close to each other and far from the mean lose their digits all the same: take differences.
+    lost = square < 1e4 * torch.finfo(gram.dtype).eps * scale
+    if lost.any():
+        square = torch.pdist(torch.cat([*_embedded(rows, distance)], 1)).square()
+    return distance.of_square(square)
+
+
+def _centred_gram(x: Tensor) -> Tensor:
+    centred = x - x.mean(0)  # what all rows share would cost the digits of their differences
+    return centred @ centred.mT  # (N, d) x (d, N) -> (N, N)
+
+
+def _embedded(rows: Tensor, distance: Distance) -> Iterator[Tensor]:
+    """Rows divided by their length, (N, D) -> blocks (N, d), and one coordinate in which only zero rows are 1:
+    so they are at squared distance 2 from unit vectors and 0 from each other."""
+    length = distance.length(rows)
+    zero = length == 0
+    for block in _columns(rows):
+        yield _upcast(block) / length.masked_fill(zero, 1)
+    yield zero.to(length.dtype)
+
+
+def _columns(rows: Tensor) -> tuple[Tensor, ...]:
+    return rows.split(max(256, BLOCK_VALUES // len(rows)), dim=1)
+
+
+def _memory_order(x: Tensor) -> list[int]:
+    return sorted(range(1, x.ndim), key=lambda dim: -x.stride(dim))
+
+
+def _rows(x: Tensor, order: list[int]) -> Tensor:
+    return x.permute(0, *order).reshape(len(x), -1)  # (N, ...) -> (N, D), no copy of channels-last either
+
+
+def _upcast(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def check_known(argument: str, value: str, table: Iterable[str]) -> None:
+    if value not in table:
+        raise ValueError(f"{argument} must be one of {', '.join(table)}, got {value!r}")
+
+
+def check_vectors(name: str, x: Tensor, least: int = 1) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError(f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}")
+    if x.ndim < 2 or len(x) < least or not x.numel():
+        raise ValueError(f"{name} must be (N, ...), N at least {least} and none of it empty, got {tuple(x.shape)}")
+    if not x.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {int((~x.isfinite()).sum())} NaN or infinite values")
+
+
+def check_pair(one: tuple[str, Tensor], two: tuple[str, Tensor], least: int = 1) -> None:
+    (name, x), (other, y) = one, two
+    check_vectors(name, x, least)
+    if not isinstance(y, Tensor) or _kind(y) != _kind(x):
+        got = _kind(y) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"{other} must have the shape, dtype and device of {name}, {_kind(x)}, got {got}")
+    check_vectors(other, y, least)
+
+
+def _kind(x: Tensor) -> tuple[tuple[int, ...], torch.dtype, str]:
+    return tuple(x.shape), x.dtype, str(x.device)
