@@ -59,7 +59,9 @@ class Protocol:
 
 PROTOCOLS: dict[str, Protocol] = {
     "protocol-1": Protocol(),
-    "quick-1": Protocol(images=64, sets=2, light=6, full=2, calibration=512, probes=256, final=1024),
+    "quick-1": Protocol(
+        images=64, sets=1, strengths=(0.5, 2.0), light=4, full=2, calibration=512, probes=256, final=1024
+    ),
 }
 
 

@@ -44,7 +44,7 @@ AUGMENTED = Recipe(
     crop=4,
     pixels="standardized",
 )
-QUICK = Recipe(epochs=6, batch_size=64, learning_rate=0.05)
+QUICK = Recipe(epochs=5, batch_size=64, learning_rate=0.05)
 
 
 def _cifar10(mode: str, seed: int) -> list[Spec]:
