@@ -125,13 +125,7 @@ def fast_bfloat16(device: torch.device | str = "cpu") -> bool:
     """Whether the processor computes in bfloat16 in hardware; emulated, it is slower than float32."""
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-                and torch.cpu._is_avx512_bf16_supported())
-
-
-def _check_finite(state: State, loss: Tensor, epoch: int) -> None:
-    if not all(value.isfinite().all() for value in (loss, *state.model.parameters())):
-        raise FloatingPointError(f"training diverged in epoch {epoch + 1}, step {state.step}; lower learning_rate")
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _step(state: State, images: Tensor, labels: Tensor, recipe: Recipe, steps: int) -> Tensor:
