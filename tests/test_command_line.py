@@ -1,0 +1,415 @@
+"""The commands as a user types them: what they print, what they leave, how they fail."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+from typer.testing import CliRunner
+
+import deformlib
+from deformlib import book, evidence, runs, specs, studies
+from deformlib.__main__ import app, duration, repeat_options
+from deformlib.store import Record, Store
+
+FULL = studies.study("cifar10").specs("full")
+
+
+def call(*args: object, code: int = 0) -> str:
+    """What a command prints, stdout and stderr; one line where it is the input that is bad."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "120"})
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def complaint(*args: object) -> str:
+    """The one line about bad input."""
+    [line] = call(*args, code=2).splitlines()
+    return line
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Full mode's records, none yet, and the cache of runs in progress."""
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path / "results")
+    return Store(tmp_path / "results")
+
+
+def record(spec: specs.Spec, seconds: float = 500) -> Record:
+    return Record(spec, {}, {"commit": "abc", "seconds": {"training": seconds - 100, "measuring": 100.0}})
+
+
+def begin(spec: specs.Spec, share: float) -> Path:
+    """Leave what a run that has done `share` leaves in the cache; its lock."""
+    folder = runs.cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}"
+    folder.mkdir(parents=True)
+    (folder / "progress.json").write_text(json.dumps({"done": share}))
+    return folder / "lock"
+
+
+# help
+
+
+@pytest.mark.parametrize("command", ["", "status", "run", "book", "deform"])
+def test_help_teaches_by_example_without_importing_what_is_slow(command: str):
+    # The package itself is stood in for: what is tested is what the command line imports.
+    code = f"""
+import runpy, sys
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("deformlib", "__init__.py", submodule_search_locations={list(deformlib.__path__)})
+sys.modules["deformlib"] = module_from_spec(spec)  # and not executed
+sys.argv[1:] = {[command, "--help"] if command else []}
+try: runpy.run_module("deformlib", run_name="__main__", alter_sys=True)
+except SystemExit as end: assert not end.code
+print({{"torch", "datasets", "matplotlib", "pandas", "papermill", "PIL"}} & {{*sys.modules}})
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("set()\n")
+    assert not command or f"Example: python -m deformlib {command} " in " ".join(result.stdout.split())
+
+
+def test_help_is_what_no_command_prints():
+    assert all(f" {name} " in call() for name in ("status", "run", "book", "deform"))
+
+
+def test_bad_input_is_one_line_for_the_shell_too():
+    result = subprocess.run([sys.executable, "-m", "deformlib", "status", "nope"], capture_output=True, text=True)
+    assert result.returncode == 2 and not result.stdout and len(result.stderr.splitlines()) == 1
+
+
+# status
+
+
+def test_status_tells_made_damaged_running_stopped_and_missing_apart(store: Store):
+    store.save(record(FULL[0]))
+    store.path(FULL[1]).write_text('{"id": "')
+    with FileLock(begin(FULL[2], 0.25)):
+        begin(FULL[3], 0.5)
+        output = call("status", "cifar10")
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in output.splitlines() if line.strip()}
+    assert lines[FULL[0].slug] == f"{specs.identity(FULL[0])} made at abc 8 min"
+    assert lines[FULL[1].slug].endswith("damaged -")
+    assert lines[FULL[2].slug].endswith("missing, running 25% 6 min")
+    assert lines[FULL[3].slug].endswith("missing, stopped at 50% 4 min")
+    assert lines[FULL[4].slug].endswith("missing 8 min")
+    assert "1 of 25 made, 1 damaged, 23 missing (1 running); the missing would take: 3 h 05 min" in output
+    assert f"Damaged: {store.path(FULL[1])} is not a whole record" in output
+
+
+def test_status_of_all_studies_counts_and_borrows_times_from_the_same_data(store: Store):
+    assert call("status").count("unknown") == len(studies.STUDIES)
+    for spec, seconds in zip(FULL[:3], (300, 600, 3000), strict=True):
+        store.save(record(spec, seconds))
+    lines = [line for line in call("status").splitlines() if "missing" in line]
+    assert "3 of 25 made, 22 missing" in lines[1] and lines[1].split()[-4:] == ["3", "h", "40", "min"]
+    assert "0 of 6 made, 6 missing" in lines[2] and lines[2].split()[-4:] == ["1", "h", "00", "min"]
+
+
+def test_status_of_quick_mode_has_other_runs_in_another_store(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFORMLIB_STORE", str(tmp_path / "quick"))
+    Store(tmp_path / "quick").save(record(studies.study("cifar10").specs("quick")[0], 20))
+    output = call("status", "cifar10", "--mode", "quick")
+    assert "photos-" in output and "1 of 10 made, 9 missing; the missing would take: 3 min" in output
+    assert "0 of 25 made" in call("status", "cifar10")
+
+
+def test_status_fits_80_columns(store: Store):
+    begin(FULL[2], 0.25)
+    for args in ([], ["cifar10"], ["cifar10-augmented"]):
+        result = CliRunner().invoke(app, ["status", *args], env={"COLUMNS": "80"})
+        assert "…" not in result.output and max(map(len, result.output.split("Times")[0].splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(40.4, "40 s"), (480, "8 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")])
+def test_durations_are_words(seconds: float, words: str):
+    assert duration(seconds) == words
+
+
+# run
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[specs.Spec]:
+    """Runs take place in threads and take no time; the specs that were run, those of seed 4 fail."""
+    done = []
+    monkeypatch.setenv("TQDM_DISABLE", "1")  # set by the runs, here in our own process
+
+    def execute(spec, folder, progress):
+        done.append(spec)
+        if spec.seed == 4:
+            raise RuntimeError("no luck")
+        return {}, {"seconds": {"training": 1.0}}, {"w": torch.ones(2)}
+
+    monkeypatch.setitem(runs.EXECUTE, specs.Training, execute)
+    monkeypatch.setattr(runs, "local", ThreadPoolExecutor)
+    monkeypatch.setattr(runs, "threads_for", lambda workers: None)
+    monkeypatch.setattr(evidence.time, "sleep", lambda seconds: None)
+    return done
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data" / "cifar10"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        (folder / f"{split}-0.parquet").touch()
+    monkeypatch.setenv("DEFORMLIB_DATA", str(tmp_path / "data"))
+    return folder
+
+
+def test_run_makes_what_is_missing_and_nothing_twice(store: Store, executed: list, data: Path):
+    store.save(record(FULL[1]))
+    output = call("run", "cifar10", "--seeds", 0, 1, "--arms", "max-pool", "strided", "--workers", 2)
+    wanted = [spec for spec in FULL if spec.seed in (0, 1) and spec.downsampling in ("max-pool", "strided")]
+    assert set(executed) == set(wanted) - {FULL[1]} and all(spec in store for spec in wanted)
+    assert "1 of 4 made, 3 missing; 3 to make now" in output and f"cifar10 comes from {data}" in output
+    assert {line for line in output.splitlines() if line.startswith("made")} == {
+        f"made {store.path(spec).name}" for spec in wanted if spec != FULL[1]}
+    assert store.weights_path(wanted[1]).exists()  # the study keeps those of seeds 0 and 1
+    executed.clear()
+    assert "0 to make now" in call("run", "--seeds", 0, "--seeds", 1, "--arms", "max-pool", "--arms", "strided", "cifar10")
+    assert not executed
+
+
+def test_run_fails_if_a_run_fails_and_makes_the_others(store: Store, executed: list, data: Path):
+    output = call("run", "cifar10", "--seeds", 3, 4, "--arms", "max-pool", code=1)
+    assert "cifar10-max-pool-4 failed" in output and "made cifar10-max-pool-3-" in output
+    assert "made cifar10-max-pool-4" not in output
+
+
+def test_run_leaves_alone_what_another_process_runs_and_what_is_damaged(store: Store, executed: list, data: Path):
+    store.folder.mkdir()
+    store.path(FULL[0]).write_text("{")
+    with FileLock(begin(FULL[1], 0.1)):
+        output = call("run", "cifar10", "--seeds", 0, code=1)
+    assert set(executed) == set(FULL[2:5]) and "1 damaged, 4 missing (1 running); 3 to make now" in output
+    assert f"Damaged: {store.path(FULL[0])}" in output and store.path(FULL[0]).read_text() == "{"
+
+
+def test_run_in_quick_mode_needs_no_data(store: Store, executed: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFORMLIB_STORE", str(tmp_path / "quick"))
+    monkeypatch.delenv("DEFORMLIB_DATA", raising=False)
+    output = call("run", "cifar10", "--mode", "quick", "--seeds", 0)
+    assert "photos comes from photographs inside scikit-image" in output and len(executed) == 5
+    assert len(list((tmp_path / "quick").glob("photos-*.json"))) == 5
+
+
+def test_run_without_data_says_so_before_any_process(store: Store, executed: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFORMLIB_DATA", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *args, **named: 1 / 0)
+    *_, line = call("run", "cifar10", code=2).splitlines()
+    assert str(tmp_path / "cifar10") in line and "DEFORMLIB_DATA" in line and "uoft-cs/cifar10" in line
+    assert not executed
+
+
+def test_run_stopped_by_the_user_says_how_to_go_on(store: Store, data: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evidence, "make", stop)
+    assert "the same command goes on" in call("run", "cifar10", code=130)
+
+
+@pytest.mark.parametrize(("args", "words"), [
+    (["status", "nope"], ["cifar10, cifar10-augmented", "'nope'"]),
+    (["run", "nope"], ["cifar10, cifar10-augmented", "'nope'"]),
+    (["run", "cifar10", "--arms", "max-pool", "nope"], ["average-pool", "got nope"]),
+    (["run", "cifar10-augmented", "--arms", "strided"], ["strided-relu", "got strided"]),
+    (["book", "--chapter", "99_nope"], ["01_introduction", "got 99_nope"]),
+    (["book", "-p", "seed"], ["NAME=VALUE", "'seed'"]),
+    (["book", "-p", "nope=1"], ["mode", "got nope"]),
+])  # fmt: skip
+def test_bad_input_is_one_line_that_lists_what_is_known(args: list[str], words: list[str], store: Store):
+    line = complaint(*args)
+    assert line.startswith("Error: ") and all(word in line for word in words)
+
+
+@pytest.mark.parametrize(("args", "same"), [
+    ("x --seeds 0 1 --workers 2", "x --seeds 0 --seeds 1 --workers 2"),
+    ("--seeds 0 1 x --arms a b --seeds 2", "--seeds 0 --seeds 1 x --arms a --arms b --seeds 2"),
+    ("--seeds 0 --seeds 1 x", "--seeds 0 --seeds 1 x"),
+    ("--workers 2 --arms a x", "--workers 2 --arms a x"),
+    ("--force x --arms a b", "--force x --arms a --arms b"),
+    ("x --workers 2 y", "x --workers 2 y"),
+    ("--seeds", "--seeds"),
+])  # fmt: skip
+def test_an_option_takes_several_values_and_leaves_the_argument_alone(args: str, same: str):
+    assert repeat_options(args.split(), {"--seeds", "--arms"}, {"--workers"}, 1) == same.split()
+
+
+# book
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What would be executed and built."""
+    made: list = []
+    monkeypatch.setattr(book, "execute", lambda *args: made.append(args))
+    monkeypatch.setattr(subprocess, "run", lambda args, **_: made.append(args) or subprocess.CompletedProcess(args, 0))
+    return made
+
+
+def test_book_executes_chapters_and_builds_as_the_makefile_does(calls: list):
+    output = call("book")
+    assert calls[0] == ("full", book.BOOK, None, {})
+    assert calls[1][1:] == ["build", str(book.ROOT), "-W", "--keep-going", "--all", "--quiet", "--path-output", str(book.ROOT)]
+    assert f"Open {book.ROOT / '_build' / 'html' / 'index.html'}" in output
+    assert "_build/quick/_build/html/index.html" in call("book", "--mode", "quick")
+    makefile = (book.ROOT / "Makefile").read_text()
+    assert "build . -W --keep-going --all --quiet" in makefile and "--path-output _build/quick" in makefile
+
+
+def test_book_passes_chapters_and_parameters(calls: list, tmp_path: Path):
+    call("book", "--mode", "quick", "--chapter", "01_a", "02_b", "--out", tmp_path, "-p", "seed=1", "-p", "arms=[1, 2]", "-p", "name=a=b")
+    assert calls == [("quick", tmp_path, ["01_a", "02_b"], {"seed": 1, "arms": [1, 2], "name": "a=b"})]
+    calls.clear()
+    call("book", "--no-html")
+    assert len(calls) == 1
+
+
+def test_book_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "jupyter_book" else name)
+    assert "jupyter_book not installed: pip install" in complaint("book")
+
+
+def test_book_shows_the_cell_that_failed(monkeypatch: pytest.MonkeyPatch):
+    from papermill.exceptions import PapermillExecutionError
+
+    def fail(*args):
+        raise PapermillExecutionError(0, 1, "1 / 0", "ZeroDivisionError", "division by zero", ["the cell and its error"])
+
+    monkeypatch.setattr(book, "execute", fail)
+    assert "the cell and its error" in call("book", code=1)
+
+
+# deform
+
+RNG = np.random.default_rng(0)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def reference(pixels: np.ndarray, grid: int = 5, displacement: float | None = None, seed: int = 0) -> np.ndarray:
+    """Pixels (H, W, C) deformed by the library, in one piece."""
+    deformation = deformlib.Deformation(grid, 10 / 224 * min(pixels.shape[:2]) if displacement is None else displacement)
+    images = torch.from_numpy(pixels.astype(np.float64)).permute(2, 0, 1)[None]
+    return deformlib.deform(images, deformation, generator=torch.Generator().manual_seed(seed))[0].permute(1, 2, 0).numpy()
+
+
+def near(path: Path, expected: np.ndarray, off: float = 0.51) -> bool:
+    """Whether a file holds the expected values, rounded; float32 coordinates may turn a rounding."""
+    found = np.asarray(Image.open(path)).astype(float).reshape(expected.shape)
+    return bool(np.abs(found - expected).max() <= off)
+
+
+@pytest.mark.parametrize(("size", "options"), [
+    ((50, 70), {}), ((70, 50), {"seed": 3}), ((2, 9), {"grid": 2}),
+    ((600, 40), {"max-displacement": 0}), ((600, 90), {"grid": 3, "max-displacement": 300.0, "seed": 1}),
+])  # fmt: skip
+def test_deform_is_the_library_on_a_photograph(size: tuple[int, int], options: dict, tmp_path: Path):
+    pixels = noise(*size, 3)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    output = call("deform", tmp_path / "in.png", tmp_path / "out.png", *[w for k, v in options.items() for w in (f"--{k}", v)])
+    displacement = options.get("max-displacement")
+    assert near(tmp_path / "out.png", reference(pixels, options.get("grid", 5), displacement, options.get("seed", 0)), 0.6)
+    shown = 10 / 224 * min(size) if displacement is None else displacement
+    assert f"{shown:.4g} px" in output and f"seed {options.get('seed', 0)}" in output and f"{size[1]}x{size[0]}" in output
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "CMYK", "YCbCr", "P", "I;16", "I;16B", "I", "F"])
+def test_deform_reads_every_mode(mode: str, tmp_path: Path):
+    peak = {"I;16": 65535, "I;16B": 65535, "I": 1 << 30}.get(mode, 255)
+    if mode in ("I;16", "I;16B", "I", "F"):
+        kind = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4", "F": "<f4"}[mode]
+        photo = Image.frombytes(mode, (40, 30), RNG.integers(0, peak, (30, 40)).astype(kind).tobytes())
+    else:
+        photo = Image.fromarray(noise(30, 40, 3)).convert(mode)
+    photo.save(tmp_path / "in.tif")
+    photo = Image.open(tmp_path / "in.tif")
+    call("deform", tmp_path / "in.tif", tmp_path / "out.tif")
+    plain = {"1": "L", "P": "RGB", "YCbCr": "RGB"}.get(mode, mode.removesuffix("B") if mode == "I;16B" else mode)
+    saved = Image.open(tmp_path / "out.tif")
+    assert saved.mode == plain and saved.size == photo.size
+    source = np.asarray(photo if mode == "I;16B" else photo.convert(plain)).astype(float).reshape(30, 40, -1)
+    assert near(tmp_path / "out.tif", reference(source), 0.51 if peak < 65535 else 1.0)
+
+
+def test_deform_keeps_transparency_and_its_colours_do_not_bleed(tmp_path: Path):
+    pixels = np.concatenate([noise(40, 50, 3) | 128, 255 * noise(40, 50, 1).clip(0, 1)], 2)
+    pixels[:, :25] = 0  # transparent black
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    call("deform", tmp_path / "in.png", tmp_path / "out.png")
+    out = np.asarray(Image.open(tmp_path / "out.png"))
+    assert near(tmp_path / "out.png", np.dstack([out[..., :3], reference(pixels)[..., 3]]))
+    assert out[..., :3][out[..., 3] > 0].min() >= 128
+    assert "JPEG cannot hold RGBA" in call("deform", tmp_path / "in.png", tmp_path / "out.jpg")
+    flat = Image.open(tmp_path / "out.jpg")
+    assert flat.mode == "RGB" and np.asarray(flat)[:, :10].min() > 230  # on white
+
+
+@pytest.mark.parametrize(("mode", "suffix", "saved"), [
+    ("LA", ".png", "LA"), ("LA", ".jpg", "L"), ("PA", ".png", "RGBA"), ("I;16", ".jpg", "L"), ("I;16", ".png", "I;16"),
+    ("CMYK", ".png", "RGB"), ("CMYK", ".jpg", "CMYK"), ("RGBA", ".webp", "RGBA"), ("RGB", ".JPEG", "RGB"),
+])  # fmt: skip
+def test_deform_keeps_what_the_format_can_hold(mode: str, suffix: str, saved: str, tmp_path: Path):
+    photo = Image.new(mode, (20, 20), 60000) if mode == "I;16" else Image.fromarray(noise(20, 20, 3)).convert("L" if mode == "LA" else "RGB").convert(mode)
+    if mode in ("LA", "RGBA"):
+        photo.putalpha(128)
+    photo.save(tmp_path / "in.tif")
+    call("deform", tmp_path / "in.tif", tmp_path / f"out{suffix}")
+    out = Image.open(tmp_path / f"out{suffix}")
+    assert out.mode == saved
+    assert (mode, saved) != ("I;16", "L") or out.getpixel((5, 5)) == 60000 // 257
+
+
+def test_deform_turns_a_photograph_upright_and_keeps_its_profile(tmp_path: Path):
+    pixels = noise(30, 50, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera turned
+    Image.fromarray(pixels).save(tmp_path / "in.png", exif=exif, icc_profile=b"profile", dpi=(300, 300))
+    call("deform", tmp_path / "in.png", tmp_path / "out.png")
+    out = Image.open(tmp_path / "out.png")
+    assert out.size == (30, 50) and out.getexif().get(0x0112, 1) == 1 and out.info["icc_profile"] == b"profile"
+    assert near(tmp_path / "out.png", reference(np.rot90(pixels, -1).copy()), 0.6)
+
+
+def test_deform_overwrites_only_when_told(tmp_path: Path):
+    Image.fromarray(noise(20, 20, 3)).save(path := tmp_path / "in.png")
+    before = path.read_bytes()
+    assert "--force" in complaint("deform", path, path) and path.read_bytes() == before
+    call("deform", path, path, "--force")
+    assert path.read_bytes() != before and [file.name for file in tmp_path.iterdir()] == ["in.png"]
+
+
+@pytest.mark.parametrize(("image", "out", "words"), [
+    ("none.png", "out.png", "there is no file"), ("text.png", "out.png", "text.png is not an image"),
+    ("cut.png", "out.png", "cut.png is not an image"), (".", "out.png", "is not an image"),
+    ("in.png", "none/out.png", "there is no folder"), ("in.png", "out.xyz", "suffix"), ("in.png", "out", "suffix"),
+    ("in.png", "out.psd", "suffix"), ("thin.png", "out.png", "at least 2x2 pixels, got 1x9"), ("float.tif", "out.png", "mode F as PNG"),
+])  # fmt: skip
+def test_deform_says_in_one_line_what_is_wrong(image: str, out: str, words: str, tmp_path: Path):
+    Image.fromarray(noise(20, 20, 3)).save(tmp_path / "in.png")
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "in.png").read_bytes()[:300])
+    Image.new("L", (1, 9)).save(tmp_path / "thin.png")
+    Image.new("F", (9, 9)).save(tmp_path / "float.tif")
+    files = {*tmp_path.iterdir()}
+    assert words in complaint("deform", tmp_path / image, tmp_path / out)
+    assert {*tmp_path.iterdir()} == files
+
+
+@pytest.mark.parametrize("displacement", ["-1", "nan", "inf"])
+def test_deform_refuses_an_impossible_displacement(displacement: str, tmp_path: Path):
+    Image.fromarray(noise(20, 20, 3)).save(tmp_path / "in.png")
+    assert "max_displacement must be a finite number >= 0" in complaint(
+        "deform", tmp_path / "in.png", tmp_path / "out.png", f"--max-displacement={displacement}")
