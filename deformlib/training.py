@@ -128,6 +128,11 @@ def fast_bfloat16(device: torch.device | str = "cpu") -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def _check_finite(state: State, loss: Tensor, epoch: int) -> None:
+    if not all(value.isfinite().all() for value in (loss, *state.model.parameters())):
+        raise FloatingPointError(f"training diverged in epoch {epoch + 1}, step {state.step}; lower learning_rate")
+
+
 def _step(state: State, images: Tensor, labels: Tensor, recipe: Recipe, steps: int) -> Tensor:
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate(state.step, steps)
