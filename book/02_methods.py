@@ -1,0 +1,316 @@
+# %% [markdown]
+# (methods)=
+# # Methods
+#
+# Three verbs make the paper's experiment: **deform** an image, **represent** it layer by layer, **measure** how far
+# the representation moved. This chapter takes them one by one, as in Section 2 of {cite:t}`ruderman2018`. It ends
+# with what the paper does not say and we had to choose.
+
+# %% tags=["parameters"]
+mode = "full"
+
+# %% tags=["hide-input"]
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import torch
+from myst_nb import glue
+from PIL import Image, ImageOps
+
+from deformlib import (DOWNSAMPLINGS, Deformation, cifar10_vgg, deform, distances, imagenet_vgg, load,
+                       normalized_distance, sensitivity, visit)
+from deformlib.figures import deformation_steps
+from deformlib.photos import COUNTS, photograph
+from deformlib.protocol import PROTOCOLS
+from deformlib.streams import stream
+from deformlib.studies import study
+
+# %% [markdown]
+# ## Deform
+#
+# Lay an evenly spaced grid of control points over the image. Displace each of them at random, uniformly in a square:
+# up to 10 px along each axis on a grid of 5x5 for ImageNet, up to 2 px on 3x3 for CIFAR-10. Between the control
+# points the displacement is interpolated by a thin plate spline {cite:p}`duchon1977`, which of all fields through
+# the given displacements is the one that bends least, as a thin metal plate would. The image is then resampled along
+# the field, bilinearly.
+#
+# The map is *backward*: the displacement at a point says where its value is taken from. With $u$ the field,
+#
+# $$
+# \tau(x)(p) = x(p + u(p)),
+# $$ (backward)
+#
+# so every pixel of the result gets a value, which a forward map would not promise. What lies outside the image is
+# taken from its nearest edge.
+#
+# {numref}`fig-2` shows the steps, as in the paper on a grid of 4x4 points, which makes them easier to see, and with
+# displacements of up to 16 px. Follow one arrow: it starts where a value is taken and ends where it is put. Where
+# arrows diverge the image is stretched, where they converge it is compressed.
+
+# %%
+cat = ImageOps.fit(Image.fromarray(photograph("chelsea").permute(1, 2, 0).numpy()), (224, 224))
+cat = torch.from_numpy(np.array(cat)).permute(2, 0, 1) / 255  # (3, 224, 224)
+drawn = Deformation(grid=4, max_displacement=16)
+spline, control = drawn.spline((224, 224)), drawn.sample(1, generator=stream(0, "figure 2"))  # control (1, 16, 2)
+bent = spline.warp(cat[None], control)[0]
+
+# %% mystnb={"image": {"alt": "Four panels: a grid of 16 points with short random arrows; a dense smooth field of arrows; the field over the photograph of a cat; the deformed photograph."}, "figure": {"name": "fig-2", "caption": "How an image is deformed, after Figure 2 of the paper. (a)&nbsp;Evenly spaced control points and a random source for each; (b)&nbsp;the field after thin-plate-spline interpolation, at every 16th pixel; (c)&nbsp;over the image: the value at an arrow's tip is the one found, bilinearly, at its tail; (d)&nbsp;the result."}}
+deformation_steps(cat, bent, spline, control[0], step=16)
+
+# %% [markdown]
+# Tails may lie outside the image, as at the upper left corner of (a) and (b): there the edge is repeated. The field passes
+# through every control displacement exactly, and the numbers behind (a) are these.
+
+# %%
+x, y = spline.points.T
+pd.DataFrame({"x": x, "y": y, "dx": control[0, :, 0], "dy": control[0, :, 1]}).astype(float).round(1)
+
+# %% [markdown]
+# ## Measure
+#
+# How far does a deformation $\tau$ move the representation $r(x)$ of an image $x$, at some layer? Distances alone do
+# not answer this, since layers differ in how far apart they keep *any* two images. So the paper divides:
+#
+# $$
+# \frac{\big\langle d(r(x), r(\tau(x))) \big\rangle_x}{\operatorname{median}_{x \ne y} d(r(x), r(y))},
+# \qquad d(a, b) = 1 - \frac{a \cdot b}{\lVert a\rVert \lVert b\rVert}.
+# $$ (sensitivity)
+#
+# This is the *normalized cosine distance*, or **sensitivity** to deformation: 0 if the representation does not
+# move, 1 if it moves as far as to a typical other image. Above is the mean over 128 images, each with a deformation
+# of its own, below the median over all $128 \cdot 127 / 2$ pairs of the same images undeformed.
+#
+# **Why normalize?** Here is an untrained network with max-pooling on 128 views of the public-domain photographs, which
+# quick mode trains on. Look at the first two columns from layer to layer, then at the third.
+
+# %%
+views = load("photos", "test")[0][:{"full": 128, "quick": 64}[mode]].double() / 255  # (N, 3, 32, 32) in [0, 1]
+moved = deform(views, Deformation.CIFAR10, generator=stream(0, "why normalize"))
+network = cifar10_vgg("max-pool", width=0.25, generator=stream(0, "why normalize")).double()
+
+# %%
+apart = distances(network, views, moved, network.layers)  # {layer: (N,)}
+cosine = sensitivity(network, views, moved, network.layers)
+table = pd.DataFrame({"to its deformation": {name: float(d.detach().mean()) for name, d in apart.items()}})
+table["between images"] = table["to its deformation"] / pd.Series(cosine)
+table["sensitivity"] = pd.Series(cosine)
+table["sensitivity, Euclidean"] = pd.Series(sensitivity(network, views, moved, network.layers, distance="euclidean"))
+table.astype(object).map("{:.3g}".format)
+
+# %% tags=["remove-cell"]
+between = table["between images"]
+glue("normalize-between", f"{between['input'] / between['down4']:.1f}", display=False)
+glue("normalize-moved", f"{table['to its deformation']['input'] / table['to its deformation']['down4']:.1f}", display=False)
+
+# %% [markdown]
+# From the input to the last layer, the distance of an image to its deformation falls by a factor of
+# {glue:text}`normalize-moved`. Does the network become that much more stable on the way? On the contrary: the distance
+# between different images falls by {glue:text}`normalize-between`. An untrained network makes everything more alike,
+# deformed or not, and what is left after dividing, the sensitivity, has risen.
+#
+# **Why cosine?** A representation's length mostly says how much contrast an image has, and scaling all weights scales
+# all lengths. An untrained network of this family has no biases, so halving an image's contrast towards black halves
+# every representation; the cosine does not notice, the Euclidean distance does.
+
+# %%
+pd.DataFrame({d: {"at half the brightness": float(normalized_distance(views, views / 2, d)),
+                  "deformed": float(normalized_distance(views, moved, d))} for d in ("cosine", "euclidean")}).round(3)
+
+# %% [markdown]
+# The price: in representations that are never negative, as after a ReLU, no two vectors are further apart than a
+# right angle, and what is common to all images makes all cosines large. Normalizing repairs this too, but where
+# zero lies still matters: see pixels and batch norm in the tables below. The paper reports that the Euclidean distance
+# gives similar results. In the table above its column is not the same in value, nor need it be: the cosine distance is
+# quadratic in a small change and the Euclidean one linear, and the one ignores differences in brightness that the other
+# counts. What can be compared is which layers are more sensitive than others. Every record of this book holds both.
+#
+# (representations)=
+# ## Represent
+#
+# Both networks are VGG {cite:p}`simonyan2014` modernized: blocks of 3x3 convolutions, each followed by batch norm
+# {cite:p}`ioffe2015` and ReLU; after each block a layer that halves height and width; at the end global average pooling
+# and one linear layer. The representations are numbered from the input, 0, and include the downsampling layers. For
+# CIFAR-10 the blocks are 2x32, 2x64, 2x128 and 2x256, which makes 13 representations:
+
+# %% tags=["hide-input"]
+def architecture(network, side):
+    shapes = visit(network.eval(), torch.zeros(1, 3, side, side), network.layers, lambda r: "x".join(map(str, r.shape[1:])))
+    sizes = [0] + [sum(p.numel() for p in network.get_submodule(name).parameters()) for name in network.layers[1:]]
+    return pd.DataFrame({"name": network.layers, "representation": shapes.values(), "parameters": sizes}).rename_axis("layer")
+
+# %%
+architecture(cifar10_vgg("max-pool"), 32)
+
+# %% [markdown]
+# For ImageNet they are 2x64, 2x128, 3x256, 3x512 and 3x512, which makes 19:
+
+# %%
+architecture(imagenet_vgg("max-pool"), 224)
+
+# %% [markdown]
+# Everything turns on the layers named `down`. The paper compares five on CIFAR-10, and Max-pool with Strided-ReLU on
+# ImageNet:
+#
+# - **Subsample** keeps the top left value of each 2x2 square. It neither pools nor learns.
+# - **Max-pool** keeps the largest of the four.
+# - **Average-pool** keeps their mean.
+# - **Strided** is a convolution with 2x2 kernels and stride 2, from all channels to all channels: what to keep is
+#   learned.
+# - **Strided-ReLU** is the same, followed by batch norm and ReLU.
+#
+# The two that learn have more parameters, which a comparison at equal accuracy has to keep in mind. Of the network
+# for CIFAR-10:
+
+# %%
+sizes = {arm.label: sum(p.numel() for p in cifar10_vgg(name).parameters()) for name, arm in DOWNSAMPLINGS.items()}
+pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-pool'] - 1:.0%}" for k, n in sizes.items()}})
+
+# %% [markdown]
+# Weights start from a normal distribution with standard deviation $1/\sqrt{n_\mathrm{in}}$, where
+# $n_\mathrm{in}$ counts the inputs of a unit (channels times kernel area), truncated at two standard deviations.
+# Truncation makes the standard deviation that results 0.88 of the nominal one.
+#
+# (choices)=
+# ## What the paper leaves open
+#
+# A method section of two columns cannot say everything. Here is everything we had to choose, what we chose and why.
+# Most choices were settled by measuring untrained networks, which costs nothing: of the combinations we tried on 128 test
+# images of CIFAR-10, [0, 1] pixels with running statistics came nearest to the published curves at initialization.
+# None of them matched exactly, and so the published curves are drawn into our figures.
+#
+# ### Deformation
+#
+# | open | here | why |
+# |---|---|---|
+# | destination (Section 2.1) or source (Figure 2) | source: the map is backward | the caption of Figure 2 says how values are computed, and its arrow heads stand on the grid |
+# | where the grid ends | at the edges: first and last pixel | as drawn in Figure 2 |
+# | sources outside the image | left there, not moved to the edge | the text does not mention it; in Figure 2 several arrows at the edge run along it, as if sources had been clipped |
+# | what lies outside | the nearest edge pixel | no dark border appears that a network could see |
+# | one deformation for all images, or one each | one each | more draws in the same mean |
+# | ImageNet's deformation at another size | in proportion to the side: 10 px at 224 | the same deformation of the scene |
+# | grid of the MNIST tasks | 3x3, digits padded to 32 px | CIFAR-10's network halves the side four times; 28 px does not allow it |
+#
+# ### Measure
+#
+# | open | here | why |
+# |---|---|---|
+# | training or test images | test images (training images too, in the full measurement) | stability on images the network has not fitted |
+# | mean and median | mean over images of the numerator; median over all pairs of the 128 images, as NumPy's for an even count | Section 2.1; with one median for all images the mean of quotients is the quotient |
+# | images and deformations in repetitions | the same for all seeds, arms and checkpoints | the published bands have no width at layer 0 |
+# | where in a conv block | after its ReLU (before it too, in the records) | what the next layer sees |
+# | precision | float32; $d$ as half the squared distance of unit vectors | one minus a cosine loses the digits of small distances |
+#
+# ### Networks
+#
+# | open | here | why |
+# |---|---|---|
+# | scale of pixels | [0, 1], not centred | nearest to the published curves at initialization |
+# | batch norm when measuring | running statistics, at initialization mean 0 and variance 1 | nearest to the published curves; statistics computed anew on training images are in the records as well |
+# | batch norm's constants | PyTorch's: scale and offset, epsilon $10^{-5}$, momentum 0.1 | the usual ones |
+# | padding of 3x3 convolutions | one zero on each side | sizes change in the downsampling layers only |
+# | bias of convolutions | none | Strided has no batch norm to replace it, and all arms should be alike |
+# | Strided's norm and ReLU | neither | Strided-ReLU is said to have both |
+# | bias of the last layer | yes, starting from 0 | the usual one |
+# | is a 2x2 kernel a filter? | neither counted as one nor smoothed | the paper's smoothness plots show the 3x3 convolutions only |
+# | seeds of different arms | shared: the same seed draws the same 3x3 filters and last layer in every arm, and the same order of examples | comparisons between arms are paired, and layers 0 to 2 agree exactly at initialization; the published arms differ there |
+# | optimizer, rate, epochs, augmentation | see {ref}`below <recipe>` | |
+#
+# ### Data
+#
+# | open | here | why |
+# |---|---|---|
+# | which CIFAR-10 | a mirror {cite:p}`krizhevsky2009` whose images were re-encoded as JPEG | it is what was at hand; a record names the decoded pixels by their checksum, so that nothing passes for the original |
+# | ImageNet | the deformation, the networks and the measure at full size | training at this size is left to machines that can do it |
+#
+# ### Where the paper disagrees with itself
+#
+# | what | how it is read here |
+# |---|---|
+# | The grid is 5x5 or 3x3 in the text and 4x4 in Figure 2 | Figure 2 is an illustration |
+# | Section 5 speaks of random images and shows no result | nothing to compare with |
+# | Section 5 refers to Figure 6b for random labels, the panel is 6c | 6c |
+# | Section 5 modifies $P(Y\mid X)$ "but holding $P(Y\mid X)$ fixed" | holding $P(X)$ fixed |
+# | The formula of smoothness sums over a layer before dividing; the 1.87 of footnote 1 is what averaging each kernel's own ratio gives | both are computed; the mean over kernels is compared with the published curves |
+#
+# ## How recipes and protocol were chosen
+#
+# The paper does not say how its networks were trained, and it had its own occasions to look at results before
+# deciding how to get them; so do we. What was decided, and before seeing what, is therefore part of the method.
+#
+# (recipe)=
+# ### Recipe
+#
+# There are two recipes, never mixed in one comparison. *Plain* has no augmentation and no weight decay: nothing asks for
+# stability but the images and their labels, and random labels can be fitted by the same recipe. All figures that
+# reproduce the paper's use it. *Augmented* is tuned for accuracy and checks that what is found does not hang on
+# the other. Both are SGD with Nesterov momentum; the rate rises linearly from 0 over the share of steps called `warmup` and
+# falls linearly to 0. No step depends on hardware but one: convolutions run in bfloat16 where the processor has it,
+# in float32 elsewhere.
+
+# %%
+specs = {"plain": study("cifar10").specs(mode)[0], "augmented": study("cifar10-augmented").specs(mode)[0]}
+recipes = pd.DataFrame({name: asdict(spec.recipe) for name, spec in specs.items()}, dtype=object)
+recipes
+
+# %% [markdown]
+# In full mode these train the networks of full width on CIFAR-10. In quick mode both columns are one short recipe for
+# narrow networks on the photographs.
+#
+# RECIPE-CRITERION-PLACEHOLDER
+#
+# (protocol)=
+# ### Measurement protocol
+#
+# A number is cheap and a second training is not, so everything that a later question may need is measured while the
+# network is alive. What is measured is written down as a *protocol* under a name, `protocol-1`, and frozen: no
+# record is made under a changed protocol of the same name.
+
+# %%
+protocol = PROTOCOLS[specs["plain"].protocol]
+pd.DataFrame({specs["plain"].protocol: asdict(protocol)}, dtype=object)
+
+# %% [markdown]
+# **When.** At `light` checkpoints from initialization to the end, spaced logarithmically because networks change most
+# in their first steps; at `full` of these, the beginning and late ones, the measurement is a full one. For the
+# plain recipe these are, in steps and epochs:
+
+# %%
+plain, examples = specs["plain"].recipe, {"cifar10": 50_000, "photos": COUNTS["train"]}[specs["plain"].data]
+epoch = plain.steps_per_epoch(examples)
+when = protocol.checkpoints(epoch * plain.epochs)
+pd.DataFrame({"epoch": [f"{step / epoch:.2g}" for step in when], "full": ["yes" if full else "" for full in when.values()]},
+             index=pd.Index(when, name="step"))
+
+# %% [markdown]
+# **On what.** On sets of `images` images, drawn once from the test images and, for the full measurement, from the
+# training images. The draw does not depend on the seed of a network: all arms, seeds and checkpoints see the same
+# images under the same deformations, so that differences between them are differences between networks. The
+# figures use the first set of test images.
+#
+# **A light measurement** holds, for every layer and for the pooled features and the logits:
+#
+# - the mean distance to the deformed image, median and mean of the distances between images, and the
+#   sensitivity, by cosine and by Euclidean distance;
+# - the same before each ReLU, because a ReLU changes angles by itself;
+# - the same with batch norm statistics computed anew on `calibration` training images. At initialization the running
+#   statistics are 0 and 1, after training they are learned; a part of what seems to be learned could be nothing but
+#   batch norm starting to centre its input. The calibrated initialization is the baseline that tells the two apart;
+# - for each bank of 3x3 filters its normalized total variation, averaged over kernels and as printed, and once more
+#   with the zeros beyond the filter's edge; the same averages for what training added to the initial weights; and
+#   how much that is;
+# - accuracy on `probes` test images, clean and deformed, the share whose predicted class flips, and accuracy and loss on
+#   as many training images. At the end, on `final` of each.
+#
+# **A full measurement** adds what takes longer and changes slowly, the sensitivity
+#
+# - on `sets` sets of test images and as many of training images, each with its own deformations, which tells how much of
+#   a curve is the luck of 128 images;
+# - under deformations of other `strengths`, as multiples of the paper's;
+# - under a shift by one whole pixel in a random direction;
+# - under noise of the same norm, image by image, as the deformation's change: stability to deformation matters
+#   for accuracy relative to stability to anything of that size {cite:p}`petrini2021`;
+#
+# and the second moments of the nine taps of each filter bank, from which any quadratic measure of smoothness follows.
+#
+# All of it is computed in float32, in evaluation mode, with autocast off.
