@@ -73,11 +73,11 @@ pd.DataFrame({"x": x, "y": y, "dx": control[0, :, 0], "dy": control[0, :, 1]}).a
 # not answer this, since layers differ in how far apart they keep *any* two images. So the paper divides:
 #
 # $$
-# \frac{\big\langle d(r(x), r(\tau(x))) \big\rangle_x}{\operatorname{median}_{x \ne y} d(r(x), r(y))},
-# \qquad d(a, b) = 1 - \frac{a \cdot b}{\lVert a\rVert \lVert b\rVert}.
+# \frac{\big\langle d(r(x), r(\tau(x))) \big\rangle_x}{\operatorname{median}_{x \ne y} d(r(x), r(y))}
 # $$ (sensitivity)
 #
-# This is the *normalized cosine distance*, or **sensitivity** to deformation: 0 if the representation does not
+# with the cosine distance $d(a, b) = 1 - a \cdot b / (\lVert a\rVert \lVert b\rVert)$. This is the *normalized
+# cosine distance*, or **sensitivity** to deformation: 0 if the representation does not
 # move, 1 if it moves as far as to a typical other image. Above is the mean over 128 images, each with a deformation
 # of its own, below the median over all $128 \cdot 127 / 2$ pairs of the same images undeformed.
 #

@@ -6,13 +6,16 @@ wide, so that its type can be read both across a page and, at half that size, on
 
 from collections.abc import Sequence
 
+import matplotlib
 import matplotlib.pyplot as plt
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from .models import DOWNSAMPLINGS
 from .warping import ThinPlateSpline
 
 WIDTH = 6.5  # inches
@@ -31,13 +34,15 @@ STYLE = {
     "legend.fontsize": 10,
 }
 styled = plt.rc_context(STYLE)  # decorates a function that draws
+# A notebook can show figures only after the cell that loads the backend, which would be the first to draw one.
+plt.switch_backend(matplotlib.get_backend())
 
 
 @styled
 def deformed_pairs(names: Sequence[str], originals: Tensor, deformed: Tensor) -> Figure:
     """Figure 1: images (N, 3, H, W) in [0, 1] in one row, the same deformed (N, 3, H, W) below."""
     figure = Figure(figsize=(WIDTH, WIDTH * 2.1 / len(names)), layout="constrained")
-    rows = figure.subplots(2, len(names))
+    rows = figure.subplots(2, len(names), squeeze=False)
     for axes, image in zip(rows.flat, [*originals, *deformed], strict=True):
         _show(axes, image)
     for axes, name in zip(rows[0], names, strict=True):
@@ -67,6 +72,28 @@ def deformation_steps(image: Tensor, deformed: Tensor, spline: ThinPlateSpline, 
                            strict=True):
         _frame(axes, spline.size, margin=float(control.abs().max()))
         axes.set_title(title, pad=0)
+    return figure
+
+
+@styled
+def sensitivity_by_layer(values: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
+    """Figure 3: one line per arm over the layers, the mean over seeds with a band of two standard deviations over
+    seeds. `values` has the columns arm, seed, layer, value; `published` arm, layer, value, drawn thin and dashed."""
+    figure = Figure(figsize=(WIDTH, WIDTH * 0.62), layout="constrained")
+    axes = figure.subplots()
+    for arm, of_arm in values.groupby("arm", sort=False):
+        look, by_layer = DOWNSAMPLINGS[arm], of_arm.groupby("layer")["value"]
+        mean, deviation = by_layer.mean(), by_layer.std().fillna(0)
+        axes.plot(mean.index, mean, color=look.colour, label=look.label, linewidth=2, marker="o", markersize=3.5)
+        axes.fill_between(mean.index, mean - 2 * deviation, mean + 2 * deviation, color=look.colour, alpha=0.2, lw=0)
+        if published is not None:
+            curve = published[published["arm"] == arm]
+            axes.plot(curve["layer"], curve["value"], color=look.colour, linewidth=0.9, linestyle=(0, (4, 2)))
+    layers = sorted(values["layer"].unique())
+    axes.set(xlabel="layer", ylabel="normalized cosine distance", ylim=(0, None), xticks=layers)
+    if published is not None:
+        axes.plot([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="published")
+    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
