@@ -84,7 +84,7 @@ def pairwise(x: Tensor, distance: Distance) -> Tensor:
         gram = sum(_centred_gram(block) for block in _embedded(rows, distance))
     i, j = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
     scale = gram.diagonal()[i] + gram.diagonal()[j]
-    square = (scale - 2 * gram[i, j]).clamp(min=0)
+    square = scale - 2 * gram[i, j]
     # Rows that are close to each other and far from the mean lose their digits all the same: take differences.
     lost = square < 1e4 * torch.finfo(gram.dtype).eps * scale
     if lost.any():

@@ -95,6 +95,14 @@ def test_nearly_equal_representations_keep_their_digits(size, distance):
     np.testing.assert_allclose(paired_distances(x, y, distance), paired, rtol=1e-3)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_differences_of_all_pairs_are_not_needed_when_all_rows_are_alike(autocast, monkeypatch):
+    monkeypatch.delattr(torch, "pdist")  # exact and slow
+    x = (normal(1, 1000) + 1e-5 * normal(12, 1000, seed=1)).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        np.testing.assert_allclose(pairwise_distances(x), all_pairs(x, "cosine"), rtol=1e-3)
+
+
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_clusters_keep_their_digits_too(distance):
     x = torch.cat([normal(1, 500) + 1e-4 * normal(9, 500, seed=1), normal(1, 500, seed=2), normal(1, 500, seed=3)])
@@ -189,11 +197,12 @@ def test_sensitivity_sees_the_representation_before_the_relu(vgg, images):
 def test_chunks_give_the_result_of_one_batch(downsampling, budget, images, monkeypatch):
     monkeypatch.setattr(metrics, "KEPT_BYTES", budget)
     model = cifar10_vgg(downsampling, width=0.25, generator=seeded())
-    whole = sensitivity(model, *images, model.layers[::3])
-    chunked = sensitivity(model, *images, model.layers[::3], batch_size=4)
+    layers = [*model.layers[::3], "conv2_1.norm"]  # which an in-place ReLU overwrites
+    whole = sensitivity(model, *images, layers)
+    chunked = sensitivity(model, *images, layers, batch_size=4)
     assert list(chunked) == list(whole)
     assert chunked == pytest.approx(whole, rel=1e-6)
-    assert sensitivity(model, *images, model.layers[::3], batch_size=9) == whole
+    assert sensitivity(model, *images, layers, batch_size=9) == whole
 
 
 def test_chunks_pass_once_for_each_group_of_layers(vgg, images, monkeypatch):
