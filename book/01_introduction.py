@@ -26,7 +26,7 @@
 # how far two different images lie apart. The answers, in the paper's words *learned*, *convergent* and *implemented*:
 #
 # - **Learned stability.** Before training, networks that pool are the more stable ones. Training changes this
-#   thoroughly, at every layer, and not always towards more stability: early layers become *less* stable.
+#   considerably, and not always towards more stability: early layers often become *less* stable.
 # - **Convergent stability.** After training, networks with and without pooling show much the same pattern.
 # - **Stability is implemented by smooth filters.** Training makes filters smoother, smooth random filters alone make
 #   a network more stable, and tasks that need more stability lead to smoother filters. This depends on the labels

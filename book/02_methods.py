@@ -175,9 +175,9 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # ## What the paper leaves open
 #
 # A method section of two columns cannot say everything. Here is everything we had to choose, what we chose and why.
-# Most choices were settled by measuring untrained networks, which costs nothing: of the combinations we tried on 128 test
-# images of CIFAR-10, [0, 1] pixels with running statistics came nearest to the published curves at initialization.
-# None of them matched exactly, and so the published curves are drawn into our figures.
+# Two of them, the scale of pixels and batch norm's statistics, could be settled by measuring untrained networks: of the
+# combinations tried on 128 test images of CIFAR-10, [0, 1] pixels with running statistics came nearest to the
+# published curves at initialization. None matched exactly; the published curves are drawn into our figures.
 #
 # ### Deformation
 #
@@ -209,7 +209,7 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # | batch norm when measuring | running statistics, at initialization mean 0 and variance 1 | nearest to the published curves; statistics computed anew on training images are in the records as well |
 # | batch norm's constants | PyTorch's: scale and offset, epsilon $10^{-5}$, momentum 0.1 | the usual ones |
 # | padding of 3x3 convolutions | one zero on each side | sizes change in the downsampling layers only |
-# | bias of convolutions | none | Strided has no batch norm to replace it, and all arms should be alike |
+# | bias of convolutions | none | batch norm, which follows, has an offset of its own; Strided's go without for likeness |
 # | Strided's norm and ReLU | neither | Strided-ReLU is said to have both |
 # | bias of the last layer | yes, starting from 0 | the usual one |
 # | is a 2x2 kernel a filter? | neither counted as one nor smoothed | the paper's smoothness plots show the 3x3 convolutions only |
