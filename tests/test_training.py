@@ -225,6 +225,8 @@ def test_it_learns():
     assert said[-1]["accuracy"] > 0.8 and said[-1]["loss"] < said[0]["loss"] / 2 and math.isfinite(said[-1]["loss"])
 
 
-def test_bfloat16_is_for_processors_that_have_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    assert training.fast_bfloat16() is False
+@pytest.mark.parametrize("supported", [False, True])
+def test_bfloat16_is_for_processors_that_have_it(supported: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert training.fast_bfloat16() is supported

@@ -1,0 +1,210 @@
+"""The records behind a chapter, as tables; what is missing is said, and neither mode stands in for the other."""
+
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from deformlib import evidence, runs, studies
+from deformlib.evidence import Evidence, by_layer, collect, make, spread, store_for
+from deformlib.specs import Spec, Training
+from deformlib.store import Record, Store
+from deformlib.studies import Study
+from deformlib.training import Recipe
+
+ARMS = ("max-pool", "strided")
+RECIPES = {"full": Recipe(5, 64, 0.05), "quick": Recipe(2, 64, 0.05)}
+
+
+def specs_of(mode: str, seed: int) -> list[Spec]:
+    data = {"full": "cifar10", "quick": "photos"}[mode]
+    return [Training(data, arm, seed, RECIPES[mode], "protocol-1") for arm in ARMS]
+
+
+def measurements(spec: Training) -> dict:
+    """Numbers that say where they come from: seed, checkpoint, measure and layer are a digit each."""
+    layers, before = ["input", "conv1_1", "down1", "pool", "head"], ["conv1_1.norm"]
+
+    def profile(checkpoint: int, measure: int, names: list[str]) -> dict:
+        base = spec.seed + checkpoint / 10 + measure / 100 + ARMS.index(spec.downsampling) / 1e4
+        return {d: {s: [base + n / 1000 + far for n in range(len(names))] for s, far in (("normalized", 0), ("mean", 100 * k))}
+                for k, d in enumerate(("cosine", "euclidean"), 1)}
+
+    checkpoints = [
+        {"sensitivity": profile(c, 0, layers), "calibrated": profile(c, 1, layers), "before_relu": profile(c, 2, before),
+         "probe": {"test_accuracy": 0.1 + c / 10, "deformed_accuracy": 0.1, "flip_rate": 0.2, "train_accuracy": 0.5,
+                   "train_loss": 1.0, "train_images": 256, "test_images": 256}}
+        for c in range(3)
+    ]
+    checkpoints[-1]["full"] = {"probe": {**checkpoints[-1]["probe"], "test_accuracy": 0.8 + spec.seed / 100, "test_images": 1000}}
+    return {"layers": layers, "before_relu": before, "checkpoints": checkpoints}
+
+
+def record(spec: Training) -> Record:
+    return Record(spec, measurements(spec), {})
+
+
+@pytest.fixture
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Full mode's store, empty, beside quick mode's, for a study of two arms and three seeds."""
+    monkeypatch.setitem(studies.STUDIES, "made-up", Study("", specs_of, {"full": range(3), "quick": range(2)}))
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path / "full")
+    monkeypatch.setenv("DEFORMLIB_STORE", str(tmp_path / "quick"))
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    threads = torch.get_num_threads()
+    yield Store(tmp_path / "full")
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is executed."""
+    def refuse(*args, **options):
+        raise AssertionError("something was executed")
+
+    for name in ("local", "execute", "sweep"):
+        monkeypatch.setattr(runs, name, refuse)
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+    """Everything is executed at once in a thread, and seed 13 fails."""
+    done: list[Training] = []
+
+    def execute(spec: Training, folder: Path, progress: runs.Progress) -> tuple[dict, dict, dict]:
+        done.append(spec)
+        if spec.seed == 13:
+            raise FloatingPointError("training diverged")
+        return measurements(spec), {}, {"weight": torch.ones(1)}
+
+    monkeypatch.setitem(runs.EXECUTE, Training, execute)
+    monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
+    return done
+
+
+def test_layers_is_one_row_per_arm_seed_and_layer():
+    table = Evidence("made-up", "full", [record(spec) for seed in (0, 1) for spec in specs_of("full", seed)], []).layers()
+    expected = [(arm, seed, layer, name, seed + 0.2 + layer / 1000 + ARMS.index(arm) / 1e4)
+                for seed in (0, 1) for arm in ARMS for layer, name in enumerate(["input", "conv1_1", "down1"])]
+    pd.testing.assert_frame_equal(table, pd.DataFrame(expected, columns=["arm", "seed", "layer", "name", "value"]))
+
+
+@pytest.mark.parametrize("options, expected", [
+    (dict(), [0.2, 0.201, 0.202]),
+    (dict(checkpoint=0), [0.0, 0.001, 0.002]),
+    (dict(measure="calibrated"), [0.21, 0.211, 0.212]),
+    (dict(measure="before_relu"), [0.22]),
+    (dict(statistic="mean"), [100.2, 100.201, 100.202]),
+    (dict(distance="euclidean", statistic="mean"), [200.2, 200.201, 200.202]),
+])
+def test_layers_of_another_measure(options: dict, expected: list[float]):
+    table = Evidence("made-up", "full", [record(specs_of("full", 0)[0])], []).layers(**options)
+    assert table["value"].tolist() == pytest.approx(expected)
+
+
+def test_probes_are_on_the_most_images():
+    found = Evidence("made-up", "full", [record(spec) for spec in specs_of("full", 3)], [])
+    last, first = found.probes(), found.probes(0)
+    assert last["test_accuracy"].tolist() == pytest.approx([0.83, 0.83]) and last["test_images"].tolist() == [1000, 1000]
+    assert first["test_accuracy"].tolist() == [0.1, 0.1] and first["test_images"].tolist() == [256, 256]
+    assert last["arm"].tolist() == list(ARMS) and last["seed"].tolist() == [3, 3]
+
+
+def test_tables_for_readers():
+    found = Evidence("made-up", "full", [record(spec) for seed in (0, 1) for spec in specs_of("full", seed)], [])
+    accuracies = found.accuracies()
+    assert accuracies.index.tolist() == list(ARMS) and accuracies["test %"].tolist() == [80.5, 80.5]
+    assert accuracies["seeds"].tolist() == [2, 2] and accuracies["test images"].tolist() == [1000, 1000]
+    layers = by_layer(found.layers())
+    assert layers.loc[(1, "conv1_1"), "max-pool"] == "0.701 ± 1.414", "mean and two standard deviations over seeds"
+    alone = Evidence("made-up", "full", [record(spec) for spec in specs_of("full", 0)], []).layers()
+    assert by_layer(alone).loc[(1, "conv1_1"), "max-pool"] == "0.201"
+    wide = alone.assign(value=alone["value"] * alone["arm"].map({"max-pool": 1, "strided": 3}))
+    assert spread(alone, wide)["absolute"]["after"][0] == pytest.approx((3 * 0.2001 - 0.2) / 2**0.5, abs=1e-3)
+    assert spread(alone, wide)["logarithm"]["after"][0] == pytest.approx(0.777, abs=1e-3)
+
+
+def test_full_mode_reads_what_there_is_and_counts_what_is_missing(full: Store, never: None):
+    wanted = studies.study("made-up").specs("full")
+    for spec in wanted[:3]:
+        full.save(record(spec))
+    found = collect("made-up", "full")
+    assert [item.spec for item in found.records] == wanted[:3] and found.missing == wanted[3:]
+    assert found.seeds == {"max-pool": 2, "strided": 1}
+    assert found.note == "cifar10, 1 to 2 seeds per arm, 5 epochs; 3 planned runs missing: python -m deformlib run made-up"
+    assert [item.spec for item in collect("made-up", "full", [0]).records] == wanted[:2]
+    for spec in wanted[3:]:
+        full.save(record(spec))
+    assert collect("made-up", "full").note == "cifar10, 3 seeds per arm, 5 epochs" and not collect("made-up", "full").missing
+
+
+def test_an_arm_without_any_record_is_an_error_with_the_command(full: Store, never: None):
+    full.save(record(specs_of("full", 1)[0]))
+    with pytest.raises(FileNotFoundError, match="made-up has no record for strided; .*python -m deformlib run made-up"):
+        collect("made-up", "full")
+
+
+def test_a_damaged_record_is_an_error_not_a_missing_one(full: Store, never: None):
+    for seed in range(3):
+        for spec in specs_of("full", seed):
+            full.save(record(spec))
+    full.path(specs_of("full", 2)[1]).write_text("damaged")
+    with pytest.raises(ValueError, match=full.path(specs_of("full", 2)[1]).name):
+        collect("made-up", "full")
+
+
+def test_full_mode_never_reads_quick_records(full: Store, never: None):
+    for spec in studies.study("made-up").specs("quick") + studies.study("made-up").specs("full"):
+        store_for("quick").save(record(spec))
+    with pytest.raises(FileNotFoundError):
+        collect("made-up", "full")
+
+
+def test_quick_mode_makes_what_is_missing_and_never_reads_full_records(full: Store, executed: list):
+    wanted = studies.study("made-up").specs("quick")
+    for spec in wanted + studies.study("made-up").specs("full"):
+        full.save(record(spec))
+    store_for("quick").save(record(wanted[1]))
+    found = collect("made-up", "quick")
+    assert executed == [wanted[0], *wanted[2:]]
+    assert [item.spec for item in found.records] == wanted and not found.missing
+    assert found.note == "photos, 2 seeds per arm, 2 epochs"
+    collect("made-up", "quick")
+    assert len(executed) == 3, "what there is is computed again"
+
+
+def test_where_the_records_of_a_mode_are(full: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert store_for("full") == Store(tmp_path / "full") and store_for("quick") == Store(tmp_path / "quick")
+    monkeypatch.delenv("DEFORMLIB_STORE")
+    assert store_for("quick") == Store(tmp_path / "cache" / "quick")
+    with pytest.raises(ValueError, match="mode must be one of full, quick, got 'fast'"):
+        store_for("fast")
+    with pytest.raises(ValueError, match="study must be one of cifar10, .*got 'nothing'"):
+        collect("nothing", "full")
+
+
+def test_one_failure_does_not_stop_the_others(full: Store, executed: list, capsys: pytest.CaptureFixture):
+    wanted = [spec for seed in (0, 13, 1) for spec in specs_of("full", seed)]
+    failed = make(wanted, full, weights=(1,))
+    assert {spec.seed for spec in failed} == {13} and len(failed) == 2
+    assert [spec in full for spec in wanted] == [True, True, False, False, True, True]
+    assert [full.weights_path(spec).exists() for spec in wanted] == [False] * 4 + [True] * 2
+    assert "cifar10-strided-13 failed:" in capsys.readouterr().out
+
+
+def test_an_unknown_name_is_refused_before_any_work(full: Store, executed: list):
+    wanted = [*specs_of("full", 0), dataclasses.replace(specs_of("full", 1)[0], task="nothing")]
+    with pytest.raises(ValueError, match="task must be one of"):
+        make(wanted, full)
+    assert not executed and make([], full) == []
+
+
+def test_the_environment_is_left_alone(full: Store, executed: list, monkeypatch: pytest.MonkeyPatch):
+    before = dict(os.environ)
+    make(specs_of("full", 0), full)
+    assert dict(os.environ) == before
