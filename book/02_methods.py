@@ -257,7 +257,11 @@ recipes
 # In full mode these train the networks of full width on CIFAR-10. In quick mode both columns are one short recipe for
 # narrow networks on the photographs.
 #
-# RECIPE-CRITERION-PLACEHOLDER
+# The criterion for *plain* was written down before the runs it judges: eight epochs are kept if every arm of seed 0
+# reaches 99% training accuracy, otherwise training becomes longer. Of the four arms finished so far three reach 99.7%
+# or more, and Average-pool reaches 98.95% of 10,000 training images: it just misses. The records shown in this book are
+# those of eight epochs; what follows from the miss is not decided yet. The protocol was tried in quick mode, on the
+# photographs, before the first of these runs. *Augmented* has not been run at full size.
 #
 # (protocol)=
 # ### Measurement protocol

@@ -120,13 +120,17 @@ def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).round(3)
 
 
-def collect(name: str, mode: str, seeds: Sequence[int] | None = None) -> Evidence:
-    """The evidence of a study in a mode, for all its seeds or those given.
+def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:
+    """The evidence of a study in a mode, for all its seeds and arms or those given.
 
     In quick mode what is missing is computed first. In full mode FileNotFoundError, with the command that makes the
     records, if an arm has none at all. ValueError for an unknown study or mode.
     """
     wanted, store = studies.study(name).specs(mode, seeds), store_for(mode)
+    known = {spec.downsampling for spec in wanted}
+    if unknown := set(arms or ()) - known:
+        raise ValueError(f"arms must be among {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
+    wanted = [spec for spec in wanted if arms is None or spec.downsampling in arms]
     if mode == "quick":
         make([spec for spec in wanted if spec not in store], store)
     records = [store.load(spec) for spec in wanted if spec in store]
