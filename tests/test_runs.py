@@ -1,0 +1,365 @@
+"""A run that is killed, whenever it is, ends with the record of one that was not."""
+
+import dataclasses
+import functools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock, Timeout
+
+from deformlib import photos, protocol, runs, specs, store, training
+from deformlib.models import DOWNSAMPLINGS
+from deformlib.protocol import PROTOCOLS, Protocol
+from deformlib.specs import Training
+from deformlib.store import Record, Store, load_tensors
+from deformlib.training import Recipe
+
+TINY = Protocol(images=8, sets=1, strengths=(0.5,), light=5, full=2, calibration=16, probes=16, final=32)
+RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=0.05, flip=True, crop=2)
+SPEC = Training("photos", "strided-relu", 1, RECIPE, "tiny", width=0.05, examples=64)
+OTHER = dataclasses.replace(SPEC, seed=2, downsampling="max-pool")
+
+
+# ---- In a process of its own, with one thread and the images loaded, whose children are cheap to start and to kill.
+
+
+def prepare() -> None:
+    PROTOCOLS["tiny"] = TINY
+    torch.set_num_threads(1)
+    photos.views = functools.cache(photos.views)
+    for split in photos.COUNTS:
+        photos.views(split)
+    training.State.start(runs.build(SPEC, 10, 3), RECIPE)  # PyTorch imports much with its first optimizer
+
+
+def child(root: Path, before: Callable[[], None] = lambda: None) -> int:
+    """The process id of a child that executes SPEC in `root`."""
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        os.environ["DEFORMLIB_CACHE"] = str(root / "cache")
+        before()
+        runs.execute(SPEC, Store(root / "results"), weights=True)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def uninterrupted(root: Path) -> int:
+    return ended(child(root))
+
+
+def kill_at(event: int) -> None:
+    """Kill this process at its nth event: a step, a measurement, a file opened, half written, written, or renamed."""
+    left = event
+
+    def tick(*_) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def ticking(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            tick()
+            result = function(*args, **kwargs)
+            tick()
+            return result
+
+        return wrapped
+
+    def halves(path: Path, write: Callable[[Path], None]) -> None:
+        def write_and_halve(draft: Path) -> None:
+            write(draft)
+            whole = draft.read_bytes()
+            draft.write_bytes(whole[: len(whole) // 2])
+            tick()
+            draft.write_bytes(whole)
+            tick()
+
+        write_whole(path, write_and_halve)
+        tick()
+
+    write_whole = store.write_whole
+    store.write_whole = runs.write_whole = halves
+    training._step = ticking(training._step)
+    protocol.Instrument.light = ticking(protocol.Instrument.light)
+    protocol.Instrument.full = ticking(protocol.Instrument.full)
+
+
+def killed_at_events(root: Path, seed: int) -> list[int]:
+    """Kill at random events until a run gets through; how each attempt ended."""
+    rng, codes = random.Random(seed), []
+    while not codes or codes[-1] == -signal.SIGKILL:
+        event = rng.randrange(45) if len(codes) < 12 else 10_000
+        codes.append(ended(child(root, lambda: kill_at(event))))
+    return codes
+
+
+def killed_at_moments(root: Path, seed: int) -> list[int]:
+    """Kill from outside: at random moments, and the moment a draft of the state appears."""
+    rng, codes, folder = random.Random(seed), [], root / "cache" / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"
+    while not codes or codes[-1] == -signal.SIGKILL:
+        known, pid = set(folder.glob(".*")), child(root)
+        if len(codes) < 3:
+            time.sleep(rng.uniform(0.1, 0.6))
+            os.kill(pid, signal.SIGKILL)
+        elif len(codes) < 6:
+            while set(folder.glob(".state*")) <= known and not (folder / "weights" / "12.safetensors").exists():
+                time.sleep(0.0005)
+            os.kill(pid, signal.SIGKILL)
+        codes.append(ended(pid))
+    return codes
+
+
+def second_process(root: Path) -> dict[str, object]:
+    """What happens to those that come while a run goes on, here stopped at its fifth step, and after it."""
+    os.environ["DEFORMLIB_CACHE"] = str(root / "cache")
+    found = {"never begun": runs.is_running(SPEC), "no progress": runs.progress_of(SPEC)}
+
+    def stop_in_the_middle() -> None:
+        step = training._step
+
+        def stopping(state, *args):
+            if state.step == 5:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return step(state, *args)
+
+        training._step = stopping
+
+    pid = child(root, stop_in_the_middle)
+    os.waitpid(pid, os.WUNTRACED)
+    found |= {"running": runs.is_running(SPEC), "progress": runs.progress_of(SPEC)}
+    try:
+        runs.execute(SPEC, Store(root / "results"))
+    except Timeout as error:
+        found["second"] = str(error)
+    os.kill(pid, signal.SIGCONT)
+    found |= {"first": ended(pid), "still running": runs.is_running(SPEC)}
+    runs.EXECUTE.clear()  # now nothing can be executed any more
+    found["read"] = runs.execute(SPEC, Store(root / "results")).spec == SPEC
+    return found
+
+
+# ---- The tests.
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """One process for the tests above: prepared once, and nothing of it comes back but results."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=prepare) as executor:
+        yield lambda function, *args: executor.submit(function, *args).result(timeout=300)
+
+
+@pytest.fixture(scope="module")
+def reference(elsewhere, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("reference")
+    assert elsewhere(uninterrupted, root) == 0
+    return root
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
+    return tmp_path / "cache"
+
+
+def without_provenance(root: Path) -> str:
+    [record] = (root / "results").glob("*.json")
+    fields = json.loads(record.read_text())
+    assert fields.pop("provenance")
+    return json.dumps(fields)
+
+
+def assert_same(root: Path, reference: Path) -> None:
+    assert without_provenance(root) == without_provenance(reference)
+    for folder in ("results/weights", f"cache/runs/{SPEC.slug}-{specs.identity(SPEC)}/weights"):
+        files = sorted(path.name for path in (reference / folder).glob("*.safetensors"))
+        assert files == sorted(path.name for path in (root / folder).glob("*.safetensors"))
+        for name in files:
+            assert (root / folder / name).read_bytes() == (reference / folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_events_and_resumed(seed: int, elsewhere, reference: Path, tmp_path: Path):
+    codes = elsewhere(killed_at_events, tmp_path, seed)
+    assert codes[-1] == 0 and len(codes) >= 3
+    assert_same(tmp_path, reference)
+
+
+def test_killed_from_outside_and_resumed(elsewhere, reference: Path, tmp_path: Path):
+    codes = elsewhere(killed_at_moments, tmp_path, 0)
+    assert codes[-1] == 0 and len(codes) >= 2
+    assert_same(tmp_path, reference)
+
+
+def test_a_record_holds_what_was_measured(reference: Path):
+    record = Store(reference / "results").load(SPEC)
+    found = record.measurements
+    assert found["steps"] == 12 and found["examples"] == 64 and len(found["epochs"]) == 3
+    schedule = TINY.checkpoints(12)
+    assert [entry["step"] for entry in found["checkpoints"]] == list(schedule)
+    assert [entry["epoch"] for entry in found["checkpoints"]] == pytest.approx([step / 4 for step in schedule], rel=1e-5)
+    assert [step for entry, step in zip(found["checkpoints"], schedule) if "full" in entry] == [step for step in schedule if schedule[step]]
+    assert [("probe" in entry["full"]) for entry in found["checkpoints"] if "full" in entry] == [False, True]
+    assert found["checkpoints"][0]["smoothness"]["change_norm"] == [0.0] * 8 < found["checkpoints"][1]["smoothness"]["change_norm"]
+    assert len(found["layers"]) == 15 and len(found["banks"]) == 8 and len(found["before_relu"]) == 12
+    assert {"data", "seconds", "commit", "versions", "device", "threads", "peak_memory_mb"} <= record.provenance.keys()
+    assert record.provenance["seconds"].keys() == {"training", "measuring"} and 20 < record.provenance["peak_memory_mb"] < 20_000
+
+
+def test_weights_are_those_of_the_last_checkpoint(reference: Path):
+    folder = reference / "cache" / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"
+    assert {path.stem for path in (folder / "weights").iterdir()} == {str(step) for step in TINY.checkpoints(12)}
+    last, _ = load_tensors(folder / "weights" / "12.safetensors")
+    kept, _ = load_tensors(Store(reference / "results").weights_path(SPEC))
+    assert all(torch.equal(kept[name], value.bfloat16() if value.is_floating_point() else value) for name, value in last.items())
+    model = runs.build(SPEC, 10, 3)
+    first, _ = load_tensors(folder / "weights" / "0.safetensors")
+    assert all(torch.equal(first[name], value) for name, value in model.state_dict().items())
+    assert not torch.equal(first["head.weight"], last["head.weight"])
+
+
+def test_nothing_is_left_of_a_run_but_its_weights(reference: Path):
+    folder = reference / "cache" / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"
+    assert {path.name for path in folder.iterdir()} <= {"weights", "lock"}
+    assert {path.suffix for path in (reference / "results").iterdir()} == {".json", ""}
+
+
+def test_a_second_process_is_turned_away(elsewhere, reference: Path, tmp_path: Path):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=prepare) as executor:
+        found = executor.submit(second_process, tmp_path).result(timeout=300)
+    assert not found["never begun"] and found["no progress"] is None
+    assert found["running"] and 0 < found["progress"] < 0.5
+    assert "lock" in found["second"]
+    assert found["first"] == 0 and not found["still running"] and found["read"]
+    assert_same(tmp_path, reference)
+
+
+def test_a_damaged_state_names_its_file(cache: Path, tmp_path: Path):
+    file = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}" / "state.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=f"{file} is damaged .*delete it"):
+        runs.execute(SPEC, Store(tmp_path / "results"))
+
+
+@pytest.mark.parametrize("field, known", [
+    ("architecture", "cifar10_vgg, imagenet_vgg"), ("downsampling", "subsample, max-pool"), ("protocol", "protocol-1, quick-1"),
+    ("task", "real, random-labels"),
+])
+def test_an_unknown_name_is_refused_before_any_work(field: str, known: str, cache: Path, tmp_path: Path):
+    spec = dataclasses.replace(SPEC, **{field: "nothing"})
+    with pytest.raises(ValueError, match=f"{field} must be one of {known}.*, got 'nothing'"):
+        runs.execute(spec, Store(tmp_path / "results"))
+    assert not cache.exists() and not (tmp_path / "results").exists()
+
+
+def test_one_seed_gives_all_arms_the_same_filters_and_head():
+    networks = [runs.build(dataclasses.replace(SPEC, downsampling=arm), 10, 3).state_dict() for arm in DOWNSAMPLINGS]
+    shared = [name for name in networks[0] if name.endswith("conv.weight") or name.startswith("head")]
+    assert len(shared) == 10
+    assert all(torch.equal(other[name], networks[0][name]) for other in networks for name in shared)
+    another = runs.build(dataclasses.replace(SPEC, seed=5), 10, 3).state_dict()
+    assert not torch.equal(another["conv1_1.conv.weight"], networks[0]["conv1_1.conv.weight"])
+
+
+class TestExecute:
+    """With a made-up kind of work in place of training."""
+
+    @pytest.fixture
+    def executed(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+        done: list[Training] = []
+        monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, folder, progress: self.work(done, spec, progress))
+        return done
+
+    @staticmethod
+    def work(done: list[Training], spec: Training, progress: runs.Progress) -> tuple[dict, dict, dict]:
+        done.append(spec)
+        progress(0.5)
+        if spec.seed == 13:
+            raise FloatingPointError("training diverged")
+        return {"half": 0.5}, {"data": "abc"}, {"weight": torch.ones(2)}
+
+    def test_once(self, executed: list, tmp_path: Path):
+        results, shares = Store(tmp_path / "results"), []
+        record = runs.execute(SPEC, results, progress=shares.append)
+        assert record == results.load(SPEC) == runs.execute(SPEC, results)
+        assert executed == [SPEC] and shares == [0.5]
+        assert record.measurements == {"half": 0.5} and record.provenance["data"] == "abc"
+        assert not results.weights_path(SPEC).exists() and runs.progress_of(SPEC) is None
+
+    def test_a_damaged_record_is_neither_used_nor_overwritten(self, executed: list, tmp_path: Path):
+        results = Store(tmp_path / "results")
+        path = results.save(Record(SPEC, {}, {}))
+        path.write_text("damaged")
+        with pytest.raises(ValueError, match=path.name):
+            runs.execute(SPEC, results)
+        assert path.read_text() == "damaged" and not executed
+
+    def test_a_failed_run_leaves_no_record_and_can_be_tried_again(self, executed: list, tmp_path: Path):
+        results, unlucky = Store(tmp_path / "results"), dataclasses.replace(SPEC, seed=13)
+        for attempt in (1, 2):
+            with pytest.raises(FloatingPointError):
+                runs.execute(unlucky, results)
+            assert len(executed) == attempt and unlucky not in results and not runs.is_running(unlucky)
+        assert runs.progress_of(unlucky) == 0.5
+
+    def test_a_sweep_through_any_executor(self, executed: list, tmp_path: Path):
+        results = Store(tmp_path / "results")
+        with ThreadPoolExecutor(1) as executor:
+            futures = runs.sweep([SPEC, dataclasses.replace(SPEC, seed=13), OTHER], results, executor, weights=True)
+        assert list(futures) == [SPEC, dataclasses.replace(SPEC, seed=13), OTHER]
+        assert [future.exception() is None for future in futures.values()] == [True, False, True]
+        assert SPEC in results and OTHER in results and results.weights_path(OTHER).exists()
+        assert all(future.result() is None for future in futures.values() if not future.exception()), "records come from the store"
+
+    def test_a_sweep_submits_what_it_is_given_and_no_more(self, executed: list, tmp_path: Path):
+        class Fake:
+            submitted: list = []
+
+            def submit(self, function, *args) -> Future:
+                self.submitted.append(args[0])
+                return Future()
+
+        assert list(runs.sweep([OTHER, SPEC], Store(tmp_path), Fake())) == Fake.submitted == [OTHER, SPEC]
+        assert not executed
+
+    def test_two_at_once(self, executed: list, cache: Path, tmp_path: Path):
+        folder = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"
+        folder.mkdir(parents=True)
+        with FileLock(folder / "lock"), pytest.raises(Timeout):
+            runs.execute(SPEC, Store(tmp_path / "results"))
+        assert not executed
+
+
+def test_threads_are_shared_out():
+    cores = len(os.sched_getaffinity(0))
+    assert runs.threads_for(1) == cores and runs.threads_for(cores) == 1 and runs.threads_for(10 * cores) == 1
+
+
+def test_progress_is_what_a_run_last_wrote(cache: Path):
+    file = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}" / "progress.json"
+    assert runs.progress_of(SPEC) is None
+    file.parent.mkdir(parents=True)
+    for text, expected in (('{"done":0.25}', 0.25), ("", None), ("{}", None)):
+        file.write_text(text)
+        assert runs.progress_of(SPEC) == expected
