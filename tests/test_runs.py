@@ -106,7 +106,7 @@ def killed_at_events(root: Path, seed: int) -> list[int]:
     """Kill at random events until a run gets through; how each attempt ended."""
     rng, codes = random.Random(seed), []
     while not codes or codes[-1] == -signal.SIGKILL:
-        event = rng.randrange(45) if len(codes) < 12 else 10_000
+        event = rng.randrange(70) if len(codes) < 12 else 10_000
         codes.append(ended(child(root, lambda: kill_at(event))))
     return codes
 
@@ -201,7 +201,7 @@ def assert_same(root: Path, reference: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_random_events_and_resumed(seed: int, elsewhere, reference: Path, tmp_path: Path):
     codes = elsewhere(killed_at_events, tmp_path, seed)
-    assert codes[-1] == 0 and len(codes) >= 3
+    assert codes[-1] == 0 and len(codes) >= 2  # killed at least once
     assert_same(tmp_path, reference)
 
 
