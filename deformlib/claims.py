@@ -1,0 +1,551 @@
+"""The paper's claims, each a statistic on records with a verdict: the rules of the ledger.
+
+The rules are committed before the records that they judge are complete; the git history is the proof. Thresholds are
+ours. Sensitivity enters as its logarithm s, smoothness as normalized total variation averaged over kernels (the
+average that gives the paper's 1.87), accuracy in points. The seed is the unit; `deformlib.intervals` has the intervals.
+
+A claim is a list of parts (a comparison, an arm, a data set), each an interval and a goal:
+
+- "held": the interval lies in the goal. "excluded": it lies outside, whatever the sign. Where it straddles the
+  goal's edge, or cannot be computed (one seed), the estimate decides: "right sign" if it is on the goal's side of no
+  effect (of the goal itself, if that has two ends), else "wrong sign". "not tested": no records.
+- Held: every part held; no multiplicity is to pay for where all must hold (Berger 1982, Technometrics 24:295).
+  Not tested: no part was. In part: some part held, or at least half of those tested have the right sign.
+  Did not hold: otherwise, an undecided interval around an estimate of the wrong sign included.
+  So a missing arm, a missing data set or a single seed leave at most "In part".
+- A part that is a "condition" (a control) can keep a claim from being held, but does not hold it up. "listed": told.
+
+A row of the ledger shows the least favourable part; `Finding.detail` shows all, beside the same part of the published
+curves, which go through the same statistics as a single seed.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from . import agreement, intervals
+from .intervals import Interval, t_interval
+
+POOLED, UNPOOLED = ("max-pool", "average-pool"), ("subsample", "strided", "strided-relu")
+FIVE, TWO, STRENGTHS = POOLED + UNPOOLED, ("max-pool", "strided-relu"), (1, 2, 3, 4)
+# study -> (field of the spec that tells its arms apart, the arms that must be there)
+STUDIES: dict[str, tuple[str, tuple]] = {
+    "cifar10": ("downsampling", FIVE),
+    "imagenet": ("downsampling", TWO),
+    "imagenet-init": ("downsampling", TWO),
+    "imagenet-smoothed": ("smoothing", (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)),
+    "cifar10-random-labels": ("downsampling", FIVE),
+    "cifar10-subset": ("downsampling", FIVE),
+    "mnist-templates": ("strength", STRENGTHS),
+    "mnist-templates-noise": ("strength", STRENGTHS),  # pixel noise of the norm that strength C has
+    "initial-smoothness": ("", ("mean", "deviation", "draws")),
+}
+TRAINED = ("cifar10", "imagenet")
+WHEN = {"before": 0, "calibrated": 0, "after": -1}  # checkpoint; calibrated: with batch norm statistics computed anew
+# Layers by number, 0 the input. 3 is the first downsampling layer and 12 CIFAR-10's last; ImageNet's last is 18.
+EARLY, PATTERN, UPPER, LAST, ALL = slice(1, 5), slice(3, None), slice(7, 13), slice(-1, None), slice(None)
+CONVOLUTIONS = (1, 2, 4, 5, 7, 8, 10, 11)  # layers of CIFAR-10's eight filter banks
+INF, NAN = math.inf, math.nan
+
+Table = dict[Any, pd.DataFrame]  # {arm: one row per seed, one column per layer or filter bank}; every arm, maybe empty
+Look = Callable[..., Table]  # look(study, what, when, distance="cosine")
+
+
+class Part(NamedTuple):
+    study: str
+    what: str
+    value: float
+    low: float
+    high: float
+    goal: tuple[float, float]
+    null: float = 0.0  # where there is no effect
+    role: str = "decides"  # or "condition", or "listed"
+    note: str = ""
+
+    @property
+    def outcome(self) -> str:
+        (start, end), value = self.goal, self.value
+        if self.role == "listed" or math.isnan(value):
+            return "not tested" if math.isnan(value) else "listed"
+        if start <= self.low and self.high <= end:
+            return "held"
+        if self.high < start or self.low > end:
+            return "excluded"
+        right = value < self.null if start == -INF else value > self.null if end == INF else start <= value <= end
+        return "right sign" if right else "wrong sign"
+
+
+def verdict(parts: Iterable[Part]) -> str:
+    """Held, In part, Did not hold or Not tested: the rule at the head of this file."""
+    parts = [part for part in parts if part.role != "listed"]
+    outcomes = [part.outcome for part in parts if part.role == "decides" and part.outcome != "not tested"]
+    if not outcomes:
+        return "Not tested"
+    if all(part.outcome == "held" for part in parts):
+        return "Held"
+    right = outcomes.count("held") + outcomes.count("right sign")
+    return "In part" if "held" in outcomes or 2 * right >= len(outcomes) else "Did not hold"
+
+
+# Reading records and curves
+
+
+def observed(evidence: Mapping[str, Any], study: str, what: str, when: str, distance: str = "cosine") -> Table:
+    """One quantity of a study's records. `when` is one of WHEN, or "path" for all checkpoints side by side.
+
+    what: "s" (log sensitivity; Euclidean distances are squared first, as cosine distance is half the square of a
+    Euclidean one, so that the same thresholds apply), "accuracy", or a name in a record's smoothness.
+    """
+    field, arms = STUDIES[study]
+    rows: dict[Any, dict[int, list[float]]] = {arm: {} for arm in arms}
+    for record in _main(evidence[study].records if study in evidence else [], field):
+        if study == "initial-smoothness":
+            found = record.measurements[what]
+            return {arm: pd.DataFrame([found[arm]], dtype=float) for arm in arms}
+        checkpoints = record.measurements["checkpoints"]
+        chosen = checkpoints if when == "path" else [checkpoints[WHEN[when]]]
+        values = [v for c in chosen for v in _values(c, what, when, distance, record.measurements["layers"])]
+        if (arm := getattr(record.spec, field)) in rows:
+            rows[arm][record.spec.seed] = values
+    return {arm: pd.DataFrame.from_dict(rows[arm], orient="index", dtype=float) for arm in arms}
+
+
+def _values(checkpoint: dict, what: str, when: str, distance: str, layers: list[str]) -> list[float]:
+    if what == "accuracy":
+        return [100 * checkpoint.get("full", {}).get("probe", checkpoint["probe"])["test_accuracy"]]
+    if what != "s":
+        return checkpoint["smoothness"][what]
+    found = checkpoint["calibrated" if when == "calibrated" else "sensitivity"][distance]["normalized"]
+    power = 2 if distance == "euclidean" else 1
+    return [power * math.log(v) if v else NAN for v, name in zip(found, layers, strict=True) if name not in ("pool", "head")]
+
+
+def _main(records: list, field: str) -> list:
+    """The records of a study's commonest specification (the first of equals), leaving out its further variants:
+    other draws of labels, other widths, other sets of digits."""
+    def rest(record: Any) -> str:
+        return repr(sorted((k, v) for k, v in vars(record.spec).items() if k not in (field, "seed")))
+
+    common = Counter(map(rest, records)).most_common(1)
+    return [record for record in records if rest(record) == common[0][0]]
+
+
+FIGURES = {  # what the curves of a published figure are
+    ("cifar10", "s", "before"): "3c", ("cifar10", "s", "after"): "3d", ("cifar10", "kernel", "after"): "6b",
+    ("imagenet-init", "s", "before"): "3a", ("imagenet", "s", "before"): "3a", ("imagenet", "s", "after"): "3b",
+    ("imagenet", "kernel", "after"): "6a", ("imagenet-smoothed", "s", "before"): "4",
+    ("mnist-templates", "kernel", "after"): "5", ("cifar10-random-labels", "kernel", "after"): "6c",
+    ("cifar10-random-labels", "s", "after"): "7",
+}
+
+
+def published(study: str, what: str, when: str, distance: str = "cosine") -> Table:
+    """The same from the published curves, as one seed; empty tables for what cannot be read from them."""
+    arms = STUDIES[study][1]
+    if study == "initial-smoothness" and what == "kernel":  # footnote 1
+        return {"mean": pd.DataFrame([[1.87] * 8]), "deviation": pd.DataFrame([[0.035]]), "draws": pd.DataFrame([[NAN] * 8])}
+    if (what, when) == ("kernel", "before"):  # the dotted line of Figures 5 and 6
+        return {arm: table * 0 + 1.87 for arm, table in published(study, what, "after").items()}
+    try:
+        curves = agreement.published(FIGURES[study, what, when] if distance == "cosine" else "")
+    except (KeyError, ValueError):
+        return {arm: pd.DataFrame() for arm in arms}
+    wide = curves.pivot(index="arm", columns="layer", values="value")
+    wide.index = [type(arms[0])(name.split("=")[-1]) for name in wide.index]
+    return {arm: (np.log(wide) if what == "s" else wide).loc[wide.index == arm].reset_index(drop=True) for arm in arms}
+
+
+# Tools of the statistics
+
+
+def scalar(table: pd.DataFrame, layers: slice = ALL) -> pd.Series:
+    """Mean over layers, one number per seed."""
+    return table.iloc[:, layers].mean(axis=1).dropna()
+
+
+def judged(study: str, what: str, found: Interval, goal: tuple[float, float], **more: Any) -> Part:
+    return Part(study, what, *(float(v) for v in found), goal, **more)
+
+
+def opposed(study: str) -> list[tuple[str, str]]:
+    """Every pooled against every unpooled arm."""
+    arms = STUDIES[study][1]
+    return [pair for pair in product(POOLED, UNPOOLED) if set(pair) <= set(arms)]
+
+
+def cube(*tables: Table, layers: slice = ALL) -> tuple[np.ndarray, list]:
+    """Tables side by side, (seeds, arms, layers of the first, of the second, ...), of the arms that all have and the
+    seeds that those share; and the arms that some lack."""
+    arms = [arm for arm in tables[0] if all(len(table[arm]) for table in tables)]
+    frames = [[table[arm].iloc[:, layers] for arm in arms] for table in tables]
+    seeds = sorted(set.intersection(*(set(frame.index) for row in frames for frame in row))) if arms else []
+    stacked = [np.stack([frame.loc[seeds] for frame in row], axis=1) for row in frames] if arms else [np.empty((0, 0, 0))]
+    return np.concatenate(stacked, axis=2), [arm for arm in tables[0] if arm not in arms]
+
+
+def over_arms(study: str, what: str, statistic: Callable[..., Interval], cubes: list[tuple[np.ndarray, list]], goal: tuple[float, float], **more: Any) -> Iterator[Part]:
+    """A statistic that needs all arms at once, and an untested part for every arm that is missing."""
+    usable = all(values.shape[0] and values.shape[1] > 1 for values, _ in cubes)
+    yield judged(study, what, statistic(*(values for values, _ in cubes)) if usable else Interval(NAN, NAN, NAN), goal, **more)
+    for arm in {arm: None for _, lacking in cubes for arm in lacking}:
+        yield Part(study, f"{what}: {arm} missing", NAN, NAN, NAN, goal)
+
+
+def root_of_ratio(small: Callable[..., float], large: Callable[..., float], *samples: np.ndarray) -> Interval:
+    """sqrt(small / large), from a jackknife of the ratio itself: that of squares, smooth also where debiasing turns
+    the smaller one negative, with the larger, well-determined one below."""
+    found = intervals.jackknife(lambda *s: small(*s) / large(*s), *samples)
+    return Interval(*np.sqrt(np.maximum(found, 0)))
+
+
+def after_over_before(squared: Callable[[np.ndarray], float], values: np.ndarray) -> Interval:
+    m = values.shape[2] // 2
+    return root_of_ratio(lambda v: squared(v[..., m:]), lambda v: squared(v[..., :m]), values)
+
+
+def random_over_control(random: np.ndarray, control: np.ndarray) -> Interval:
+    """Ratio of debiased spreads; seeds of the two studies are jackknifed apart, as the control has fewer."""
+    spread = intervals.squared_spread
+    value, low, high = root_of_ratio(lambda r, c: spread(c), lambda r, c: spread(r), random, control)
+    with np.errstate(divide="ignore"):
+        return Interval(1 / value, 1 / high, 1 / low)
+
+
+def share_outside(changes: pd.DataFrame, margin: float) -> Interval:
+    """Share of layers that change by more than `margin`: of the estimates; surely, and possibly, by simultaneous intervals."""
+    found = t_interval(changes, scanned=changes.shape[1] or 1)
+    if not changes.size or np.isnan(found.low).any():
+        return Interval((abs(found.value) > margin).mean() if changes.size else NAN, NAN, NAN)
+    surely, inside = (found.low > margin) | (found.high < -margin), (found.low > -margin) & (found.high < margin)
+    return Interval((abs(found.value) > margin).mean(), surely.mean(), 1 - inside.mean())
+
+
+def at_matched_displacement(look: Look, study: str) -> Table:
+    """Smoothness per bank and seed where, on its way, the bank had moved from its initialization as far (relative
+    norm) as it ever did under the strength that moved it least; linear between checkpoints."""
+    smooth, moved, last = (look(study, *w) for w in (("kernel", "path"), ("change_norm", "path"), ("kernel", "after")))
+    (values, lacking), (far, _), (banks, _) = cube(smooth), cube(moved), cube(last)
+    if lacking or not len(values):
+        return {arm: pd.DataFrame() for arm in smooth}
+    shape = (*values.shape[:2], -1, banks.shape[2])  # (seeds, arms, checkpoints, banks)
+    values, far = values.reshape(shape), np.maximum.accumulate(far.reshape(shape), axis=2)
+    reach = far.max(2).min(1)  # (seeds, banks)
+    return {
+        arm: pd.DataFrame([[np.interp(reach[s, b], far[s, a, :, b], values[s, a, :, b]) for b in range(shape[3])] for s in range(shape[0])])
+        for a, arm in enumerate(smooth)
+    }
+
+
+# The statistics, by number
+
+
+def pooling_at_initialization(look: Look) -> Iterator[Part]:
+    for study in ("cifar10", "imagenet-init"):
+        s = look(study, "s", "before")
+        for pooled, unpooled in opposed(study):
+            yield judged(study, f"{pooled} - {unpooled}", t_interval(scalar(s[pooled] - s[unpooled], LAST)), (-INF, math.log(0.8)))
+
+
+def changes(look: Look) -> Iterator[tuple[str, Any, str, pd.DataFrame]]:
+    for study, baseline in product(TRAINED, ("before", "calibrated")):
+        first, last = look(study, "s", baseline), look(study, "s", "after")
+        for arm in first:
+            yield study, arm, baseline, (last[arm] - first[arm]).dropna()
+
+
+def change_over_training(look: Look) -> Iterator[Part]:
+    for study, arm, baseline, change in changes(look):
+        yield judged(study, f"{arm}, {baseline}", share_outside(change.iloc[:, PATTERN], math.log(1.1)), (0.5, 1))
+
+
+def early_layers(look: Look) -> Iterator[Part]:
+    for study, arm, baseline, change in changes(look):
+        yield judged(study, f"{arm}, {baseline}", t_interval(scalar(change, EARLY)), (math.log(1.25), INF))
+
+
+def top_without_pooling(look: Look) -> Iterator[Part]:
+    for study, arm, baseline, change in changes(look):
+        if arm in UNPOOLED:
+            role = "decides" if baseline == "before" else "listed"
+            yield judged(study, f"{arm}, {baseline}", t_interval(scalar(change, LAST)), (-INF, math.log(0.9)), role=role)
+
+
+def convergence(look: Look) -> Iterator[Part]:
+    for study in TRAINED:
+        before, calibrated, after = (look(study, "s", when) for when in WHEN)
+        logs, largest = (partial(after_over_before, f) for f in (intervals.squared_spread, intervals.squared_range))
+        variants: list[tuple[str, Callable[..., Interval], Table]] = [
+            ("spread of logarithms", logs, before),
+            ("spread, absolute", lambda v, logs=logs: logs(np.exp(v)), before),
+            ("spread of logarithms, calibrated", logs, calibrated),
+            ("largest difference of logarithms", largest, before),
+        ]
+        for what, statistic, baseline in variants:
+            yield from over_arms(study, what, statistic, [cube(baseline, after, layers=PATTERN)], (-INF, 0.5), null=1)
+
+
+def smoother_initial_filters(look: Look) -> Iterator[Part]:
+    study, s = "imagenet-smoothed", look("imagenet-smoothed", "s", "before")
+    sigmas = list(s)[1:]  # each against the next smaller
+    for less, more in zip(sigmas, sigmas[1:], strict=False):
+        yield judged(study, f"{more} - {less}", t_interval(scalar(s[more] - s[less], LAST)), (-INF, 0))
+    same = abs(scalar(s[0.2] - s[0.1], LAST)).max() if len(s[0.2]) and len(s[0.1]) else NAN
+    yield Part(study, "0.2 and 0.1, largest difference", same, same, same, (-INF, 1e-4), role="condition")  # no chance in it
+
+
+def stronger_deformations(look: Look) -> Iterator[Part]:
+    study, (least, most) = "mnist-templates", (STRENGTHS[0], STRENGTHS[-1])
+    smooth, noisy = look(study, "kernel", "after"), look(f"{study}-noise", "kernel", "after")
+    for less, more in zip(STRENGTHS, STRENGTHS[1:], strict=False):
+        yield judged(study, f"C = {more} - {less}", t_interval(scalar(smooth[more] - smooth[less])), (-INF, 0))
+    matched = at_matched_displacement(look, study)
+    control = intervals.welch_interval(scalar(smooth[most] - smooth[least]), scalar(noisy[most] - noisy[least]))
+    yield judged(study, f"C = {most} - {least}, matched displacement", t_interval(scalar(matched[most] - matched[least])), (-INF, 0), role="condition")
+    yield judged(study, f"C = {most} - {least}, less that of noise", control, (-INF, 0), role="condition")
+
+
+def filters_get_smoother(look: Look) -> Iterator[Part]:
+    for study in TRAINED:
+        first, last = look(study, "kernel", "before"), look(study, "kernel", "after")
+        for arm in first:
+            change = (last[arm] - first[arm]).dropna()
+            ends = np.atleast_1d(t_interval(change, scanned=change.shape[1] or 1).high)
+            failing = [str(bank) for bank, high in enumerate(ends, 1) if not high < -0.05]
+            note = f"banks not shown to: {', '.join(failing)}" if change.size and failing else ""
+            yield judged(study, arm, t_interval(scalar(change)), (-INF, -0.05), note=note)
+
+
+def smoothness_with_depth(look: Look) -> Iterator[Part]:
+    for study, goal in (("cifar10", (-INF, -0.5)), ("imagenet", (0.5, INF))):
+        for arm, table in look(study, "kernel", "after").items():
+            for what, banks in (("", slice(1, None)), (", without the last", slice(1, -1))):
+                rows = -table.iloc[:, banks].to_numpy()  # the less variation, the smoother
+                found = t_interval([stats.spearmanr(np.arange(row.size), row).statistic for row in rows])
+                yield judged(study, f"{arm}{what}", found, goal)
+
+
+def arms_under_random_labels(look: Look, what: str, layers: slice, bar: float) -> Iterator[Part]:
+    study = "cifar10-random-labels"
+    random, control = look(study, what, "after"), look("cifar10-subset", what, "after")
+    shared = [arm for arm in random if len(random[arm]) and len(control[arm])]
+    cubes = [cube({arm: t[arm] for arm in shared} or {"": pd.DataFrame()}, layers=layers)[0] for t in (random, control)]
+    lacking = [arm for arm in random if arm not in shared]
+    yield from over_arms(study, "spread, times the control's", random_over_control, [(c, lacking) for c in cubes], (bar, INF), null=1)
+
+
+def smoothness_under_random_labels(look: Look) -> Iterator[Part]:
+    yield from arms_under_random_labels(look, "kernel", ALL, 2)
+
+
+def sensitivity_under_random_labels(look: Look) -> Iterator[Part]:
+    yield from arms_under_random_labels(look, "s", PATTERN, 1.5)
+    study, s = "cifar10-random-labels", look("cifar10-random-labels", "s", "after")
+    icc = partial(intervals.jackknife, intervals.intraclass_correlation)
+    yield from over_arms(study, "intraclass correlation of arms", icc, [cube(s, layers=PATTERN)], (0.75, INF))
+    for arm, table in s.items():
+        deviation = float(np.sqrt(table.iloc[:, PATTERN].var().mean()))
+        yield Part(study, f"deviation over seeds, {arm}", deviation, NAN, NAN, (-INF, INF), role="listed")
+
+
+def smoothness_with_stability(look: Look) -> Iterator[Part]:
+    study = "cifar10-random-labels"
+    s = {arm: t.iloc[:, list(CONVOLUTIONS)] if len(t) else t for arm, t in look(study, "s", "after").items()}
+    both = [cube(s, look(study, "kernel", "after"))]
+    halves = partial(np.split, indices_or_sections=2, axis=2)
+
+    def p_value(values: np.ndarray) -> Interval:
+        return Interval(*[intervals.whole_arm_p(*halves(values))] * 3)
+
+    yield from over_arms(study, "rank correlation", lambda v: t_interval(intervals.correlation_over_arms(*halves(v))), both, (0.7, INF))
+    yield from over_arms(study, "p of permuted arms", p_value, both, (-INF, 0.05), null=0.5, role="condition")
+
+
+def initial_smoothness(look: Look) -> Iterator[Part]:
+    """Intervals over draws: standard error of a mean, and of a normal's standard deviation."""
+    study, z = "initial-smoothness", stats.norm.ppf((1 + intervals.LEVEL) / 2)
+    found = look(study, "kernel", "before")
+    means, deviations, draws = (found[arm].to_numpy().ravel() for arm in STUDIES[study][1])
+    for bank, mean in enumerate(means if len(means) else [NAN]):
+        half = z * deviations[bank] / np.sqrt(draws[bank]) if bank < len(deviations) else NAN
+        yield judged(study, f"mean, bank {bank + 1}", Interval(mean, mean - half, mean + half), (1.865, 1.875))
+    for bank, deviation in enumerate(deviations if len(deviations) else [NAN]):
+        half = z * deviation / np.sqrt(2 * draws[bank]) if len(draws) else NAN
+        role = "decides" if bank == 0 else "listed"
+        yield judged(study, f"deviation, bank {bank + 1}", Interval(deviation, deviation - half, deviation + half), (0.033, 0.037), role=role)
+
+
+def euclidean_alike(look: Look) -> Iterator[Part]:
+    euclidean = partial(look, distance="euclidean")
+    for study, when in (("cifar10", "before"), ("cifar10", "after"), ("imagenet-init", "before"), ("imagenet", "after")):
+        both = [cube(look(study, "s", when), euclidean(study, "s", when), layers=slice(1, None))]  # the input is no arm's
+
+        def correlation(values: np.ndarray) -> Interval:
+            rows = (np.split(seed, 2, axis=1) for seed in values)
+            return t_interval([stats.spearmanr(a.ravel(), b.ravel()).statistic for a, b in rows])
+
+        yield from over_arms(study, f"rank correlation, {when}", correlation, both, (0.9, INF))
+    for number in range(1, 6):
+        one, other = (verdict(CLAIMS[number].statistic(each)) for each in (look, euclidean))
+        same = NAN if "Not tested" in (one, other) else float(one == other)
+        yield Part("all", f"same verdict on claim {number}", same, same, same, (1, 1), note=f"{one}; {other}")
+
+
+def joint_distribution(look: Look) -> Iterator[Part]:
+    """Paired by the seeds that both have. The count's ends: arms that surely differ, and all, as no interval can
+    show that there is no difference at all."""
+    study, differing, possible, bare = "cifar10-subset", 0, 0, False
+    for arm in FIVE:
+        differs = []
+        for what, name, layers in (("s", "sensitivity", UPPER), ("kernel", "smoothness", ALL)):
+            real, random = (look(each, what, "after")[arm] for each in (study, "cifar10-random-labels"))
+            found = t_interval(scalar(real - random, layers))
+            yield judged(study, f"{name}, {arm}", found, (-INF, INF), role="listed")
+            differs.append(bool(found.value) if math.isnan(found.low) else not found.low <= 0 <= found.high)
+        possible += not math.isnan(found.value)
+        bare |= math.isnan(found.low) and not math.isnan(found.value)
+        differing += all(differs) and not math.isnan(found.value)
+    low, high = (NAN, NAN) if bare else (differing, possible)
+    yield Part(study, "arms that differ in both", differing if possible else NAN, low, high, (4, INF))
+
+
+def smoothness_converges(look: Look) -> Iterator[Part]:
+    """The largest over pairs of arms and banks, both scanned: its interval is that of the simultaneous intervals."""
+    def largest(values: np.ndarray) -> Interval:
+        pairs = [values[:, i] - values[:, j] for i, j in combinations(range(values.shape[1]), 2)]
+        differences = np.concatenate(pairs, axis=1)  # (seeds, pairs * banks)
+        value, low, high = t_interval(differences, scanned=differences.shape[1])
+        return Interval(abs(value).max(), np.maximum(low, -high).clip(0).max(), np.maximum(-low, high).max())
+
+    for study in TRAINED:
+        yield from over_arms(study, "largest difference", largest, [cube(look(study, "kernel", "after"))], (0, 0.15))
+
+
+def equal_accuracy(look: Look) -> Iterator[Part]:
+    for study in TRAINED:
+        accuracy = look(study, "accuracy", "after")
+        for pooled, unpooled in opposed(study):
+            yield judged(study, f"{pooled} - {unpooled}", t_interval(scalar(accuracy[pooled] - accuracy[unpooled])), (-1, 1))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, where the paper makes it, the studies it rests on, our threshold, the statistic, and the figures."""
+
+    claim: str
+    section: str
+    studies: tuple[str, ...]
+    measured: str
+    threshold: str
+    statistic: Callable[[Look], Iterator[Part]]
+    figure: str
+
+
+CLAIMS: dict[int, Claim] = {
+    1: Claim("At initialization pooling stabilizes", "3.1", ("cifar10", "imagenet-init"),
+             "difference in s at the last layer, every pooled against every unpooled arm", "below log 0.8, each",
+             pooling_at_initialization, "3a, 3c"),
+    2: Claim("Sensitivity changes significantly over training, with pooling too", "3.2", TRAINED,
+             "share of layers 3 to 12 (ImageNet: to 18) whose s changes by more than log 1.1, simultaneous over layers",
+             "at least half of the layers outside ±log 1.1, every arm, against the plain and the calibrated initialization",
+             change_over_training, "3"),
+    3: Claim("Early layers become more sensitive", "3.2", TRAINED, "mean change in s of layers 1 to 4",
+             "above log 1.25, every arm, against the plain and the calibrated initialization", early_layers, "3"),
+    4: Claim("Networks without pooling end more stable at the top than they began", "3.3", TRAINED,
+             "change in s of the last layer, arms without pooling", "below log 0.9, each", top_without_pooling, "3"),
+    5: Claim("The arms converge to one pattern of stability", "3.3", TRAINED,
+             "spread between arms after over before training, layers 3 to 12 (ImageNet: to 18), root mean square",
+             "below 0.5: of logarithms, absolute, from the calibrated initialization, and as largest difference",
+             convergence, "3"),
+    6: Claim("Smoother initial filters make stabler representations", "4.2", ("imagenet-smoothed",),
+             "difference in s at the last layer, sigma 0.3, 0.4, 0.5, 0.75, 1 each against the one before",
+             "all below 0; 0.1 equal to 0.2 to 1e-4", smoother_initial_filters, "4"),
+    7: Claim("Stronger deformations lead to smoother filters", "4.3", ("mnist-templates", "mnist-templates-noise"),
+             "difference in total variation, mean over banks, each strength C against the one before",
+             "all below 0; in part if gone at matched displacement or under the noise control", stronger_deformations, "5"),
+    8: Claim("Filters get smoother in training", "4.4", TRAINED, "change in total variation, mean over banks",
+             "below -0.05, every arm and data set", filters_get_smoother, "6a, 6b"),
+    9: Claim("On ImageNet smoothness rises from layer to layer, on CIFAR-10 it falls", "4.4", TRAINED,
+             "rank correlation of smoothness with depth from the second convolution on, with and without the last",
+             "above 0.5 on ImageNet, below -0.5 on CIFAR-10, every arm", smoothness_with_depth, "6a, 6b"),
+    10: Claim("With random labels smoothness depends on the downsampling layer", "5",
+              ("cifar10-random-labels", "cifar10-subset"), "spread of total variation over arms, times the control's",
+              "at least 2", smoothness_under_random_labels, "6c"),
+    11: Claim("With random labels sensitivity depends on the architecture and not on the seed", "5",
+              ("cifar10-random-labels", "cifar10-subset"),
+              "spread of s over arms, layers 3 to 12, times the control's; ICC(1) of arms",
+              "spread at least 1.5 times the control's; intraclass correlation above 0.75", sensitivity_under_random_labels, "7"),
+    12: Claim("Under random labels smoothness and stability go together", "5", ("cifar10-random-labels",),
+              "rank correlation over arms within layers, averaged over layers; whole arms permuted",
+              "above 0.7, and p below 0.05", smoothness_with_stability, "6c, 7"),
+    13: Claim("Initial normalized total variation is 1.87 in every layer, its deviation 0.035 in the first", "4.1",
+              ("initial-smoothness",), "mean and standard deviation over draws of the kernel average",
+              "1.87 within 0.005; first layer's deviation 0.035 within 0.002", initial_smoothness, "footnote 1"),
+    14: Claim("Euclidean distance gives the same picture", "2.1", ("cifar10", "imagenet-init", "imagenet"),
+              "rank correlation of the two sensitivities over arm-layers; verdicts on claims 1 to 5",
+              "at least 0.9; the same verdicts", euclidean_alike, "3"),
+    15: Claim("It is the joint distribution of images and labels", "5", ("cifar10-subset", "cifar10-random-labels"),
+              "arms in which real and random labels differ, in s of layers 7 to 12 and in total variation",
+              "both intervals exclude 0 in at least four arms", joint_distribution, "6, 7"),
+    16: Claim("Under real labels smoothness converges across arms", "4.4", TRAINED,
+              "largest difference in total variation between two arms, over banks", "below 0.15", smoothness_converges, "6a, 6b"),
+    17: Claim("Networks with and without pooling perform equally well", "3.3", TRAINED,
+              "difference in test accuracy, every pooled against every unpooled arm", "within one point, each",
+              equal_accuracy, "none"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a claim came to: its least favourable tested part, the verdict, and a table of all parts."""
+
+    part: str
+    value: float
+    low: float
+    high: float
+    published: float
+    verdict: str
+    detail: pd.DataFrame
+
+
+WORST_FIRST = ("excluded", "wrong sign", "right sign", "held", "listed", "not tested")
+
+
+def judge(number: int, look: Look) -> Finding:
+    """The finding on one claim."""
+    parts = list(CLAIMS[number].statistic(look))
+    theirs = {(part.study, part.what): part.value for part in CLAIMS[number].statistic(published)}
+    detail = pd.DataFrame(parts, columns=Part._fields)
+    detail["outcome"] = [part.outcome for part in parts]
+    detail["published"] = [theirs.get((part.study, part.what), NAN) for part in parts]
+
+    def favour(k: int) -> tuple[int, float]:
+        part = parts[k]
+        return WORST_FIRST.index(part.outcome), min(part.value - part.goal[0], part.goal[1] - part.value)
+
+    shown = min(range(len(parts)), key=favour)
+    part = parts[shown]
+    return Finding(f"{part.study}: {part.what}", part.value, part.low, part.high, detail["published"][shown], verdict(parts), detail)
+
+
+def ledger(evidence: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a claim. `evidence` is {study: anything with `records`}; a study that is missing is not tested."""
+    look = partial(observed, evidence)
+    rows = []
+    for number, claim in CLAIMS.items():
+        found = judge(number, look)
+        parts = found.detail[found.detail["role"] != "listed"]
+        rows.append({
+            "number": number, "claim": claim.claim, "section": claim.section, "statistic": claim.measured,
+            "part": found.part, "value": found.value, "low": found.low, "high": found.high, "published": found.published,
+            "held": f"{(parts['outcome'] == 'held').sum()} of {len(parts)}", "verdict": found.verdict,
+            "threshold": claim.threshold, "figure": claim.figure,
+        })
+    return pd.DataFrame(rows).set_index("number")
