@@ -147,6 +147,13 @@ class TestWriteWhole:
         write_whole(path, lambda draft: draft.write_text("new"))
         assert path.read_text() == "new"
 
+    def test_a_reader_has_the_old_or_the_new(self, tmp_path: Path):
+        path = tmp_path / "file"
+        path.write_text("old and long")
+        with path.open() as reading:
+            write_whole(path, lambda draft: draft.write_text("new"))
+            assert reading.read() == "old and long" and path.read_text() == "new"
+
     def test_two_writers_do_not_share_a_draft(self, tmp_path: Path):
         path, drafts = tmp_path / "file", []
 

@@ -79,6 +79,7 @@ def values(model: nn.Module) -> dict[str, Tensor]:
 ])
 def test_training_is_a_plain_loop(recipe: Recipe, float32):
     task, state, reference, said = made_up(), State.start(smooth_network(), recipe), smooth_network(), []
+    state.model.eval()  # as a measurement may leave it
     train(state, task, recipe, 7, after_epoch=lambda epoch, summary: said.append(summary))
     expected = plain(reference, task, recipe, 7)
     for name, value in reference.state_dict().items():
