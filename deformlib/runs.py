@@ -146,9 +146,10 @@ def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | N
         torch.set_num_threads(threads)
     folder = cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock", timeout=0):
+    with FileLock(folder / "lock", timeout=1):  # not 0: `is_running` holds it for an instant
         if spec in store:
             return store.load(spec)
+        _commit()  # now: by the end of a long run the checkout may be at another one
         report = _Reporter(folder / "progress.json", progress)
         measurements, provenance, tensors = EXECUTE[type(spec)](spec, folder, report)
         record = Record(spec, measurements, {**provenance, **_provenance()})

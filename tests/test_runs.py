@@ -343,6 +343,11 @@ class TestExecute:
         assert list(runs.sweep([OTHER, SPEC], Store(tmp_path), Fake())) == Fake.submitted == [OTHER, SPEC]
         assert not executed
 
+    def test_the_commit_is_that_of_the_beginning(self, executed: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        commits = functools.cache(lambda: "after" if executed else "before")
+        monkeypatch.setattr(runs, "_commit", commits)
+        assert runs.execute(SPEC, Store(tmp_path / "results")).provenance["commit"] == "before"
+
     def test_two_at_once(self, executed: list, cache: Path, tmp_path: Path):
         folder = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"
         folder.mkdir(parents=True)
