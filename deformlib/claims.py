@@ -101,6 +101,9 @@ def verdict(parts: Iterable[Part]) -> str:
 def observed(evidence: Mapping[str, Any], study: str, what: str, when: str, distance: str = "cosine") -> Table:
     """One quantity of a study's records. `when` is one of WHEN, or "path" for all checkpoints side by side.
 
+    Every record has measurements["layers"] and ["checkpoints"], at least that of the initialization; that of
+    initial-smoothness has ["kernel"], with lists over filter banks of "mean", "deviation" and number of "draws".
+
     what: "s" (log sensitivity; Euclidean distances are squared first, as cosine distance is half the square of a
     Euclidean one, so that the same thresholds apply), "accuracy", or a name in a record's smoothness.
     """
@@ -195,7 +198,7 @@ def over_arms(study: str, what: str, statistic: Callable[..., Interval], cubes: 
     """A statistic that needs all arms at once, and an untested part for every arm that is missing."""
     usable = all(values.shape[0] and values.shape[1] > 1 for values, _ in cubes)
     yield judged(study, what, statistic(*(values for values, _ in cubes)) if usable else Interval(NAN, NAN, NAN), goal, **more)
-    for arm in {arm: None for _, lacking in cubes for arm in lacking}:
+    for arm in {arm: None for _, lacking in cubes for arm in lacking} if usable else ():
         yield Part(study, f"{what}: {arm} missing", NAN, NAN, NAN, goal)
 
 
