@@ -100,7 +100,8 @@ def record(study: str, arm: object, seed: int, numbers: dict[str, np.ndarray]) -
 
 
 def judged(number: int, made: World) -> claims.Finding:
-    return judge(number, partial(observed, evidence(made)))
+    needed = {study: runs for study, runs in made.items() if study in CLAIMS[number].studies}
+    return judge(number, partial(observed, evidence(needed)))
 
 
 def towards(value: float, share: float) -> Callable:
