@@ -165,6 +165,7 @@ CASES: list[tuple[int, str, list[tuple], str]] = [
     (15, "three arms", [(RANDOM, lambda v, arm, seed: v * 0 + 1.57 + 0.1 * (seed - 1), "kernel after", ("strided", "subsample"))], "In part"),
     (15, "four arms", [(RANDOM, lambda v, arm, seed: v * 0 + 1.57 + 0.1 * (seed - 1), "kernel after", ("strided",))], "Held"),
     (15, "only sensitivity", [(RANDOM, lambda v, arm, seed: v * 0 + 1.57 + 0.1 * (seed - 1), "kernel after")], "Did not hold"),
+    (15, "only in the lower layers", [(RANDOM, lambda v, arm, seed: v * 0 + math.log(0.2) - 0.8 + 0.1 * (seed - 1), "after", (), slice(7, 13))], "Did not hold"),
     (16, "far apart", [(s, apart(0.1), "kernel after") for s in EACH], "Did not hold"),
     (16, "one bank of one arm", [("cifar10", 0.3, "kernel after", ("max-pool",), slice(2, 3))], "In part"),
     (17, "two points apart", [(s, 0.02, "accuracy", POOLED) for s in EACH], "Did not hold"),
