@@ -3,8 +3,11 @@
 The rules are committed before the records that they judge are complete; the git history is the proof. They are not
 blind to all of them: seed 0 of four arms of `cifar10` (subsample, max-pool, average-pool, strided) was committed
 shortly before. The claims and thresholds were written down before any record existed; how each statistic is computed
-was decided while those four were there to be looked at. Thresholds are ours. Sensitivity enters as its logarithm s, smoothness as normalized total variation averaged over kernels (the
-average that gives the paper's 1.87), accuracy in points. The seed is the unit; `deformlib.intervals` has the intervals.
+was decided while those four were there to be looked at.
+
+Thresholds are ours. Sensitivity enters as its logarithm s, smoothness as normalized total variation averaged over
+kernels (the average that gives the paper's 1.87), accuracy in points. The seed is the unit; `deformlib.intervals` has
+the intervals.
 
 A claim is a list of parts (a comparison, an arm, a data set), each an interval and a goal:
 
@@ -520,7 +523,7 @@ class Finding:
     detail: pd.DataFrame
 
 
-WORST_FIRST = ("excluded", "wrong sign", "right sign", "held", "listed", "not tested")
+WORST_FIRST = ("excluded", "wrong sign", "right sign", "held", "not tested")
 
 
 def judge(number: int, look: Look) -> Finding:
@@ -535,7 +538,7 @@ def judge(number: int, look: Look) -> Finding:
         part = parts[k]
         return WORST_FIRST.index(part.outcome), min(part.value - part.goal[0], part.goal[1] - part.value)
 
-    shown = min(range(len(parts)), key=favour)
+    shown = min((k for k, part in enumerate(parts) if part.role != "listed"), key=favour)
     part = parts[shown]
     return Finding(f"{part.study}: {part.what}", part.value, part.low, part.high, detail["published"][shown], verdict(parts), detail)
 
