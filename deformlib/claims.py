@@ -420,7 +420,7 @@ def joint_distribution(look: Look) -> Iterator[Part]:
         possible += not math.isnan(found.value)
         bare |= math.isnan(found.low) and not math.isnan(found.value)
         differing += all(differs) and not math.isnan(found.value)
-    low, high = (NAN, NAN) if bare else (differing, possible)
+    low, high = (differing, possible) if possible and not bare else (NAN, NAN)
     yield Part(study, "arms that differ in both", differing if possible else NAN, low, high, (4, INF))
 
 
