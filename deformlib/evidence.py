@@ -44,10 +44,10 @@ class Evidence:
     def note(self) -> str:
         """One line for a caption: on what, how many seeds, how many epochs; and what is missing."""
         counts, spec = sorted(set(self.seeds.values())), self.records[0].spec
-        seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        text = f"{spec.data}, {seeds} seeds per arm, {spec.recipe.epochs} epochs"
+        seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
+        text = f"{spec.data}, {seeds} per arm, {spec.recipe.epochs} epochs"
         if self.missing:
-            text += f"; {len(self.missing)} planned runs missing: python -m deformlib run {self.study}"
+            text += f"; {len(self.missing)} planned runs of these arms missing: python -m deformlib run {self.study}"
         return text
 
     def layers(self, measure: str = "sensitivity", *, checkpoint: int = -1, distance: str = "cosine",
@@ -85,7 +85,7 @@ class Evidence:
         """Per arm, at the end of training: accuracies and flips in percent, means over seeds; how many of what."""
         probes = self.probes().groupby("arm", sort=False).agg("mean").drop(columns=["seed", "train_loss"])
         shares = ["train_accuracy", "test_accuracy", "deformed_accuracy", "flip_rate"]
-        table = (100 * probes[shares]).round(1)
+        table = (100 * probes[shares]).round(2)
         table.columns = ["training %", "test %", "deformed %", "flips %"]
         return table.assign(**{
             "training images": probes["train_images"].astype(int),
