@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from . import runs, studies
-from .specs import Spec
-from .store import RESULTS, Record, Store, cache_root
+from . import models, runs, studies
+from .specs import Spec, Training
+from .store import RESULTS, Record, Store, cache_root, load_tensors
 
 
 def store_for(mode: str) -> Store:
@@ -34,21 +34,43 @@ class Evidence:
     mode: str
     records: list[Record]
     missing: list[Spec]
+    arm_field: str = "downsampling"
+
+    def arm(self, spec: Spec) -> str | float:
+        """Which of the study's arms a spec belongs to."""
+        return getattr(spec, self.arm_field)
 
     @property
     def seeds(self) -> dict[str, int]:
         """{arm: number of seeds with a record}."""
-        return pd.Series([record.spec.downsampling for record in self.records]).value_counts(sort=False).to_dict()
+        return pd.Series([self.arm(record.spec) for record in self.records]).value_counts(sort=False).to_dict()
 
     @property
     def note(self) -> str:
         """One line for a caption: on what, how many seeds, how many epochs; and what is missing."""
         counts, spec = sorted(set(self.seeds.values())), self.records[0].spec
         seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
-        text = f"{spec.data}, {seeds} per arm, {spec.recipe.epochs} epochs"
+        text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
         if self.missing:
             text += f"; {len(self.missing)} planned runs of these arms missing: python -m deformlib run {self.study}"
         return text
+
+    def banks(self, average: str = "kernel", *, checkpoint: int = -1) -> pd.DataFrame:
+        """Columns arm, seed, layer (a number, 1 the first filter bank), name, value: smoothness of filter banks.
+
+        average  a name in a record's smoothness: "kernel" or "bank" of the normalized total variation; "zero_extended",
+                 "change_kernel" and "change_bank" (of the change since initialization), "change_norm", "norm"
+        """
+        return pd.DataFrame(
+            [
+                (self.arm(record.spec), record.spec.seed, number, name, value)
+                for record in self.records
+                for number, (name, value) in enumerate(
+                    zip(record.measurements["banks"],
+                        record.measurements["checkpoints"][checkpoint]["smoothness"][average], strict=True), 1)
+            ],
+            columns=["arm", "seed", "layer", "name", "value"],
+        )
 
     def layers(self, measure: str = "sensitivity", *, checkpoint: int = -1, distance: str = "cosine",
                statistic: str = "normalized") -> pd.DataFrame:
@@ -60,7 +82,7 @@ class Evidence:
         names = "before_relu" if measure == "before_relu" else "layers"
         return pd.DataFrame(
             [
-                (record.spec.downsampling, record.spec.seed, number, name, value)
+                (self.arm(record.spec), record.spec.seed, number, name, value)
                 for record in self.records
                 for number, (name, value) in enumerate(
                     zip(record.measurements[names],
@@ -77,7 +99,7 @@ class Evidence:
         for record in self.records:
             entry = record.measurements["checkpoints"][checkpoint]
             probe = entry.get("full", {}).get("probe", entry["probe"])
-            rows.append({"arm": record.spec.downsampling, "seed": record.spec.seed, **probe})
+            rows.append({"arm": self.arm(record.spec), "seed": record.spec.seed, **probe})
         return pd.DataFrame(rows)
 
 
@@ -126,21 +148,22 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     In quick mode what is missing is computed first. In full mode FileNotFoundError, with the command that makes the
     records, if an arm has none at all. ValueError for an unknown study or mode.
     """
-    wanted, store = studies.study(name).specs(mode, seeds), store_for(mode)
-    known = {spec.downsampling for spec in wanted}
-    if unknown := set(arms or ()) - known:
-        raise ValueError(f"arms must be among {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
-    wanted = [spec for spec in wanted if arms is None or spec.downsampling in arms]
+    study, store = studies.study(name), store_for(mode)
+    wanted = study.specs(mode, seeds)
+    known = {getattr(spec, study.arm): None for spec in wanted}
+    if unknown := [arm for arm in arms or () if arm not in known]:
+        raise ValueError(f"arms must be among {', '.join(map(str, known))}, got {', '.join(map(str, unknown))}")
+    wanted = [spec for spec in wanted if arms is None or getattr(spec, study.arm) in arms]
     if mode == "quick":
         make([spec for spec in wanted if spec not in store], store)
     records = [store.load(spec) for spec in wanted if spec in store]
     missing = [spec for spec in wanted if spec not in store]
-    bare = {spec.downsampling for spec in missing} - {record.spec.downsampling for record in records}
+    bare = {getattr(spec, study.arm) for spec in missing} - {getattr(record.spec, study.arm) for record in records}
     if bare:
         raise FileNotFoundError(
-            f"study {name} has no record for {', '.join(sorted(bare))}; make them: python -m deformlib run {name}"
+            f"study {name} has no record for {', '.join(sorted(map(str, bare)))}; make them: python -m deformlib run {name}"
         )
-    return Evidence(name, mode, records, missing)
+    return Evidence(name, mode, records, missing, study.arm)
 
 
 def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = ()) -> list[Spec]:
@@ -184,3 +207,27 @@ def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int
             bars[spec] = progress.add_task(f"  {spec.slug}", total=1.0)
         if spec in bars:
             progress.update(bars[spec], completed=shares[spec], visible=not future.done())
+
+
+def load_trained(study: str, arm: str | float, seed: int = 0) -> models.VGG:
+    """A trained network of the book, in eval mode, from the weights that are kept with the records (in bfloat16).
+
+    >>> load_trained("cifar10", "max-pool", seed=0)  # doctest: +SKIP
+
+    ValueError for an unknown study or arm; FileNotFoundError, with the command that makes it, if its weights are not kept.
+    """
+    entry, store = studies.study(study), store_for("full")
+    specs = {getattr(spec, entry.arm): spec for spec in entry.specs("full", [seed])}
+    if arm not in specs:
+        raise ValueError(f"arm must be one of {', '.join(map(str, specs))}, got {arm!r}")
+    path = store.weights_path(specs[arm])
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no weights of {study}, {arm}, seed {seed} (there are those of seeds {', '.join(map(str, entry.weights)) or 'none'}); "
+            f"make them: python -m deformlib run {study} --seeds {seed}"
+        )
+    tensors, _ = load_tensors(path)
+    in_channels, classes = tensors["conv1_1.conv.weight"].shape[1], len(tensors["head.weight"])
+    model = runs.build(specs[arm], classes, in_channels)
+    model.load_state_dict(tensors)  # copied into float32
+    return model.eval()

@@ -7,7 +7,7 @@ depend on a run's seed. Measured in float32. A light measurement is taken at eve
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +59,11 @@ class Protocol:
 
 PROTOCOLS: dict[str, Protocol] = {
     "protocol-1": Protocol(),
+    # 19 layers at 64x64 cost six times as much to measure as 13 at 32x32, and take more room in a record.
+    "imagenet-1": Protocol(sets=2, light=8, full=3, calibration=1024, final=2500),
+    "templates-1": Protocol(
+        images=128, sets=1, strengths=(), light=8, full=2, calibration=1024, probes=512, final=1000
+    ),
     "quick-1": Protocol(
         images=64, sets=1, strengths=(0.5, 2.0), light=4, full=2, calibration=512, probes=256, final=1024
     ),
@@ -81,6 +86,8 @@ class Instrument:
     def __init__(self, task: Task, spec: "Training", protocol: Protocol) -> None:
         self.protocol, self.task, self.pixels = protocol, task, spec.recipe.pixels
         self.deformation = deformation_of(spec.data, task.images.shape[-1])
+        if task.vary:  # the examples that training sees, one draw of them
+            task = self.task = replace(task, images=task.vary(task.images, stream(0, "measured examples")), vary=None)
         images = {"test": task.test_images, "train": task.images}
         orders = {split: self._order(len(images[split]), split) for split in images}
         self.pairs: dict[str, tuple[Tensor, Tensor]] = {}  # condition -> clean, deformed
@@ -108,7 +115,7 @@ class Instrument:
                 "sensitivity": sensitivity,
                 "before_relu": before_relu,
                 "calibrated": _profiles(fresh, *pair, [after])[0],
-                "smoothness": _smoothness(model, initial),
+                "smoothness": smoothness_of(model, initial),
                 "probe": self._probe(model, self.protocol.probes),
             }
 
@@ -171,22 +178,26 @@ def layers_of(model: nn.Module) -> dict[str, list[str]]:
     return {
         "layers": [*model.layers, "pool", "head"],
         "before_relu": [f"{name}.norm" for name in model.layers if f"{name}.norm" in modules],
-        "banks": list(_banks(model)),
+        "banks": list(banks_of(model)),
     }
 
 
-def calibrated(model: nn.Module, images: Tensor) -> nn.Module:
-    """A copy of `model` whose batch norm statistics are the averages over `images` (N, C, H, W), in eval mode.
+def calibrated(model: nn.Module, images: Tensor, chunk_size: int = CHUNK) -> nn.Module:
+    """A copy of `model` whose batch norm statistics are the averages over `images` (N, C, H, W), in eval mode; averages
+    of those of chunks of `chunk_size`, which must all be full.
 
     At initialization this separates what batch norm's centring does from what training does.
     """
+    if len(images) > chunk_size and len(images) % chunk_size:
+        raise ValueError(f"images must be at most {chunk_size} or a multiple of it, got {len(images)}")
     model = copy.deepcopy(model).train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None  # a plain average over the passes below
-    for chunk in images.split(CHUNK):
-        model(_channels_last(chunk))
+    with torch.no_grad():
+        for chunk in images.split(chunk_size):
+            model(_channels_last(chunk))
     return model.eval()
 
 
@@ -200,14 +211,14 @@ def _profiles(
 ) -> list[Numbers]:
     """{distance: {statistic: one number per layer}} for each group of layers, all in one forward pass."""
     both = _channels_last(torch.cat([clean, deformed]))
-    reduced = visit(model, both, sum(groups, []), lambda r: {d: _statistics(*r.chunk(2), d) for d in keep})
+    reduced = visit(model, both, sum(groups, []), lambda r: {d: statistics(*r.chunk(2), d) for d in keep})
     return [
         {d: {name: [reduced[layer][d][name] for layer in layers] for name in keep[d]} for d in keep}
         for layers in groups
     ]
 
 
-def _statistics(clean: Tensor, deformed: Tensor, distance: str) -> dict[str, float]:
+def statistics(clean: Tensor, deformed: Tensor, distance: str) -> dict[str, float]:
     paired, pairs = paired_distances(clean, deformed, distance), pairwise_distances(clean, distance)
     mean, middle = float(paired.mean()), float(median(pairs))
     return {
@@ -220,7 +231,7 @@ def _statistics(clean: Tensor, deformed: Tensor, distance: str) -> dict[str, flo
     }
 
 
-def _banks(model: nn.Module) -> dict[str, Tensor]:
+def banks_of(model: nn.Module) -> dict[str, Tensor]:
     """Weights (out, in, 3, 3) of the convolutions that the paper counts as filters."""
     return {
         name.removesuffix(".conv"): module.weight.detach()
@@ -229,9 +240,9 @@ def _banks(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _smoothness(model: nn.Module, initial: dict[str, Tensor]) -> Numbers:
+def smoothness_of(model: nn.Module, initial: dict[str, Tensor]) -> Numbers:
     rows = []
-    for name, weight in _banks(model).items():
+    for name, weight in banks_of(model).items():
         change = weight - initial[name]
         moved = bool(change.any())
         rows.append(
@@ -258,7 +269,7 @@ def _variation(weight: Tensor, average: str) -> float:
 def _taps(model: nn.Module) -> Numbers:
     """Per bank: the means of the nine taps over all kernels, and their second moments E[w_i w_j], i <= j."""
     rows = []
-    for weight in _banks(model).values():
+    for weight in banks_of(model).values():
         taps = weight.flatten(0, 1).flatten(1)  # (out * in, 9)
         moments = taps.T @ taps / len(taps)
         i, j = torch.triu_indices(*moments.shape)

@@ -24,9 +24,9 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from . import models, specs, tasks
+from . import initialization, models, specs, tasks
 from .protocol import PROTOCOLS, Instrument, layers_of
-from .specs import Spec, Training
+from .specs import Initialization, Resampling, Spec, Training
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
 from .streams import stream
 from .training import State, fast_bfloat16, train
@@ -38,10 +38,11 @@ ARCHITECTURES: dict[str, Callable[..., models.VGG]] = {
 Progress = Callable[[float], None]  # the share of a run that is done
 
 
-def build(spec: Training, classes: int, in_channels: int) -> models.VGG:
+def build(spec: Training | Initialization, classes: int, in_channels: int) -> models.VGG:
     """The network of a spec at initialization: one seed, the same filters and head in every arm."""
-    make = ARCHITECTURES[spec.architecture]
-    return make(spec.downsampling, classes, in_channels, spec.width, generator=stream(spec.seed, "initialization"))
+    model = ARCHITECTURES[spec.architecture](spec.downsampling, classes, in_channels, spec.width)
+    smoothing = getattr(spec, "smoothing", None) or 0.0
+    return models.initialize(model, generator=stream(spec.seed, "initialization"), smoothing=smoothing)
 
 
 def check(spec: Spec) -> None:
@@ -53,8 +54,10 @@ def check(spec: Spec) -> None:
         "task": tasks.TASKS,
     }
     for name, table in tables.items():
-        if getattr(spec, name) not in table:
+        if getattr(spec, name, next(iter(table))) not in table:
             raise ValueError(f"{name} must be one of {', '.join(table)}, got {getattr(spec, name)!r}")
+    if getattr(spec, "label_seed", None) is not None and spec.label_seed < 1:
+        raise ValueError(f"label_seed must be None, for the first draw, or at least 1, got {spec.label_seed}")
 
 
 @dataclass
@@ -129,7 +132,26 @@ def execute_training(spec: Training, folder: Path, progress: Progress) -> tuple[
     return measurements, provenance, model.state_dict()
 
 
-EXECUTE: dict[type, Callable[..., tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]]] = {Training: execute_training}
+def execute_initialization(spec: Initialization, folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    """Measure the network of `spec` at initialization: as `execute_training`, with one checkpoint."""
+    torch.set_float32_matmul_precision("highest")
+    clock = time.monotonic()
+    measurements, identity = initialization.measure(spec, build(spec, 1000, 3), progress)
+    return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
+
+
+def execute_resampling(spec: Resampling, folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    """Draw the filter banks of an architecture over and over."""
+    clock = time.monotonic()
+    measurements = initialization.resample(spec, ARCHITECTURES[spec.architecture]("max-pool"), progress)
+    return measurements, {"seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
+
+
+EXECUTE: dict[type, Callable[..., tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]]] = {
+    Training: execute_training,
+    Initialization: execute_initialization,
+    Resampling: execute_resampling,
+}
 
 
 def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | None = None, progress: Progress | None = None) -> Record:
@@ -225,6 +247,7 @@ def _provenance() -> dict[str, Any]:
     scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     return {
         "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
         "device": _processor(),
         "threads": torch.get_num_threads(),

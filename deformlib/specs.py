@@ -23,7 +23,9 @@ class Training:
 
     `data` names a set of `deformlib.data`, `architecture` a family of `deformlib.models`, `task` an entry of
     `deformlib.tasks`, `protocol` one of `deformlib.protocol`. `examples` keeps a fixed random subset of that many
-    training images. `label_seed` draws random labels: the same for all arms and seeds that share it.
+    training images, `classes` the first so many of its classes (for templates: so many templates). `label_seed`
+    draws random labels, random images or templates: the same for all arms and seeds that share it. `strength` is
+    that of the deformations that make a class out of a template (Figure 5), in pixels.
     """
 
     kind: ClassVar[str] = "training"
@@ -39,16 +41,61 @@ class Training:
     examples: int | None = None
     label_seed: int | None = None
     size: int | None = None
+    classes: int | None = None
+    strength: float | None = None
 
     @property
     def slug(self) -> str:
         """For people: what the run is, in the name of its record."""
         task = "" if self.task == "real" else f"-{self.task}"
+        task += "" if self.examples is None or self.task != "real" else "-subset"
+        task += "" if self.strength is None else f"-{self.strength:g}"
         return f"{self.data}{task}-{self.downsampling}-{self.seed}"
 
 
-Spec = Training
-KINDS: dict[str, type] = {spec.kind: spec for spec in (Training,)}
+@dataclass(frozen=True)
+class Initialization:
+    """One network at its initialization, measured on images of `data` (Figures 3a and 4).
+
+    `images` photographs are measured, and batch norm statistics are calibrated on `calibration` others. `smoothing`
+    is the standard deviation, in pixels, of the Gaussian that its filters are convolved with (`models.initialize`).
+    """
+
+    kind: ClassVar[str] = "initialization"
+
+    data: str
+    downsampling: str
+    seed: int
+    images: int
+    calibration: int
+    architecture: str = "imagenet_vgg"
+    width: float = 1.0
+    size: int | None = None
+    smoothing: float | None = None
+
+    @property
+    def slug(self) -> str:
+        smoothing = "" if self.smoothing is None else f"-smoothed-{self.smoothing:g}"
+        return f"{self.data}-initial{smoothing}-{self.downsampling}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """The smoothness of an architecture's filter banks at initialization, each drawn `draws` times (footnote 1)."""
+
+    kind: ClassVar[str] = "resampling"
+
+    architecture: str
+    draws: int
+    seed: int
+
+    @property
+    def slug(self) -> str:
+        return f"initial-smoothness-{self.architecture}-{self.seed}"
+
+
+Spec = Training | Initialization | Resampling
+KINDS: dict[str, type] = {spec.kind: spec for spec in (Training, Initialization, Resampling)}
 
 
 def to_dict(spec: Spec) -> dict[str, Any]:

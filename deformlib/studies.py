@@ -4,10 +4,10 @@ A study is one entry of STUDIES: a chapter names it and a mode, and does not kno
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .models import DOWNSAMPLINGS
-from .specs import Spec, Training
+from .specs import Initialization, Resampling, Spec, Training
 from .training import Recipe
 
 MODES = ("full", "quick")
@@ -16,13 +16,14 @@ ARMS = tuple(DOWNSAMPLINGS)
 
 @dataclass(frozen=True)
 class Study:
-    """What a study is for, its specs for given seeds by mode, the seeds of each mode, and those whose final weights
-    are kept beside the records."""
+    """What a study is for, its specs for given seeds by mode, the seeds of each mode, those whose final weights are
+    kept beside the records, and the field of a spec that tells the study's arms apart."""
 
     purpose: str
     make: Callable[[str, int], list[Spec]]  # mode, seed -> specs
     seeds: dict[str, Sequence[int]]
     weights: Sequence[int] = field(default=())
+    arm: str = "downsampling"
 
     def specs(self, mode: str, seeds: Sequence[int] | None = None) -> list[Spec]:
         """The specs of a mode, seed by seed, so that every arm has one before any has two."""
@@ -44,15 +45,81 @@ AUGMENTED = Recipe(
     crop=4,
     pixels="standardized",
 )
+# A fixed fifth of the images has fewer steps in an epoch: enough epochs that random labels are learned by heart.
+FEW = replace(PLAIN, epochs=20)
+EXAMPLES = 10_000
+# Tiny ImageNet's 25,000 images.
+TINY = replace(PLAIN, epochs=12)
+# Chosen by a pilot, the same for every strength: see the methods chapter.
+TEMPLATES = replace(PLAIN, epochs=10, learning_rate=0.2)
 QUICK = Recipe(epochs=5, batch_size=64, learning_rate=0.05)
+QUICK_FEW, QUICK_EXAMPLES = replace(QUICK, epochs=24), 512
+TWO = ("max-pool", "strided-relu")  # the arms of the paper's ImageNet experiments
+SIGMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)  # pixels; the last two are not in the paper
+STRENGTHS = (1.0, 2.0, 3.0, 4.0)  # pixels
 
 
 def _cifar10(mode: str, seed: int) -> list[Spec]:
     return [_training(mode, seed, arm, PLAIN) for arm in ARMS]
 
 
-def _cifar10_augmented(mode: str, seed: int) -> list[Spec]:
+def _augmented(mode: str, seed: int) -> list[Spec]:
     return [_training(mode, seed, arm, AUGMENTED) for arm in ("max-pool", "average-pool", "strided-relu")]
+
+
+def _random_labels(mode: str, seed: int) -> list[Spec]:
+    return [_few(mode, seed, arm, task="random-labels") for arm in ARMS]
+
+
+def _draws(mode: str, seed: int) -> list[Spec]:
+    return [_few(mode, seed, arm, task="random-labels", label_seed=draw) for draw in (1, 2) for arm in TWO]
+
+
+def _size(mode: str, seed: int) -> list[Spec]:
+    return [_training(mode, seed, arm, FEW, task="random-labels") for arm in ("max-pool", "average-pool")]
+
+
+def _subset(mode: str, seed: int) -> list[Spec]:
+    return [_few(mode, seed, arm) for arm in ARMS]
+
+
+def _random_images(mode: str, seed: int) -> list[Spec]:
+    return [_few(mode, seed, arm, task=task) for task in ("gaussian-images", "white-images") for arm in TWO]
+
+
+def _imagenet_init(mode: str, seed: int) -> list[Spec]:
+    return [_initial(mode, seed, arm, calibration=128) for arm in TWO]
+
+
+def _smoothed(mode: str, seed: int) -> list[Spec]:
+    # Figure 4 does not name its arm; its curves rise through the downsampling layers, which only an unpooled arm does.
+    return [_initial(mode, seed, "strided-relu", calibration=0, smoothing=sigma) for sigma in SIGMAS]
+
+
+def _imagenet(mode: str, seed: int) -> list[Spec]:
+    return [_tiny(mode, seed, arm, width=0.5) for arm in TWO]
+
+
+def _imagenet_128(mode: str, seed: int) -> list[Spec]:
+    return [_tiny(mode, seed, arm, width=0.25, size=128) for arm in TWO]
+
+
+def _templates(mode: str, seed: int) -> list[Spec]:
+    return [_digits(mode, seed, strength) for strength in STRENGTHS]
+
+
+def _noise(mode: str, seed: int) -> list[Spec]:
+    return [_digits(mode, seed, strength, task="noisy-templates") for strength in STRENGTHS]
+
+
+def _other_templates(mode: str, seed: int) -> list[Spec]:
+    others = (dict(classes=100), dict(label_seed=1), dict(label_seed=2))
+    return [_digits(mode, seed, strength, **fields) for fields in others for strength in STRENGTHS]
+
+
+def _resampling(mode: str, seed: int) -> list[Spec]:
+    draws = {"full": 10_000, "quick": 20}[mode]
+    return [Resampling(architecture, draws, seed) for architecture in ("cifar10_vgg", "imagenet_vgg")]
 
 
 def _training(mode: str, seed: int, arm: str, recipe: Recipe, **fields) -> Training:
@@ -61,17 +128,90 @@ def _training(mode: str, seed: int, arm: str, recipe: Recipe, **fields) -> Train
     return Training("cifar10", arm, seed, recipe, "protocol-1", **fields)
 
 
+def _few(mode: str, seed: int, arm: str, **fields) -> Training:
+    """On a fixed subset of the images, the same for all."""
+    if mode == "quick":
+        return Training("photos", arm, seed, QUICK_FEW, "quick-1", width=0.25, examples=QUICK_EXAMPLES, **fields)
+    return Training("cifar10", arm, seed, FEW, "protocol-1", examples=EXAMPLES, **fields)
+
+
+def _tiny(mode: str, seed: int, arm: str, width: float, size: int | None = None) -> Training:
+    if mode == "quick":
+        return Training("photos", arm, seed, replace(QUICK, epochs=2), "quick-1", "imagenet_vgg", width / 4)
+    return Training("tiny-imagenet", arm, seed, TINY, "imagenet-1", "imagenet_vgg", width, classes=50, size=size)
+
+
+def _initial(mode: str, seed: int, arm: str, calibration: int, **fields) -> Initialization:
+    if mode == "quick":
+        return Initialization("photos", arm, seed, 64, calibration, width=0.25, size=64, **fields)
+    return Initialization("imagenet", arm, seed, 128, calibration, size=224, **fields)
+
+
+def _digits(mode: str, seed: int, strength: float, task: str = "templates", classes: int = 10, **fields) -> Training:
+    fields = dict(task=task, classes=classes, strength=strength) | fields
+    if mode == "quick":
+        return Training("photos", "max-pool", seed, replace(TEMPLATES, epochs=1), "quick-1", width=0.25, **fields)
+    return Training("mnist", "max-pool", seed, TEMPLATES, "templates-1", **fields)
+
+
 STUDIES: dict[str, Study] = {
     "cifar10": Study(
         "Figures 3c, 3d and 6b: five ways of downsampling, before and after training",
-        _cifar10,
-        {"full": range(5), "quick": range(2)},
-        weights=(0, 1),
+        _cifar10, {"full": range(5), "quick": range(2)}, weights=(0, 1),
     ),
     "cifar10-augmented": Study(
         "is it the recipe? augmentation, weight decay, label smoothing",
-        _cifar10_augmented,
-        {"full": range(2), "quick": range(1)},
+        _augmented, {"full": range(2), "quick": range(1)},
+    ),
+    "cifar10-random-labels": Study(
+        "Figures 6c and 7: random labels on a fixed fifth of the images",
+        _random_labels, {"full": range(5), "quick": range(1)}, weights=(0,),
+    ),
+    "cifar10-subset": Study(
+        "its control: the same images and steps, true labels",
+        _subset, {"full": range(3), "quick": range(1)},
+    ),
+    "cifar10-random-labels-draws": Study(
+        "other draws of the random labels", _draws, {"full": range(1), "quick": range(1)},
+    ),
+    "cifar10-random-labels-all": Study(
+        "random labels on all images", _size, {"full": range(1), "quick": range(1)},
+    ),
+    "cifar10-random-images": Study(
+        "Section 5, named but not shown: random images, Gaussian with the data's covariance and white",
+        _random_images, {"full": range(2), "quick": range(1)},
+    ),
+    "imagenet-init": Study(
+        "Figure 3a: the ImageNet networks at initialization, photographs of 224x224",
+        _imagenet_init, {"full": range(5), "quick": range(2)},
+    ),
+    "imagenet-smoothed": Study(
+        "Figure 4: smoother filters at initialization",
+        _smoothed, {"full": range(5), "quick": range(2)}, arm="smoothing",
+    ),
+    "imagenet": Study(
+        "Figures 3b and 6a: the ImageNet architecture, half as wide, on 50 classes of Tiny ImageNet",
+        _imagenet, {"full": range(3), "quick": range(1)},
+    ),
+    "imagenet-128": Study(
+        "the same images enlarged to 128x128, a quarter as wide: less padding in the upper layers",
+        _imagenet_128, {"full": range(1), "quick": range(1)},
+    ),
+    "mnist-templates": Study(
+        "Figure 5: ten digits, each a class of its deformed copies, by strength of the deformation",
+        _templates, {"full": range(5), "quick": range(1)}, arm="strength",
+    ),
+    "mnist-templates-noise": Study(
+        "its control: noise as large as the deformations' change",
+        _noise, {"full": range(2), "quick": range(1)}, arm="strength",
+    ),
+    "mnist-templates-others": Study(
+        "a hundred digits, and two other sets of ten",
+        _other_templates, {"full": range(1), "quick": range(1)}, arm="strength",
+    ),
+    "initial-smoothness": Study(
+        "footnote 1: filters at initialization, drawn 10,000 times",
+        _resampling, {"full": range(1), "quick": range(1)}, arm="architecture",
     ),
 }
 

@@ -1,7 +1,7 @@
 """What a network is trained on: images and labels in memory, and batches of them by epoch."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from . import data
 from .streams import stream
+from .warping import Deformation, deform
 
 if TYPE_CHECKING:
     from .specs import Training
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class Task:
     """Images uint8 (N, C, H, W) and labels int64 (N,) to train on, others to test on, and the class names.
 
-    `identity` is that of the decoded data set (`deformlib.data.identity`), before any change to labels.
+    `identity` is that of the decoded data set (`deformlib.data.identity`), before any change to images or labels.
+    `vary(images, generator)`, if there is one, makes examples anew from `images` whenever they are used.
     """
 
     images: Tensor
@@ -29,20 +31,100 @@ class Task:
     test_labels: Tensor
     classes: list[str]
     identity: str
+    vary: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
 
-def real_labels(task: Task, spec: "Training") -> Tensor:
-    """The labels of the data set."""
-    return task.labels
+def real(task: Task, spec: "Training") -> Task:
+    """The images and labels of the data set."""
+    return task
 
 
-def random_labels(task: Task, spec: "Training") -> Tensor:
+def random_labels(task: Task, spec: "Training") -> Task:
     """Uniform random labels, the same in every epoch (Section 5, after Zhang et al. 2016); drawn by `label_seed`."""
     generator = stream(spec.label_seed or 0, "labels")
-    return torch.randint(len(task.classes), task.labels.shape, generator=generator)
+    return replace(task, labels=torch.randint(len(task.classes), task.labels.shape, generator=generator))
 
 
-TASKS: dict[str, Callable[[Task, "Training"], Tensor]] = {"real": real_labels, "random-labels": random_labels}
+def gaussian_images(task: Task, spec: "Training") -> Task:
+    """Images from the normal distribution with the mean and full covariance of the data's, random labels.
+
+    "Random images (modifying P(X))" of Section 5. Test images stay natural.
+    """
+    x = task.images.flatten(1).double()
+    x -= (mean := x.mean(0))
+    values, vectors = torch.linalg.eigh(x.T @ x / len(x))  # eigh, as the covariance of few images is singular
+    root = vectors * values.clamp(min=0).sqrt()
+    return random_labels(replace(task, images=_drawn(task, spec, mean.float(), root.T.float())), spec)
+
+
+def white_images(task: Task, spec: "Training") -> Task:
+    """Images of independent normal pixels, with each pixel's mean and variance in the data, random labels."""
+    x = task.images.flatten(1).float()
+    return random_labels(replace(task, images=_drawn(task, spec, x.mean(0), x.std(0))), spec)
+
+
+def _drawn(task: Task, spec: "Training", mean: Tensor, root: Tensor) -> Tensor:
+    """As many images as the task has, z @ root + mean (z * root + mean if root is a vector), rounded and clipped."""
+    generator, parts = stream(spec.label_seed or 0, "images"), []
+    for chunk in task.images.split(2048):
+        z = torch.randn(len(chunk), chunk[0].numel(), generator=generator)
+        x = (z @ root if root.ndim == 2 else z * root) + mean
+        parts.append(x.round().clamp(0, 255).to(torch.uint8).reshape(chunk.shape))
+    return torch.cat(parts)
+
+
+COPIES = 6400  # examples of templates in an epoch: 100 batches of 64
+
+
+def templates(task: Task, spec: "Training") -> Task:
+    """`classes` single images, each a class; its examples are the image deformed at random, at every use anew (4.3)."""
+    return _varied(task, spec, _deformed)
+
+
+def noisy_templates(task: Task, spec: "Training") -> Task:
+    """The control of `templates`: in place of the deformation, Gaussian noise as large as the change it would make."""
+    return _varied(task, spec, _noisy)
+
+
+def _varied(task: Task, spec: "Training", change: Callable[[Tensor, Deformation, torch.Generator], Tensor]) -> Task:
+    if spec.strength is None or not spec.strength > 0 or not 2 <= (spec.classes or 0) <= len(task.images):
+        raise ValueError(
+            f"strength must be > 0, in pixels, and classes in 2..{len(task.images)} for templates, "
+            f"got {spec.strength} and {spec.classes}"
+        )
+    chosen = torch.randperm(len(task.images), generator=stream(spec.label_seed or 0, "templates"))[: spec.classes]
+    deformation = Deformation(Deformation.CIFAR10.grid, spec.strength)
+
+    def vary(images: Tensor, generator: torch.Generator) -> Tensor:
+        x = change(scale(images, "unit"), deformation, generator)
+        return (255 * x).round().clamp(0, 255).to(torch.uint8)
+
+    labels = torch.arange(COPIES) % spec.classes
+    images = task.images[chosen][labels]
+    tests = min(len(task.test_images), COPIES)
+    return Task(images, labels, vary(images[:tests], stream(0, "test examples")), labels[:tests],
+                [f"template {k}" for k in range(spec.classes)], task.identity, vary)
+
+
+def _deformed(images: Tensor, deformation: Deformation, generator: torch.Generator) -> Tensor:
+    return deform(images, deformation, generator=generator)
+
+
+def _noisy(images: Tensor, deformation: Deformation, generator: torch.Generator) -> Tensor:
+    change = _deformed(images, deformation, generator) - images
+    noise = torch.randn(images.shape, generator=generator)
+    ratio = change.flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
+    return images + noise * ratio[:, None, None, None]
+
+
+TASKS: dict[str, Callable[[Task, "Training"], Task]] = {
+    "real": real,
+    "random-labels": random_labels,
+    "gaussian-images": gaussian_images,
+    "white-images": white_images,
+    "templates": templates,
+    "noisy-templates": noisy_templates,
+}
 
 
 def load(spec: "Training") -> Task:
@@ -51,14 +133,23 @@ def load(spec: "Training") -> Task:
         raise ValueError(f"task must be one of {', '.join(TASKS)}, got {spec.task!r}")
     images, labels, classes = data.load(spec.data, "train", size=spec.size)
     test_images, test_labels, _ = data.load(spec.data, "test", size=spec.size)
-    identity = data.identity(images, labels, test_images, test_labels)
+    task = Task(images, labels, test_images, test_labels, classes, data.identity(images, labels, test_images, test_labels))
+    if spec.classes is not None and "templates" not in spec.task:
+        task = _of_classes(task, spec)
     if spec.examples is not None:
-        if not 1 <= spec.examples <= len(images):
-            raise ValueError(f"examples must be in 1..{len(images)} for {spec.data}, got {spec.examples}")
-        keep = torch.randperm(len(images), generator=stream(0, "subset"))[: spec.examples]
-        images, labels = images[keep], labels[keep]
-    task = Task(images, labels, test_images, test_labels, classes, identity)
-    return Task(images, TASKS[spec.task](task, spec), test_images, test_labels, classes, identity)
+        if not 1 <= spec.examples <= len(task.images):
+            raise ValueError(f"examples must be in 1..{len(task.images)} for {spec.data}, got {spec.examples}")
+        keep = torch.randperm(len(task.images), generator=stream(0, "subset"))[: spec.examples]
+        task = replace(task, images=task.images[keep], labels=task.labels[keep])
+    return TASKS[spec.task](task, spec)
+
+
+def _of_classes(task: Task, spec: "Training") -> Task:
+    if not 1 <= spec.classes <= len(task.classes):
+        raise ValueError(f"classes must be in 1..{len(task.classes)} for {spec.data}, got {spec.classes}")
+    train, test = task.labels < spec.classes, task.test_labels < spec.classes
+    return replace(task, images=task.images[train], labels=task.labels[train], test_images=task.test_images[test],
+                   test_labels=task.test_labels[test], classes=task.classes[: spec.classes])
 
 
 # Per-channel mean and standard deviation of CIFAR-10's training pixels in [0, 1], for pixels="standardized".
@@ -79,7 +170,8 @@ def batches(task: Task, recipe: "Recipe", seed: int, epoch: int) -> Iterator[tup
     order = torch.randperm(len(task.images), generator=stream(seed, "order", epoch)).to(task.images.device)
     generator = stream(seed, "augmentation", epoch)
     for index in order[: len(order) // recipe.batch_size * recipe.batch_size].split(recipe.batch_size):
-        yield scale(augment(task.images[index], recipe, generator), recipe.pixels), task.labels[index]
+        images = task.images[index] if task.vary is None else task.vary(task.images[index], generator)
+        yield scale(augment(images, recipe, generator), recipe.pixels), task.labels[index]
 
 
 def augment(images: Tensor, recipe: "Recipe", generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from deformlib import evidence, runs, studies
+from deformlib import evidence, metrics, runs, studies
 from deformlib.evidence import Evidence, by_layer, collect, make, spread, store_for
 from deformlib.specs import Spec, Training
 from deformlib.store import Record, Store
@@ -208,3 +208,23 @@ def test_the_environment_is_left_alone(full: Store, executed: list, monkeypatch:
     before = dict(os.environ)
     make(specs_of("full", 0), full)
     assert dict(os.environ) == before
+
+
+def test_a_trained_network_is_that_of_its_record():
+    network, [spec] = evidence.load_trained("cifar10", "max-pool", seed=0), [
+        spec for spec in studies.study("cifar10").specs("full", [0]) if spec.downsampling == "max-pool"]
+    last = evidence.store_for("full").load(spec).measurements["checkpoints"][-1]
+    found = metrics.smoothness(network, "kernel")  # the weights are kept in bfloat16: three digits
+    assert list(found.values()) == pytest.approx(last["smoothness"]["kernel"], rel=1e-3)
+    assert not network.training and next(network.parameters()).dtype == torch.float32
+    assert network.conv1_1.norm.running_var.ne(1).all()
+
+
+@pytest.mark.parametrize("arguments, error, message", [
+    (("cifar", "max-pool"), ValueError, "study must be one of"),
+    (("cifar10", "maxpool"), ValueError, "arm must be one of subsample, max-pool, .*got 'maxpool'"),
+    (("cifar10", "max-pool", 4), FileNotFoundError, r"no weights of cifar10, max-pool, seed 4 \(there are those of seeds 0, 1\).*run cifar10 --seeds 4"),
+])
+def test_a_trained_network_that_is_not_there(arguments: tuple, error: type, message: str):
+    with pytest.raises(error, match=message):
+        evidence.load_trained(*arguments)

@@ -199,16 +199,15 @@ class TestLight:
         assert light["before_relu"]["cosine"]["normalized"][0] == pytest.approx(expected, rel=1e-4)
         assert light["sensitivity"]["cosine"]["normalized"][1] != pytest.approx(expected, rel=1e-2)
 
-    def test_calibrated_statistics_are_averages_over_the_images(self, instrument: Instrument, monkeypatch: pytest.MonkeyPatch):
+    def test_calibrated_statistics_are_averages_over_the_images(self, instrument: Instrument):
         """Batch norm's statistics are those of the convolutions' values, here by hand, pass by pass."""
-        monkeypatch.setattr(protocol, "CHUNK", 16)
-        model, x = network("strided-relu"), scale(instrument.calibration, "standardized")
-        found, seen = calibrated(model, x), {}
+        model, x = network("strided-relu"), scale(instrument.calibration, "standardized")[:32]
+        found, seen = calibrated(model, x, 16), {}
         by_hand = copy.deepcopy(model).train()
         for name, module in by_hand.named_modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.register_forward_pre_hook(lambda module, args, name=name: seen.setdefault(name, []).append(args[0].detach().clone()))
-        for chunk in (x[:16], x[16:32], x[32:]):
+        for chunk in (x[:16], x[16:]):
             by_hand(chunk)
         assert len(seen) == 12 and not any(module.training for module in found.modules())
         for name, chunks in seen.items():
@@ -216,6 +215,10 @@ class TestLight:
             norm = found.get_submodule(name)
             np.testing.assert_allclose(norm.running_mean, np.mean([v.mean(1) for v in values], 0), rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(norm.running_var, np.mean([v.var(1, ddof=1) for v in values], 0), rtol=1e-4, atol=1e-5)
+
+    def test_a_short_last_pass_would_weigh_too_much(self, instrument: Instrument):
+        with pytest.raises(ValueError, match="images must be at most 16 or a multiple of it, got 24"):
+            calibrated(network(), scale(instrument.calibration[:24], "unit"), 16)
 
     def test_calibrated_sensitivity_is_that_of_the_calibrated_network(self, light: dict, instrument: Instrument):
         model = network()
@@ -254,7 +257,7 @@ class TestLight:
             model.conv1_2.conv.weight[0] = 0
         kept = model.conv1_2.conv.weight[1:].detach().double().numpy()
         expected = (variations(kept) / abs(kept).sum((2, 3))).mean()
-        assert protocol._smoothness(model, initial(model))["kernel"][1] == pytest.approx(expected, rel=1e-5)
+        assert protocol.smoothness_of(model, initial(model))["kernel"][1] == pytest.approx(expected, rel=1e-5)
 
     @pytest.mark.parametrize("count, where", [(24, "light"), (50, "full")])
     def test_probes_are_accuracies_and_flips(self, count: int, where: str, task: Task, instrument: Instrument, request: pytest.FixtureRequest):

@@ -14,6 +14,7 @@ from deformlib.specs import Training
 from deformlib.streams import stream
 from deformlib.tasks import Task, augment, batches, scale
 from deformlib.training import Recipe
+from deformlib.warping import Deformation, warp
 
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.1)
 SPEC = Training("cifar10", "max-pool", 0, RECIPE, "protocol-1")
@@ -47,7 +48,7 @@ def test_real_labels_are_those_of_the_set(small):
 
 
 def test_random_labels_are_uniform_and_independent_of_the_real_ones(small):
-    task = tasks.load(dataclasses.replace(SPEC, task="random-labels", label_seed=0))
+    task = tasks.load(dataclasses.replace(SPEC, task="random-labels"))
     assert chisquare(task.labels.bincount(minlength=10)).pvalue > 0.01
     table = torch.bincount(task.labels * 10 + small["train"][1], minlength=100)
     assert chisquare(table).pvalue > 0.01 and table.min() > 0
@@ -83,8 +84,113 @@ def test_a_subset_is_fixed_and_keeps_images_with_their_labels(small):
     assert task.identity == tasks.load(SPEC).identity and len(task.test_images) == 50
 
 
+def test_the_first_classes_alone(small):
+    task = tasks.load(dataclasses.replace(SPEC, classes=3, examples=500))
+    assert task.classes == CLASSES[:3] and task.labels.unique().tolist() == task.test_labels.unique().tolist() == [0, 1, 2]
+    assert len(task.images) == 500 and len(task.test_images) == 15
+    where = {image.numpy().tobytes(): int(label) for image, label in zip(*small["train"][:2])}
+    assert all(where[image.numpy().tobytes()] == int(label) for image, label in zip(task.images, task.labels))
+
+
+class TestRandomImages:
+    """Normal images: what they share with the data, and what not."""
+
+    @pytest.fixture
+    def natural(self, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+        """3,000 images whose neighbouring pixels are alike, far from the ends of the range, and 50 others."""
+        rng = np.random.default_rng(0)
+        waves = rng.normal(size=(3050, 1, 1, 1)) * 20 * np.linspace(0.2, 1, 16).reshape(1, 1, 4, 4)
+        x = torch.from_numpy((128 + waves + rng.normal(size=(3050, 3, 4, 4)) * 4).round().clip(0, 255).astype(np.uint8))
+        labels = torch.arange(3050) % 10
+        sets = {"train": (x[:3000], labels[:3000], CLASSES), "test": (x[3000:], labels[3000:], CLASSES)}
+        monkeypatch.setattr(data, "load", lambda name, split, size=None: sets[split])
+        return x[:3000].flatten(1).double()
+
+    @staticmethod
+    def drawn(task: str, **fields) -> Task:
+        return tasks.load(dataclasses.replace(SPEC, task=task, **fields))
+
+    @pytest.mark.parametrize("task, correlated", [("gaussian-images", True), ("white-images", False)])
+    def test_moments(self, task: str, correlated: bool, natural: Tensor):
+        found = self.drawn(task).images.flatten(1).double()
+        expected = natural.T.cov() if correlated else torch.diag(natural.var(0))
+        torch.testing.assert_close(found.mean(0), natural.mean(0), atol=1.5, rtol=0)
+        torch.testing.assert_close(found.T.cov(), expected, atol=30, rtol=0)
+        assert natural.T.cov()[0, 15] > 60 and expected.max() > 300, "otherwise the tolerance says nothing"
+        assert not (found[:, None] == natural[None, :50]).all(2).any(), "an image of the data"
+
+    def test_labels_are_random_and_test_images_natural(self, natural: Tensor):
+        task = self.drawn("gaussian-images")
+        assert chisquare(task.labels.bincount(minlength=10)).pvalue > 0.01
+        assert torch.equal(task.test_images, tasks.load(SPEC).test_images)
+        assert task.identity == tasks.load(SPEC).identity
+
+    def test_the_same_for_all_but_another_draw(self, natural: Tensor):
+        first = self.drawn("white-images").images
+        assert torch.equal(first, self.drawn("white-images", seed=3, downsampling="strided").images)
+        assert not torch.equal(first, self.drawn("white-images", label_seed=1).images)
+
+
+class TestTemplates:
+    """Single digits, each a class of its deformed copies."""
+
+    SPEC = dataclasses.replace(SPEC, data="mnist", task="templates", classes=5, strength=1.5)
+
+    @pytest.fixture(autouse=True)
+    def digits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        y, x = torch.meshgrid(*[torch.arange(32.0)] * 2, indexing="ij")
+        waves = [(127 + 120 * torch.sin(x * a / 20 + a) * torch.cos(y * a / 30)).to(torch.uint8) for a in range(1, 41)]
+        sets = {"train": (torch.stack(waves)[:, None], torch.arange(40) % 10, CLASSES)}
+        sets["test"] = sets["train"]
+        monkeypatch.setattr(data, "load", lambda name, split, size=None: sets[split])
+
+    def test_a_class_is_one_image(self):
+        task = tasks.load(self.SPEC)
+        assert len(task.images) == len(task.labels) == tasks.COPIES and task.classes == [f"template {k}" for k in range(5)]
+        assert chisquare(task.labels.bincount(minlength=5)).pvalue > 0.9
+        for k in range(5):
+            assert len(task.images[task.labels == k].flatten(1).unique(dim=0)) == 1
+        assert len(task.images.flatten(1).unique(dim=0)) == 5
+        other = tasks.load(dataclasses.replace(self.SPEC, label_seed=1))
+        assert not torch.equal(other.images, task.images)
+        assert torch.equal(tasks.load(dataclasses.replace(self.SPEC, seed=4, strength=3.0)).images, task.images)
+
+    @pytest.mark.parametrize("kind", ["templates", "noisy-templates"])
+    def test_examples_are_made_anew_at_every_use(self, kind: str):
+        task = tasks.load(dataclasses.replace(self.SPEC, task=kind))
+        first, again, next_epoch = (next(batches(task, RECIPE, 0, epoch)) for epoch in (0, 0, 1))
+        assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+        for x, y in (first, next_epoch):
+            change = (x - scale(task.images[y], "unit")).flatten(1).norm(dim=1)
+            assert (change > 0.3).all() and x.min() >= 0 and x.max() <= 1
+        alike = (first[1][:, None] == next_epoch[1][None]).nonzero()
+        assert len(alike) and all(not torch.equal(first[0][a], next_epoch[0][b]) for a, b in alike)
+
+    def test_a_deformed_copy_is_the_warped_template(self):
+        task = tasks.load(self.SPEC)
+        found = task.vary(task.images[:4], stream(7, "here"))
+        control = Deformation(3, 1.5).sample(4, generator=stream(7, "here"))
+        expected = warp(scale(task.images[:4], "unit"), Deformation(3, 1.5).spline((32, 32)).field(control))
+        torch.testing.assert_close(found.float() / 255, expected, atol=0.5 / 255 + 1e-5, rtol=0)
+
+    def test_noise_is_as_large_as_the_deformation_would_be(self):
+        deformed, noisy = (tasks.load(dataclasses.replace(self.SPEC, task=kind)) for kind in ("templates", "noisy-templates"))
+        middle = deformed.images[:64]
+        a, b = (task.vary(middle, stream(7, "here")).float() - middle.float() for task in (deformed, noisy))
+        assert (a - b).abs().max() > 10
+        inside = ((middle > 60) & (middle < 195)).float()  # elsewhere the noise is clipped
+        assert (b * inside).norm() / inside.sum().sqrt() == pytest.approx(float(a.flatten(1).norm(dim=1).square().mean().sqrt() / 32), rel=0.15)
+
+    @pytest.mark.parametrize("fields", [dict(strength=None), dict(strength=0.0), dict(classes=None), dict(classes=1), dict(classes=41)])
+    def test_strength_and_classes_are_needed(self, fields: dict):
+        with pytest.raises(ValueError, match=r"strength must be > 0, in pixels, and classes in 2..40 for templates, got"):
+            tasks.load(dataclasses.replace(self.SPEC, **fields))
+
+
 @pytest.mark.parametrize("fields, message", [
-    (dict(task="random"), "task must be one of real, random-labels, got 'random'"),
+    (dict(classes=0), "classes must be in 1..10 for cifar10, got 0"),
+    (dict(classes=11), "classes must be in 1..10 for cifar10, got 11"),
+    (dict(task="random"), "task must be one of real, random-labels, .*noisy-templates, got 'random'"),
     (dict(examples=0), r"examples must be in 1..3000 for cifar10, got 0"),
     (dict(examples=3001), r"examples must be in 1..3000 for cifar10, got 3001"),
 ])

@@ -1,0 +1,95 @@
+"""What needs no training: networks at initialization on photographs of full size, and their filters drawn anew.
+
+At 224x224 the first layers of 256 images take 3 GB each. So a network advances layer by layer, in chunks of images,
+and a layer's output takes the place of its input where it has the same shape.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import data, models, protocol
+from .metrics import AVERAGES, normalized_total_variation
+from .specs import Initialization, Resampling
+from .streams import stream
+from .tasks import scale
+
+CHUNK = 16  # images of 224x224 that go through a layer at once
+
+
+def measure(spec: Initialization, model: models.VGG, progress: Callable[[float], None]) -> tuple[dict[str, Any], str]:
+    """Sensitivity of every layer, with identity and with calibrated batch norm statistics, and smoothness of every
+    filter bank: a record's measurements with one checkpoint, and the identity of the images."""
+    images, labels, _ = data.load(spec.data, "test", size=spec.size)
+    needed = spec.images + spec.calibration
+    if len(images) < needed:
+        raise ValueError(f"images + calibration must be at most {len(images)} for {spec.data}, got {needed}")
+    order = torch.randperm(len(images), generator=stream(0, "measured test images"))
+    clean, others = images[order[: spec.images]], images[order[spec.images : needed]]
+    clean = scale(clean, "unit")
+    deformation = protocol.deformation_of(spec.data, clean.shape[-1])
+    control = deformation.sample(len(clean), generator=stream(0, "measurement test-0"))
+    deformed = deformation.spline(clean.shape[-2:]).warp(clean, control)
+    entry: dict[str, Any] = {"step": 0, "epoch": 0.0}
+    names = protocol.layers_of(model)
+    layers = names["layers"]
+    networks = {"sensitivity": lambda: model.eval()}
+    if spec.calibration:
+        networks["calibrated"] = lambda: protocol.calibrated(model, scale(others, "unit"), CHUNK)
+    for k, (what, network) in enumerate(networks.items()):
+        both = torch.cat([clean, deformed]).contiguous(memory_format=torch.channels_last)
+        reduced: list[dict[str, dict[str, float]]] = []
+        for r in advance(network(), both):
+            reduced.append({d: protocol.statistics(*r.chunk(2), d) for d in protocol.WHOLE})
+            progress((k + len(reduced) / len(layers)) / len(networks))
+        entry[what] = {d: {name: [r[d][name] for r in reduced] for name in kept} for d, kept in protocol.WHOLE.items()}
+    initial = {name: model.get_submodule(name).conv.weight.detach() for name in names["banks"]}
+    entry["smoothness"] = protocol.smoothness_of(model, initial)
+    measurements = {"layers": layers, "banks": names["banks"], "examples": len(clean), "checkpoints": [entry]}
+    return measurements, data.identity(images, labels)
+
+
+@torch.no_grad()
+def advance(model: models.VGG, x: Tensor) -> Iterator[Tensor]:
+    """The representations of `model.layers`, the pooled one and the logits, one after the other; `x`, (N, C, H, W), is
+    the first, and each one is gone once the next is asked for."""
+    yield x
+    for name in (*model.layers[1:], "pool", "head"):
+        module = model.get_submodule(name)
+        out = None
+        for start in range(0, len(x), CHUNK):
+            part = module(x[start : start + CHUNK])
+            if out is None:
+                format = torch.channels_last if part.ndim == 4 else torch.contiguous_format
+                same = part.shape[1:] == x.shape[1:]
+                out = x if same else torch.empty((len(x), *part.shape[1:]), memory_format=format)
+            out[start : start + CHUNK] = part
+        x = out
+        yield x
+
+
+@torch.no_grad()
+def resample(spec: Resampling, model: models.VGG, progress: Callable[[float], None]) -> dict[str, Any]:
+    """Mean and standard deviation over draws of each filter bank's smoothness, by both averages; lists over banks.
+
+    Of banks with as many kernels as an earlier one there is nothing new to learn: they are left out.
+    """
+    shapes = {weight.shape[:2].numel(): (name, weight.shape) for name, weight in reversed(protocol.banks_of(model).items())}
+    found: dict[str, Any] = {average: {"mean": [], "deviation": [], "draws": []} for average in AVERAGES}
+    total, done = spec.draws * sum(shapes), 0
+    for kernels, (name, shape) in sorted(shapes.items()):
+        generator = stream(spec.seed, f"resampling {name}")
+        weight, values = torch.empty(shape), {average: torch.empty(spec.draws) for average in AVERAGES}
+        for draw in range(spec.draws):
+            nn.init.trunc_normal_(weight, 0.0, 1.0, -2.0, 2.0, generator=generator)  # smoothness has no scale
+            for average in AVERAGES:
+                values[average][draw] = normalized_total_variation(weight, average)
+            done += kernels
+            progress(done / total)
+        for average, drawn in values.items():
+            found[average]["mean"].append(drawn.double().mean().item())
+            found[average]["deviation"].append(drawn.double().std().item())
+            found[average]["draws"].append(spec.draws)
+    return {"banks": [name for _, (name, _) in sorted(shapes.items())], **found}
