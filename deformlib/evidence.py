@@ -209,6 +209,35 @@ def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int
             progress.update(bars[spec], completed=shares[spec], visible=not future.done())
 
 
+def costs(mode: str) -> pd.DataFrame:
+    """What the records of each study took, from their provenance: one row per study that has any.
+
+    Hours of training and of measuring are summed over records, each hour one of `threads` threads; memory is the
+    highest of a process at its peak, disk the size of records and weights. A record of two studies counts in both.
+    """
+    store, rows = store_for(mode), {}
+    for name, study in studies.STUDIES.items():
+        wanted = study.specs(mode)
+        kept = [spec for spec in wanted if spec in store]
+        found = [store.load(spec).provenance for spec in kept]
+        if not found:
+            continue
+        seconds = [record["seconds"] for record in found]
+        files = [file for spec in kept for file in (store.path(spec), store.weights_path(spec)) if file.exists()]
+        rows[name] = {
+            "records": f"{len(found)} of {len(wanted)}",
+            "training, h": round(sum(s.get("training", 0) for s in seconds) / 3600, 2),
+            "measuring, h": round(sum(s.get("measuring", 0) for s in seconds) / 3600, 2),
+            "minutes each": round(sum(sum(s.values()) for s in seconds) / len(found) / 60, 1),
+            "threads": ", ".join(sorted({str(record["threads"]) for record in found})),
+            "memory, MB": max(record["peak_memory_mb"] for record in found),
+            "disk, MB": round(sum(file.stat().st_size for file in files) / 1e6, 1),
+            "processor": "; ".join(sorted({record["device"] for record in found})),
+            "precision": ", ".join(sorted({record["training_precision"] for record in found})),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
+
+
 def load_trained(study: str, arm: str | float, seed: int = 0) -> models.VGG:
     """A trained network of the book, in eval mode, from the weights that are kept with the records (in bfloat16).
 

@@ -228,3 +228,18 @@ def test_a_trained_network_is_that_of_its_record():
 def test_a_trained_network_that_is_not_there(arguments: tuple, error: type, message: str):
     with pytest.raises(error, match=message):
         evidence.load_trained(*arguments)
+
+
+def test_costs_are_those_of_the_records(full: Store):
+    assert evidence.costs("full").loc["cifar10":].empty, "no records, no row"
+    seconds = [{"training": 1800.0, "measuring": 360.0}, {"training": 3600.0, "measuring": 0.0}, {"measuring": 720.0}]
+    for k, (spec, taken) in enumerate(zip(specs_of("full", 0) + specs_of("full", 2), seconds)):
+        provenance = {"seconds": taken, "threads": 1 + k % 2, "peak_memory_mb": [700, 1500, 900][k], "device": "a processor",
+                      "training_precision": "float32"}
+        full.save(Record(spec, measurements(spec), provenance))
+    full.save_weights(specs_of("full", 0)[0], {"w": torch.zeros(500_000)})
+    [(name, row)] = evidence.costs("full").iterrows()
+    assert name == "made-up" and row["records"] == "3 of 6" and row["threads"] == "1, 2"
+    assert row["training, h"] == 1.5 and row["measuring, h"] == 0.3 and row["minutes each"] == 36.0
+    assert row["memory, MB"] == 1500 and 1.0 <= row["disk, MB"] <= 1.1
+    assert (row["processor"], row["precision"]) == ("a processor", "float32")
