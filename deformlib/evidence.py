@@ -7,6 +7,7 @@ makes what is missing there and then, in a store of its own. Never one in place 
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +47,19 @@ class Evidence:
         return pd.Series([self.arm(record.spec) for record in self.records]).value_counts(sort=False).to_dict()
 
     @property
+    def _command(self) -> str:
+        return f"python -m deformlib run {self.study}" + ("" if self.mode == "full" else f" --mode {self.mode}")
+
+    @property
     def note(self) -> str:
         """One line for a caption: on what, how many seeds, how many epochs; and what is missing."""
+        if not self.records:
+            return f"no records: {self._command}"
         counts, spec = sorted(set(self.seeds.values())), self.records[0].spec
         seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
         text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
         if self.missing:
-            text += f"; {len(self.missing)} planned runs of these arms missing: python -m deformlib run {self.study}"
+            text += f"; {len(self.missing)} planned runs of these arms missing: {self._command}"
         return text
 
     def banks(self, average: str = "kernel", *, checkpoint: int = -1) -> pd.DataFrame:
@@ -159,11 +166,11 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     records = [store.load(spec) for spec in wanted if spec in store]
     missing = [spec for spec in wanted if spec not in store]
     bare = {getattr(spec, study.arm) for spec in missing} - {getattr(record.spec, study.arm) for record in records}
+    found = Evidence(name, mode, records, missing, study.arm)
     if bare:
-        raise FileNotFoundError(
-            f"study {name} has no record for {', '.join(sorted(map(str, bare)))}; make them: python -m deformlib run {name}"
-        )
-    return Evidence(name, mode, records, missing, study.arm)
+        arms_without = ", ".join(sorted(map(str, bare)))
+        raise FileNotFoundError(f"study {name} has no record for {arms_without}; make them: {found._command}")
+    return found
 
 
 def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = ()) -> list[Spec]:
@@ -193,10 +200,12 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weig
             executor.shutdown(wait=False, cancel_futures=True)
             raise
         _draw(futures, bars, progress, overall)
-        failed = [spec for spec, future in futures.items() if future.exception()]
-        for spec in failed:
-            progress.console.print(f"[red]{spec.slug} failed:[/red] {futures[spec].exception()!r}")
-    return failed
+        failed = {spec: future.exception() for spec, future in futures.items() if future.exception()}
+        for spec, error in failed.items():
+            lost = isinstance(error, BrokenExecutor)  # with one worker goes the pool, and with it all runs in progress
+            why = "a worker process was killed (out of memory?); the same command goes on" if lost else f"{type(error).__name__}: {error}"
+            progress.console.print(f"[red]{spec.slug} failed:[/red] {why}")
+    return list(failed)
 
 
 def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int) -> None:

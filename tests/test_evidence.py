@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pandas as pd
@@ -194,7 +195,7 @@ def test_one_failure_does_not_stop_the_others(full: Store, executed: list, capsy
     assert {spec.seed for spec in failed} == {13} and len(failed) == 2
     assert [spec in full for spec in wanted] == [True, True, False, False, True, True]
     assert [full.weights_path(spec).exists() for spec in wanted] == [False] * 4 + [True] * 2
-    assert "cifar10-strided-13 failed:" in capsys.readouterr().out
+    assert "cifar10-strided-13 failed: FloatingPointError: training diverged" in capsys.readouterr().out
 
 
 def test_an_unknown_name_is_refused_before_any_work(full: Store, executed: list):
@@ -243,3 +244,19 @@ def test_costs_are_those_of_the_records(full: Store):
     assert row["training, h"] == 1.5 and row["measuring, h"] == 0.3 and row["minutes each"] == 36.0
     assert row["memory, MB"] == 1500 and 1.0 <= row["disk, MB"] <= 1.1
     assert (row["processor"], row["precision"]) == ("a processor", "float32")
+
+
+def test_the_note_names_the_command_of_its_mode():
+    assert Evidence("made-up", "full", [], specs_of("full", 0)).note == "no records: python -m deformlib run made-up"
+    records = [record(spec) for spec in specs_of("quick", 0)]
+    assert Evidence("made-up", "quick", records, specs_of("quick", 1)).note.endswith("run made-up --mode quick")
+
+
+def test_a_killed_worker_is_said_to_be_one(full: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    def killed(spec: Training, folder: Path, progress: runs.Progress) -> None:
+        raise BrokenProcessPool("A process in the process pool was terminated abruptly")
+
+    monkeypatch.setitem(runs.EXECUTE, Training, killed)
+    monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
+    assert make(specs_of("full", 0), full) == specs_of("full", 0)
+    assert capsys.readouterr().out.count("a worker process was killed (out of memory?)") == 2
