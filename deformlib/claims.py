@@ -182,6 +182,7 @@ def scalar(table: pd.DataFrame, layers: slice = ALL) -> pd.Series:
 
 
 def judged(study: str, what: str, found: Interval, goal: tuple[float, float], **more: Any) -> Part:
+    """A part of a claim: what was found, and the interval that it should lie in."""
     return Part(study, what, *(float(v) for v in found), goal, **more)
 
 
@@ -217,6 +218,7 @@ def root_of_ratio(small: Callable[..., float], large: Callable[..., float], *sam
 
 
 def after_over_before(squared: Callable[[np.ndarray], float], values: np.ndarray) -> Interval:
+    """Root of the ratio of a squared spread over arms; `values` is (seeds, arms, layers before and as many after)."""
     m = values.shape[2] // 2
     return root_of_ratio(lambda v: squared(v[..., m:]), lambda v: squared(v[..., :m]), values)
 
@@ -258,6 +260,7 @@ def at_matched_displacement(look: Look, study: str) -> Table:
 
 
 def pooling_at_initialization(look: Look) -> Iterator[Part]:
+    """Claim 1."""
     for study in ("cifar10", "imagenet-init"):
         s = look(study, "s", "before")
         for pooled, unpooled in opposed(study):
@@ -265,6 +268,7 @@ def pooling_at_initialization(look: Look) -> Iterator[Part]:
 
 
 def changes(look: Look) -> Iterator[tuple[str, Any, str, pd.DataFrame]]:
+    """Study, arm, baseline, and the change in s over training from that baseline: (seeds, layers)."""
     for study, baseline in product(TRAINED, ("before", "calibrated")):
         first, last = look(study, "s", baseline), look(study, "s", "after")
         for arm in first:
@@ -272,16 +276,19 @@ def changes(look: Look) -> Iterator[tuple[str, Any, str, pd.DataFrame]]:
 
 
 def change_over_training(look: Look) -> Iterator[Part]:
+    """Claim 2."""
     for study, arm, baseline, change in changes(look):
         yield judged(study, f"{arm}, {baseline}", share_outside(change.iloc[:, PATTERN], math.log(1.1)), (0.5, 1))
 
 
 def early_layers(look: Look) -> Iterator[Part]:
+    """Claim 3."""
     for study, arm, baseline, change in changes(look):
         yield judged(study, f"{arm}, {baseline}", t_interval(scalar(change, EARLY)), (math.log(1.25), INF))
 
 
 def top_without_pooling(look: Look) -> Iterator[Part]:
+    """Claim 4. The calibrated baseline is told, but does not decide: the claim is about how networks began."""
     for study, arm, baseline, change in changes(look):
         if arm in UNPOOLED:
             role = "decides" if baseline == "before" else "listed"
@@ -289,6 +296,7 @@ def top_without_pooling(look: Look) -> Iterator[Part]:
 
 
 def convergence(look: Look) -> Iterator[Part]:
+    """Claim 5, in four ways that must all agree."""
     for study in TRAINED:
         before, calibrated, after = (look(study, "s", when) for when in WHEN)
         logs, largest = (partial(after_over_before, f) for f in (intervals.squared_spread, intervals.squared_range))
@@ -303,6 +311,7 @@ def convergence(look: Look) -> Iterator[Part]:
 
 
 def smoother_initial_filters(look: Look) -> Iterator[Part]:
+    """Claim 6."""
     study, s = "imagenet-smoothed", look("imagenet-smoothed", "s", "before")
     sigmas = list(s)[1:]  # each against the next smaller
     for less, more in zip(sigmas, sigmas[1:], strict=False):
@@ -312,6 +321,7 @@ def smoother_initial_filters(look: Look) -> Iterator[Part]:
 
 
 def stronger_deformations(look: Look) -> Iterator[Part]:
+    """Claim 7, and its two controls: filters that moved as far, and noise in place of deformation."""
     study, (least, most) = "mnist-templates", (STRENGTHS[0], STRENGTHS[-1])
     smooth, noisy = look(study, "kernel", "after"), look(f"{study}-noise", "kernel", "after")
     for less, more in zip(STRENGTHS, STRENGTHS[1:], strict=False):
@@ -323,6 +333,7 @@ def stronger_deformations(look: Look) -> Iterator[Part]:
 
 
 def filters_get_smoother(look: Look) -> Iterator[Part]:
+    """Claim 8; the banks that are not shown to change by as much are named."""
     for study in TRAINED:
         first, last = look(study, "kernel", "before"), look(study, "kernel", "after")
         for arm in first:
@@ -334,6 +345,7 @@ def filters_get_smoother(look: Look) -> Iterator[Part]:
 
 
 def smoothness_with_depth(look: Look) -> Iterator[Part]:
+    """Claim 9."""
     for study, goal in (("cifar10", (-INF, -0.5)), ("imagenet", (0.5, INF))):
         for arm, table in look(study, "kernel", "after").items():
             for what, banks in (("", slice(1, None)), (", without the last", slice(1, -1))):
@@ -343,6 +355,7 @@ def smoothness_with_depth(look: Look) -> Iterator[Part]:
 
 
 def arms_under_random_labels(look: Look, what: str, layers: slice, bar: float) -> Iterator[Part]:
+    """Spread over arms under random labels over that of the control, for the arms that both studies have."""
     study = "cifar10-random-labels"
     random, control = look(study, what, "after"), look("cifar10-subset", what, "after")
     shared = [arm for arm in random if len(random[arm]) and len(control[arm])]
@@ -352,10 +365,12 @@ def arms_under_random_labels(look: Look, what: str, layers: slice, bar: float) -
 
 
 def smoothness_under_random_labels(look: Look) -> Iterator[Part]:
+    """Claim 10."""
     yield from arms_under_random_labels(look, "kernel", ALL, 2)
 
 
 def sensitivity_under_random_labels(look: Look) -> Iterator[Part]:
+    """Claim 11."""
     yield from arms_under_random_labels(look, "s", PATTERN, 1.5)
     study, s = "cifar10-random-labels", look("cifar10-random-labels", "s", "after")
     icc = partial(intervals.jackknife, intervals.intraclass_correlation)
@@ -366,6 +381,7 @@ def sensitivity_under_random_labels(look: Look) -> Iterator[Part]:
 
 
 def smoothness_with_stability(look: Look) -> Iterator[Part]:
+    """Claim 12."""
     study = "cifar10-random-labels"
     s = {arm: t.iloc[:, list(CONVOLUTIONS)] if len(t) else t for arm, t in look(study, "s", "after").items()}
     both = [cube(s, look(study, "kernel", "after"))]
@@ -379,7 +395,7 @@ def smoothness_with_stability(look: Look) -> Iterator[Part]:
 
 
 def initial_smoothness(look: Look) -> Iterator[Part]:
-    """Intervals over draws: standard error of a mean, and of a normal's standard deviation."""
+    """Claim 13. Intervals over draws: standard error of a mean, and of a normal's standard deviation."""
     study, z = "initial-smoothness", stats.norm.ppf((1 + intervals.LEVEL) / 2)
     found = look(study, "kernel", "before")
     means, deviations, draws = (found[arm].to_numpy().ravel() for arm in STUDIES[study][1])
@@ -393,6 +409,7 @@ def initial_smoothness(look: Look) -> Iterator[Part]:
 
 
 def euclidean_alike(look: Look) -> Iterator[Part]:
+    """Claim 14."""
     euclidean = partial(look, distance="euclidean")
     for study, when in (("cifar10", "before"), ("cifar10", "after"), ("imagenet-init", "before"), ("imagenet", "after")):
         both = [cube(look(study, "s", when), euclidean(study, "s", when), layers=slice(1, None))]  # the input is no arm's
@@ -409,7 +426,7 @@ def euclidean_alike(look: Look) -> Iterator[Part]:
 
 
 def joint_distribution(look: Look) -> Iterator[Part]:
-    """Paired by the seeds that both have. The count's ends: arms that surely differ, and all, as no interval can
+    """Claim 15. Paired by the seeds that both have. The count's ends: arms that surely differ, and all, as no interval can
     show that there is no difference at all."""
     study, differing, possible, bare = "cifar10-subset", 0, 0, False
     for arm in FIVE:
@@ -427,7 +444,7 @@ def joint_distribution(look: Look) -> Iterator[Part]:
 
 
 def smoothness_converges(look: Look) -> Iterator[Part]:
-    """The largest over pairs of arms and banks, both scanned: its interval is that of the simultaneous intervals."""
+    """Claim 16. The largest over pairs of arms and banks, both scanned: its interval is that of the simultaneous intervals."""
     def largest(values: np.ndarray) -> Interval:
         pairs = [values[:, i] - values[:, j] for i, j in combinations(range(values.shape[1]), 2)]
         differences = np.concatenate(pairs, axis=1)  # (seeds, pairs * banks)
@@ -439,6 +456,7 @@ def smoothness_converges(look: Look) -> Iterator[Part]:
 
 
 def equal_accuracy(look: Look) -> Iterator[Part]:
+    """Claim 17."""
     for study in TRAINED:
         accuracy = look(study, "accuracy", "after")
         for pooled, unpooled in opposed(study):

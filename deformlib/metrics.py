@@ -62,7 +62,7 @@ def distances(
     `paired_distances`.
     """
     _check(clean, deformed, distance)
-    with _eval_mode(model):
+    with evaluating(model):
         return _visit_both(model, clean, deformed, layers, lambda a, b: paired(a, b, DISTANCES[distance]))
 
 
@@ -86,7 +86,7 @@ def sensitivity(
     if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
         raise ValueError(f"batch_size must be an integer >= 1, or None for one batch, got {batch_size!r}")
     measure = DISTANCES[distance]
-    with _eval_mode(model):
+    with evaluating(model):
         if batch_size is None or batch_size >= len(clean):
             parts = _visit_both(model, clean, deformed, layers, lambda a, b: _mean_and_median(a, b, measure))
         else:
@@ -203,7 +203,8 @@ def _ratio(mean: Tensor, middle: Tensor, where: str = "") -> Tensor:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """All of `model` in eval mode for a while, then every submodule in the mode it was in."""
     modes = {module: module.training for module in model.modules()}
     try:
         for module in modes:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .metrics import _eval_mode as evaluating, median, normalized_total_variation, paired_distances, pairwise_distances
+from .metrics import evaluating, median, normalized_total_variation, paired_distances, pairwise_distances
 from .representations import visit
 from .streams import stream
 from .tasks import Task, scale
