@@ -260,3 +260,16 @@ def test_a_killed_worker_is_said_to_be_one(full: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
     assert make(specs_of("full", 0), full) == specs_of("full", 0)
     assert capsys.readouterr().out.count("a worker process was killed (out of memory?)") == 2
+
+
+def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):
+    nothing = evidence.existing("made-up", "full")
+    assert nothing.records == [] and len(nothing.missing) == 6 and nothing.seeds == {} and nothing.mode == "full"
+    [first, second, *rest] = studies.study("made-up").specs("full")
+    full.save(record(second))
+    found = evidence.existing("made-up", "full")
+    assert [item.spec for item in found.records] == [second] and found.missing == [first, *rest]
+    assert evidence.existing("made-up", "full", arms=["max-pool"], seeds=[0]).missing == [first]
+    assert evidence.existing("made-up", "quick").records == [], "made in quick mode, or another mode's"
+    with pytest.raises(ValueError, match="arms must be among max-pool, strided, got nope"):
+        evidence.existing("made-up", "full", arms=["nope"])
