@@ -6,7 +6,7 @@ makes what is missing there and then, in a store of its own. Never one in place 
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +147,28 @@ def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         for when, values in (("before", before), ("after", after))
     }
     return pd.DataFrame(columns).round(3)
+
+
+def at_loss(evidence: Evidence, losses: Mapping[str | float, float], measure: str = "sensitivity", distance: str = "cosine") -> pd.DataFrame:
+    """As `Evidence.layers`, each arm where its training loss first fell to `losses[arm]`: between the two checkpoints
+    around that moment, linear in the logarithm of the loss. Runs that never got there are left out."""
+    first = evidence.layers(measure, checkpoint=0, distance=distance)
+    count = {len(record.measurements["checkpoints"]) for record in evidence.records}
+    if len(count) > 1:
+        raise ValueError(f"records must have as many checkpoints as each other, got {sorted(count)}")
+    values = np.stack([evidence.layers(measure, checkpoint=k, distance=distance)["value"] for k in range(*count)])
+    rows = []
+    for record in evidence.records:
+        arm, seed = evidence.arm(record.spec), record.spec.seed
+        loss = np.log([c["probe"]["train_loss"] for c in record.measurements["checkpoints"]])
+        reached = np.flatnonzero(loss <= (goal := np.log(losses[arm])))
+        if not len(reached):
+            continue
+        after = max(1, reached[0])
+        share = np.clip((loss[after - 1] - goal) / (loss[after - 1] - loss[after]), 0, 1) if loss[after] < loss[after - 1] else 0.0
+        mine = ((first["arm"] == arm) & (first["seed"] == seed)).to_numpy()
+        rows.append(first[mine].assign(value=(1 - share) * values[after - 1, mine] + share * values[after, mine]))
+    return pd.concat(rows, ignore_index=True) if rows else first.iloc[:0]
 
 
 def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:

@@ -260,3 +260,23 @@ def test_a_killed_worker_is_said_to_be_one(full: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
     assert make(specs_of("full", 0), full) == specs_of("full", 0)
     assert capsys.readouterr().out.count("a worker process was killed (out of memory?)") == 2
+
+
+def test_at_loss_is_between_the_checkpoints_around_it():
+    spec = specs_of("full", 0)[0]
+
+    def run(seed: int, losses: list[float]) -> Record:
+        made = [measurements(dataclasses.replace(spec, seed=seed)) for _ in losses]
+        checkpoints = [{**m["checkpoints"][0], "probe": {"train_loss": loss}} for m, loss in zip(made, losses)]
+        for k, checkpoint in enumerate(checkpoints):
+            checkpoint["sensitivity"] = {"cosine": {"normalized": [k, 10.0 * k, 100.0 * k**2, 0, 0]}}
+        return Record(dataclasses.replace(spec, seed=seed), {**made[0], "checkpoints": checkpoints}, {})
+
+    records = [run(0, [2.0, 1.0, 0.25, 0.01]), run(1, [2.0, 1.5, 1.2, 1.1]), run(2, [2.0, 0.5, 0.3, 0.2])]
+    found = evidence.at_loss(Evidence("made-up", "full", records, []), {spec.downsampling: 0.5})
+    assert list(found["seed"].unique()) == [0, 2], "seed 1 never got there"
+    # The logarithm of 0.5 is half way between those of 1 and 0.25.
+    assert found.loc[found["seed"] == 0, "value"].tolist() == pytest.approx([1.5, 15, 250])
+    assert found.loc[found["seed"] == 2, "value"].tolist() == pytest.approx([1, 10, 100])
+    assert list(found.columns) == ["arm", "seed", "layer", "name", "value"]
+
