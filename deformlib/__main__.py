@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -135,7 +134,7 @@ def run(
 
     Example: `python -m deformlib run cifar10 --seeds 0 1 --arms max-pool strided --workers 2`
     """
-    from . import evidence, studies
+    from . import data, evidence, studies
     from .progress import standing, summary
 
     entry, store = studies.study(study), evidence.store_for(mode.value)
@@ -150,7 +149,7 @@ def run(
         if row.problem:
             typer.echo(f"Damaged: {row.problem}")
     for name in dict.fromkeys(spec.data for spec in missing):
-        typer.echo(f"{name} comes from {origin(name)}")
+        typer.echo(f"{name} comes from {data.origin(name)}")
     try:
         failed = evidence.make(missing, store, workers, entry.weights)
     except KeyboardInterrupt:
@@ -160,20 +159,6 @@ def run(
         if spec not in failed:
             typer.echo(f"made {store.path(spec).name}")
     raise typer.Exit(1 if failed or any(row.problem for row in rows) else 0)
-
-
-def origin(name: str) -> str:
-    """Where a data set will be read from, in words. FileNotFoundError if it is nowhere within reach."""
-    from . import data
-
-    source = data.DATASETS[name]
-    if source is None:
-        return "photographs inside scikit-image"
-    root = Path(os.environ.get("DEFORMLIB_DATA") or "data").expanduser()
-    if found := [str(root / folder) for folder in source.folders if any((root / folder).glob("*.parquet"))]:
-        return " and ".join(found)
-    data._check_hub(source.hub, f"{name}: no Parquet files in {root / source.folders[0]} (set DEFORMLIB_DATA)")
-    return f"{source.hub} on the Hugging Face hub"
 
 
 @app.command(cls=Command)
