@@ -40,30 +40,32 @@ class Group(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose repeatable options take several values at once: `--seeds 0 1` is `--seeds 0 --seeds 1`."""
+    """A command whose repeatable options take several values at once: `--seeds 0 1` is `--seeds 0 --seeds 1`.
+
+    An argument comes before them, for nothing would tell it from one more value.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = [param for param in self.params if param.param_type_name == "option" and not param.is_flag]
-        several, single = ({name for option in options if option.multiple == kind for name in option.opts} for kind in (True, False))
-        return super().parse_args(ctx, repeat_options(args, several, single, sum(param.required for param in self.params)))
+        several = {name for param in self.params if param.param_type_name == "option" and param.multiple for name in param.opts}
+        for param in self.params:
+            if param.required and args and args[0].startswith("-") and several & {*args}:
+                raise ValueError(f"put {param.name.upper()} first: an option such as {args[0]} takes every word up to the next option")
+        return super().parse_args(ctx, repeat_options(args, several))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        options, *arguments = super().collect_usage_pieces(ctx)
+        return [*arguments, options]
 
 
-def repeat_options(args: Sequence[str], several: set[str], single: set[str], arguments: int) -> list[str]:
-    """`args` with each option of `several` before every one of its values.
-
-    After a number only numbers are values; other words are, once the command has its `arguments`: both
-    `--seeds 0 1 STUDY` and `--arms strided STUDY` leave STUDY alone.
-    """
+def repeat_options(args: Sequence[str], several: set[str]) -> list[str]:
+    """`args` with each option of `several` before every one of its values: all words up to the next option."""
     result: list[str] = []
     option = None
     for arg in args:
         if arg.startswith("-"):
-            option = arg
-        elif option not in several | single or result[-1] != option:
-            if option in several and (arg.isdigit() if result[-1].isdigit() else arguments <= 0):
-                result.append(option)
-            else:
-                option, arguments = None, arguments - 1
+            option = arg if arg in several else None
+        elif option and result[-1] != option:
+            result.append(option)
         result.append(arg)
     return result
 
