@@ -16,6 +16,7 @@ import pandas as pd
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from . import models, runs, studies
+from .models import DOWNSAMPLINGS
 from .specs import Spec, Training
 from .store import RESULTS, Record, Store, cache_root, load_tensors
 
@@ -133,6 +134,12 @@ def by_layer(values: pd.DataFrame) -> pd.DataFrame:
     table = cells.unstack("arm")[list(values["arm"].unique())]
     names = values.drop_duplicates("layer").set_index("layer")["name"]
     return table.assign(name=names).set_index("name", append=True).rename_axis(columns=None)
+
+
+def last_layer(values: pd.DataFrame) -> str:
+    """For a sentence: the arms' means at the last layer of a table of `Evidence.layers`, the smallest first."""
+    last = values[values["layer"] == values["layer"].max()].groupby("arm")["value"].mean().sort_values()
+    return ", ".join(f"{DOWNSAMPLINGS[arm].label if arm in DOWNSAMPLINGS else arm} {value:.3f}" for arm, value in last.items())
 
 
 def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:

@@ -76,7 +76,7 @@ def deformation_steps(image: Tensor, deformed: Tensor, spline: ThinPlateSpline, 
 
 
 @styled
-def sensitivity_by_layer(values: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
+def sensitivity_by_layer(values: pd.DataFrame, published: pd.DataFrame | None = None, distance: str = "cosine") -> Figure:
     """Figure 3: one line per arm over the layers, the mean over seeds with a band of two standard deviations over
     seeds. `values` has the columns arm, seed, layer, value; `published` arm, layer, value, drawn thin and dashed."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.62), layout="constrained")
@@ -90,7 +90,7 @@ def sensitivity_by_layer(values: pd.DataFrame, published: pd.DataFrame | None = 
             curve = published[published["arm"] == arm]
             axes.plot(curve["layer"], curve["value"], color=look.colour, linewidth=0.9, linestyle=(0, (4, 2)))
     layers = sorted(values["layer"].unique())
-    axes.set(xlabel="layer", ylabel="normalized cosine distance", ylim=(0, None), xticks=layers)
+    axes.set(xlabel="layer", ylabel=f"normalized {distance} distance", ylim=(0, None), xticks=layers)
     if published is not None:
         axes.plot([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="published")
     axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))

@@ -280,3 +280,10 @@ def test_at_loss_is_between_the_checkpoints_around_it():
     assert found.loc[found["seed"] == 2, "value"].tolist() == pytest.approx([1, 10, 100])
     assert list(found.columns) == ["arm", "seed", "layer", "name", "value"]
 
+
+def test_the_last_layer_in_words():
+    rows = [(arm, seed, layer, "", value + seed / 10 + layer) for arm, value in (("strided-relu", 0.2), ("max-pool", 0.1))
+            for seed in (0, 2) for layer in (0, 1)]
+    values = pd.DataFrame(rows, columns=["arm", "seed", "layer", "name", "value"])
+    assert evidence.last_layer(values) == "Max-pool 1.200, Strided-ReLU 1.300"
+
