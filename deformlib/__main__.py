@@ -47,9 +47,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         several = {name for param in self.params if param.param_type_name == "option" and param.multiple for name in param.opts}
+        used = [arg for arg in args if arg in several]
         for param in self.params:
-            if param.required and args and args[0].startswith("-") and several & {*args}:
-                raise ValueError(f"put {param.name.upper()} first: an option such as {args[0]} takes every word up to the next option")
+            if param.required and used and args[0].startswith("-"):
+                raise ValueError(f"put {param.name.upper()} first: {used[0]} takes every word up to the next option")
         return super().parse_args(ctx, repeat_options(args, several))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
