@@ -126,7 +126,7 @@ def status(
 def run(
     study: Annotated[str, typer.Argument(help="Its name; `status` lists them.")],
     seeds: Annotated[list[int] | None, typer.Option(help="One or more.", show_default="those of the study", min=0)] = None,
-    arms: Annotated[list[str] | None, typer.Option(help="One or more downsampling layers.", show_default="all")] = None,
+    arms: Annotated[list[str] | None, typer.Option(help="One or more: downsampling layers, or what else the study varies.", show_default="all")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core", min=1)] = None,
     mode: ModeOption = Mode.full,
 ) -> None:
@@ -142,16 +142,16 @@ def run(
 
     entry, store = studies.study(study), evidence.store_for(mode.value)
     wanted = entry.specs(mode.value, seeds or None)
-    known = list(dict.fromkeys(spec.downsampling for spec in wanted))
+    known = list(dict.fromkeys(str(getattr(spec, entry.arm)) for spec in wanted))
     if unknown := [arm for arm in arms or () if arm not in known]:
         raise ValueError(f"arms of {study} must be among {', '.join(known)}, got {', '.join(unknown)}")
-    rows = [standing(spec, store) for spec in wanted if not arms or spec.downsampling in arms]
+    rows = [standing(spec, store) for spec in wanted if not arms or str(getattr(spec, entry.arm)) in arms]
     missing = [row.spec for row in rows if row.missing and not row.running]
     typer.echo(f"{study}, {mode.value} mode: {summary(rows)}; {len(missing)} to make now, records go to {store.folder}")
     for row in rows:
         if row.problem:
             typer.echo(f"Damaged: {row.problem}")
-    for name in dict.fromkeys(spec.data for spec in missing):
+    for name in dict.fromkeys(spec.data for spec in missing if hasattr(spec, "data")):
         typer.echo(f"{name} comes from {data.origin(name)}")
     try:
         failed = evidence.make(missing, store, workers, entry.weights)

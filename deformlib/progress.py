@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import runs
-from .specs import Spec
+from .specs import Spec, Training
 from .store import Record, Store, read
 
 
@@ -57,16 +57,26 @@ def seconds_of(record: Record) -> float:
 
 
 def price(rows: Sequence[Standing], store: Store) -> float | None:
-    """Seconds of a run: the median over the study's records, else over all records of its data set, else None."""
-    known = [seconds_of(row.record) for row in rows if row.record]
-    for path in [] if known else sorted(store.folder.glob("*.json")):
+    """Seconds of a run: the median over the study's records; else over those of trainings of the same network on the
+    same data, in proportion to the examples seen; else None."""
+    if known := [seconds_of(row.record) for row in rows if row.record]:
+        return statistics.median(known)
+    wanted = rows[0].spec
+    for path in sorted(store.folder.glob("*.json")):
         try:
             record = read(path)
         except ValueError:
             continue  # shown as damaged in its own study
-        if record.spec.data in {row.spec.data for row in rows}:
-            known.append(seconds_of(record))
+        if _network(record.spec) == _network(wanted) and isinstance(wanted, Training):
+            examples = record.measurements["examples"]
+            share = (wanted.examples or examples) * wanted.recipe.epochs / (examples * record.spec.recipe.epochs)
+            seconds = record.provenance["seconds"]
+            known.append(seconds["training"] * share + seconds["measuring"])
     return statistics.median(known) if known else None
+
+
+def _network(spec: Spec) -> tuple:
+    return tuple(getattr(spec, name, None) for name in ("kind", "data", "size", "architecture", "width"))
 
 
 def cost(rows: Sequence[Standing], each: float | None) -> str:

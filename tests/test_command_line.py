@@ -44,7 +44,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def record(spec: specs.Spec, seconds: float = 500) -> Record:
-    return Record(spec, {}, {"commit": "abc", "seconds": {"training": seconds - 100, "measuring": 100.0}})
+    return Record(spec, {"examples": 50_000}, {"commit": "abc", "seconds": {"training": seconds - 100, "measuring": 100.0}})
 
 
 def begin(spec: specs.Spec, share: float) -> Path:
@@ -107,7 +107,9 @@ def test_status_of_all_studies_counts_and_borrows_times_from_the_same_data(store
         store.save(record(spec, seconds))
     lines = [line for line in call("status").splitlines() if "missing" in line]
     assert "3 of 25 made, 22 missing" in lines[1] and lines[1].split()[-4:] == ["3", "h", "40", "min"]
-    assert "0 of 6 made, 6 missing" in lines[2] and lines[2].split()[-4:] == ["1", "h", "00", "min"]
+    # Six of 1.5 times as many epochs: 1.5 * 500 + 100 seconds each. A fifth of the images, 20 epochs: 250 + 100 seconds.
+    assert "0 of 6 made, 6 missing" in lines[2] and lines[2].split()[-4:] == ["1", "h", "25", "min"]
+    assert "0 of 25 made, 25 missing" in lines[3] and lines[3].split()[-4:] == ["2", "h", "26", "min"]
 
 
 def test_status_of_quick_mode_has_other_runs_in_another_store(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
