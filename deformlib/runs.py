@@ -169,15 +169,13 @@ def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | N
     folder = cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock", timeout=1):  # not 0: `is_running` holds it for an instant
-        if spec in store:
-            return store.load(spec)
-        _commit()  # now: by the end of a long run the checkout may be at another one
         report = _Reporter(folder / "progress.json", progress)
-        measurements, provenance, tensors = EXECUTE[type(spec)](spec, folder, report)
-        record = Record(spec, measurements, {**provenance, **_provenance()})
-        if weights:
-            store.save_weights(spec, tensors)
-        store.save(record)
+        if spec not in store:
+            _commit()  # now: by the end of a long run the checkout may be at another one
+            measurements, provenance, tensors = EXECUTE[type(spec)](spec, folder, report)
+            if weights and tensors:
+                store.save_weights(spec, tensors)
+            store.save(Record(spec, measurements, {**provenance, **_provenance()}))
         (folder / "state.safetensors").unlink(missing_ok=True)
         report.done()
     return store.load(spec)

@@ -306,6 +306,15 @@ def test_a_second_process_is_turned_away(elsewhere, reference: Path, tmp_path: P
     assert_same(tmp_path, reference)
 
 
+def test_what_a_kill_left_beside_a_finished_record_is_removed(reference: Path, cache: Path):
+    folder = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"
+    folder.mkdir(parents=True)
+    for name in ("state.safetensors", "progress.json"):
+        (folder / name).write_text("left")
+    assert runs.execute(SPEC, Store(reference / "results")).spec == SPEC
+    assert {path.name for path in folder.iterdir()} <= {"lock"}
+
+
 def test_a_damaged_state_names_its_file(cache: Path, tmp_path: Path):
     file = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}" / "state.safetensors"
     file.parent.mkdir(parents=True)
