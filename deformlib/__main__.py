@@ -124,7 +124,7 @@ def status(
 
 @app.command(cls=Command)
 def run(
-    study: Annotated[str, typer.Argument(help="Its name; `status` lists them.")],
+    study: Annotated[str, typer.Argument(help="Its name; `status` lists them. Or your own: FILE.py:STUDY.")],
     seeds: Annotated[list[int] | None, typer.Option(help="One or more.", show_default="those of the study", min=0)] = None,
     arms: Annotated[list[str] | None, typer.Option(help="One or more: downsampling layers, or what else the study varies.", show_default="all")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core", min=1)] = None,
@@ -154,7 +154,7 @@ def run(
     for name in dict.fromkeys(spec.data for spec in missing if hasattr(spec, "data")):
         typer.echo(f"{name} comes from {data.origin(name)}")
     try:
-        failed = evidence.make(missing, store, workers, entry.weights)
+        failed = evidence.make(missing, store, workers, entry.weights, study if ":" in study else None)
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command goes on from the last epoch of each run.", err=True)
         raise typer.Exit(130) from None
@@ -241,6 +241,49 @@ def deform(
     saved = save(deformed(photo, control[0], grid), out, form)
     typer.echo(f"{out}: {photo.width}x{photo.height} {saved.mode}, grid {grid}x{grid}, displaced by at most {largest:.4g} px, "
                f"seed {seed}" + (f" ({form} cannot hold {photo.mode})" if saved.mode != photo.mode else ""))
+
+
+@app.command(cls=Command)
+def measure(
+    model: Annotated[str, typer.Argument(help="What gives the network, MODULE:FACTORY or FILE.py:FACTORY; called without arguments.")],
+    images: Annotated[Path, typer.Option(help="A folder of photographs.")],
+    size: Annotated[int, typer.Option(help="Pixels: the short side is resized to it, the center cropped.", min=2)] = 224,
+    count: Annotated[int, typer.Option(help="The first so many photographs, by name.", min=2)] = 128,
+    layers: Annotated[list[str] | None, typer.Option(help="One or more names or patterns.", show_default="every module without children")] = None,
+    grid: Annotated[int, typer.Option(help="Control points along each side.", min=2)] = 5,
+    max_displacement: Annotated[float | None, typer.Option(
+        help="Largest displacement of a control point along each axis, in pixels.",
+        show_default="10 on a side of 224, as in the paper, and in proportion")] = None,
+    normalize: Annotated[bool, typer.Option(help="Give the network images with ImageNet's mean and deviation per channel.")] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Photographs at a time, where memory is short.", show_default="all", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other deformations.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where the table and the plot go: OUT.csv and OUT.png.")] = Path("stability"),
+) -> None:
+    """Measure how stable a network of yours is to deformation.
+
+    At every layer: how far the representation of a photograph moves when it is deformed, over how far those of two
+    photographs are apart. 0: the deformation changes nothing. 1: as much as another photograph. And for convolutions
+    how smooth their filters are.
+
+    Example: `python -m deformlib measure torchvision.models:resnet18 --images photos --normalize --layers "layer*.relu" fc`
+    """
+    import torch
+
+    from . import measure as own
+    from .figures import sensitivity_of_a_network
+    from .warping import Deformation
+
+    network, photos = own.network(model), own.photographs(images, size, count)
+    mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    largest = 10 / 224 * size if max_displacement is None else max_displacement
+    table = own.measured(network, photos, Deformation(grid, largest), layers or None,
+                         (lambda x: (x - mean) / std) if normalize else (lambda x: x), batch_size, torch.Generator().manual_seed(seed))
+    typer.echo(table.to_string(float_format="{:.3f}".format, na_rep=""))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), float_format="%.6g")
+    sensitivity_of_a_network(table["sensitivity"]).savefig(out.with_suffix(".png"))
+    typer.echo(f"{len(photos)} photographs of {size}x{size}, grid {grid}x{grid}, displaced by at most {largest:.4g} px, seed {seed}; "
+               f"wrote {out.with_suffix('.csv')} and {out.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

@@ -202,10 +202,10 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     return found
 
 
-def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = ()) -> list[Spec]:
+def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = (), source: str | None = None) -> list[Spec]:
     """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
 
-    `weights` are the seeds whose final weights are kept. One failure does not stop the others; KeyboardInterrupt
+    `weights` are the seeds whose final weights are kept; `source` is for `runs.local`. One failure does not stop the others; KeyboardInterrupt
     does, and a later call goes on from each run's last epoch.
     """
     if not missing:
@@ -214,7 +214,7 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weig
         runs.check(spec)
     workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    with runs.local(workers) as executor, Progress(*columns, speed_estimate_period=600) as progress:
+    with runs.local(workers, source) as executor, Progress(*columns, speed_estimate_period=600) as progress:
         futures = {}
         for keep in (True, False):
             chosen = [spec for spec in missing if (spec.seed in weights) == keep]

@@ -97,6 +97,19 @@ def sensitivity_by_layer(values: pd.DataFrame, published: pd.DataFrame | None = 
     return figure
 
 
+@styled
+def sensitivity_of_a_network(values: pd.Series) -> Figure:
+    """Sensitivity of a network's layers, by name from the first (top) to the last: as many lines as layers."""
+    figure = Figure(figsize=(WIDTH, max(2.0, 0.6 + 0.19 * len(values))), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(values))
+    axes.plot(values, places, color=ARROW, linewidth=1.5, marker="o", markersize=4)
+    axes.set(xlabel="normalized cosine distance", xlim=(0, None), ylim=(len(values) - 0.5, -0.5))
+    axes.set_yticks(places, values.index, fontsize=8)
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    return figure
+
+
 def _show(axes: Axes, image: Tensor) -> None:
     axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
     axes.set_axis_off()

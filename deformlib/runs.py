@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from . import initialization, models, specs, tasks
+from .names import named_object
 from .protocol import PROTOCOLS, Instrument, layers_of
 from .specs import Initialization, Resampling, Spec, Training
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
@@ -186,9 +187,10 @@ def sweep(missing: Iterable[Spec], store: Store, executor: Executor, *, weights:
     return {spec: executor.submit(_execute_quietly, spec, store, weights, threads) for spec in missing}
 
 
-def local(workers: int) -> ProcessPoolExecutor:
-    """Processes on this machine, each with its share of the cores."""
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+def local(workers: int, source: str | None = None) -> ProcessPoolExecutor:
+    """Processes on this machine, each with its share of the cores; `source` is what each one reads first, a study of
+    the reader's own ("FILE.py:STUDY"), whose file may add to the tables."""
+    return ProcessPoolExecutor(workers, get_context("spawn"), named_object, (source,)) if source else ProcessPoolExecutor(workers, get_context("spawn"))
 
 
 def threads_for(workers: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from .models import DOWNSAMPLINGS
+from .names import named_object
 from .specs import Initialization, Resampling, Spec, Training
 from .training import Recipe
 
@@ -217,7 +218,11 @@ STUDIES: dict[str, Study] = {
 
 
 def study(name: str) -> Study:
-    """A study by name. ValueError that lists the known ones."""
-    if name not in STUDIES:
-        raise ValueError(f"study must be one of {', '.join(STUDIES)}, got {name!r}")
-    return STUDIES[name]
+    """A study by name, or a reader's own, "FILE.py:STUDY" or "MODULE:STUDY". ValueError that lists the known ones."""
+    if name in STUDIES:
+        return STUDIES[name]
+    if ":" not in name:
+        raise ValueError(f"study must be one of {', '.join(STUDIES)}, or FILE.py:STUDY, got {name!r}")
+    if not isinstance(found := named_object(name), Study):
+        raise ValueError(f"{name} must be a deformlib.studies.Study, got {type(found).__name__}")
+    return found

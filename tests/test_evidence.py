@@ -84,7 +84,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         return measurements(spec), {}, {"weight": torch.ones(1)}
 
     monkeypatch.setitem(runs.EXECUTE, Training, execute)
-    monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
+    monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
     return done
 
 
@@ -257,7 +257,7 @@ def test_a_killed_worker_is_said_to_be_one(full: Store, monkeypatch: pytest.Monk
         raise BrokenProcessPool("A process in the process pool was terminated abruptly")
 
     monkeypatch.setitem(runs.EXECUTE, Training, killed)
-    monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
+    monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
     assert make(specs_of("full", 0), full) == specs_of("full", 0)
     assert capsys.readouterr().out.count("a worker process was killed (out of memory?)") == 2
 
