@@ -286,5 +286,32 @@ def measure(
                f"wrote {out.with_suffix('.csv')} and {out.with_suffix('.png')}")
 
 
+@app.command(cls=Command)
+def agreement(
+    file: Annotated[Path | None, typer.Argument(help="Curves as CSV.", show_default="those of the book")] = None,
+) -> None:
+    """Compare the records with published curves.
+
+    FILE has one row a point and the columns figure, dataset, condition, measure, arm, layer, value, how ("fit" or
+    "eye"). For each curve: the mean absolute difference; the skill, 1 for a perfect match and 0 for one no better than
+    untrained networks give; the correlation over layers without the mean over arms; and the share of published values
+    within the band of seeds, image sets and reading. Rows that have no counterpart are named.
+
+    Example: `python -m deformlib agreement book/published/curves.csv`
+    """
+    from . import agreement, claims, evidence
+
+    table, unmatched = agreement.compare({name: evidence.existing(name, "full") for name in claims.STUDIES}, file or agreement.PUBLISHED)
+    printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    rows = agreement.readable(table).drop(columns="study").reset_index()
+    for title in rows:
+        printed.add_column(title, justify="left" if title in ("figure", "arm") else "right")
+    for row in rows.itertuples(index=False):
+        printed.add_row(*map(str, row))
+    Console().print(printed)
+    for gap in agreement.gaps(unmatched).itertuples():
+        typer.echo(f"Not matched: figure {gap.figure}, {gap.arm}, layers {gap.layers} (rows {gap.rows}): {gap.reason}")
+
+
 if __name__ == "__main__":
     app(prog_name="python -m deformlib")

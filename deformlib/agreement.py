@@ -1,12 +1,27 @@
-"""Published curves as numbers, to be laid over ours."""
+"""Our curves against published ones.
 
+A file of published curves has one row a point, with the columns COLUMNS: a curve is a figure, condition, measure and
+arm ("max-pool", "sigma=0.1", "strength=4"); layers count from 0, the image for sensitivity and the first filter bank
+for normalized total variation; `how` says how the value was read off the plot.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .store import ROOT
 
 PUBLISHED = ROOT / "book" / "published" / "curves.csv"
+COLUMNS = ("figure", "dataset", "condition", "measure", "arm", "layer", "value", "how")
+CURVE, FRAME = ["figure", "condition", "measure", "arm"], ["figure", "condition", "measure", "layer"]
+READING = {"fit": 0.01, "eye": 0.02}  # a curve's own pixels, or guessed where another hid it -> error of the value
+MEASURES = {"sensitivity": "s", "normalized total variation": "kernel"}  # -> `what` of `claims.observed`
 
 
 def published(figure: str, file: Path = PUBLISHED) -> pd.DataFrame:
@@ -14,7 +29,195 @@ def published(figure: str, file: Path = PUBLISHED) -> pd.DataFrame:
 
     Good to about 0.01 (0.02 where a curve was hidden). ValueError, listing the known ones, for another figure.
     """
-    curves = pd.read_csv(file, dtype={"figure": str})
+    curves = read(file)
     if figure not in set(curves.figure):
         raise ValueError(f"figure must be one of {', '.join(sorted(set(curves.figure)))}, got {figure!r}")
     return curves.loc[curves.figure == figure, ["arm", "layer", "value"]].reset_index(drop=True)
+
+
+def read(file: Path) -> pd.DataFrame:
+    """A file of published curves, checked: COLUMNS, and `row`, the line of the file that a point stands in.
+
+    FileNotFoundError if there is none; ValueError that names file, row and column for what cannot be read, and for a
+    point that is there twice.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    points: dict[tuple, dict[str, Any]] = {}
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, restkey="more")
+            if lacking := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
+                raise ValueError(f"{file} must have the columns {', '.join(COLUMNS)}; it lacks {', '.join(lacking)}")
+            for fields in reader:
+                where = f"{file}, row {reader.line_num}"
+                point = {"row": reader.line_num, **_checked(fields, where)}
+                first = points.setdefault(tuple(point[column] for column in (*CURVE, "layer")), point)
+                if first is not point:
+                    raise ValueError(f"{where}, column layer: {point['layer']} of this curve was given in row {first['row']} already")
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no CSV in UTF-8 ({error})") from error
+    return pd.DataFrame(list(points.values()), columns=["row", *COLUMNS])
+
+
+def _checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
+    if "more" in fields:
+        raise ValueError(f"{where}: more values than columns")
+    point = {}
+    for column in COLUMNS:
+        text, (parse, may_be) = (fields[column] or "").strip(), PARSERS[column]
+        try:
+            point[column] = parse(text)
+        except ValueError:
+            raise ValueError(f"{where}, column {column}: must be {may_be}, got {text!r}") from None
+    return point
+
+
+def _that(holds: Callable[[Any], Any], kind: type) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        if holds(value := kind(text)):
+            return value
+        raise ValueError(text)
+
+    return parse
+
+
+NAME = (_that(bool, str), "a name")
+PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "figure": NAME, "dataset": (str, "any text"), "condition": NAME, "measure": NAME, "arm": NAME,
+    "layer": (_that(lambda layer: layer >= 0, int), "a whole number >= 0"),
+    "value": (_that(math.isfinite, float), "a finite number"),
+    "how": (_that(READING.__contains__, str), " or ".join(READING)),
+}
+
+
+def compare(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every published curve beside ours: (a table of curves, the points that have no counterpart).
+
+    evidence  {study: anything with `records`}, as for `claims.ledger`
+    file      published curves in COLUMNS
+
+    Ours is the mean over seeds, on the first set of test images, as in the figures. One row per curve, of its points
+    that have a counterpart; differences are in the curve's own unit (normalized distance, total variation):
+
+    study, seeds  whose records, and how many seeds of this arm
+    layers        points compared
+    difference    mean of |ours - published|
+    skill         1 - difference / that of the same networks before training: 1 perfect, 0 no better than not to
+                  train, negative worse; nan for a figure of untrained networks
+    correlation   over layers, once the mean over arms is subtracted from both, layer by layer: do the arms differ as
+                  published? nan for a single arm
+    coverage      share of published values in a band around ours: two standard deviations over seeds (of two or
+                  more), two over sets of images and deformations (where records have several), and the error of
+                  reading, added in quadrature
+
+    The second table has the columns row, figure, arm, layer and reason. Errors are those of `read`.
+    """
+    curves = [_beside(curve, evidence) for _, curve in read(file).groupby(CURVE, sort=False)]
+    points = (pd.concat(curves) if curves else pd.DataFrame()).reindex(columns=["row", *COLUMNS, "study", "seeds", "ours", "initial", "band", "reason"])
+    matched = points[points["reason"] == ""]
+    ours, theirs = (matched[column] - matched.groupby(FRAME)[column].transform("mean") for column in ("ours", "value"))
+    rows = [
+        dict(zip(CURVE, names, strict=True)) | _measured(curve, ours[curve.index], theirs[curve.index])
+        for names, curve in matched.groupby(CURVE, sort=False)
+    ]
+    measured = ["study", "seeds", "layers", "difference", "skill", "correlation", "coverage"]
+    unmatched = points.loc[points["reason"] != "", ["row", "figure", "arm", "layer", "reason"]]
+    return pd.DataFrame(rows, columns=[*CURVE, *measured]).set_index(CURVE), unmatched.reset_index(drop=True)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The first table of `compare` as text, by figure and arm."""
+    digits = {"difference": 3, "skill": 2, "correlation": 2, "coverage": 2}
+    text = {name: table[name].map(lambda value, places=places: "-" if math.isnan(value) else f"{value:.{places}f}") for name, places in digits.items()}
+    return table.assign(**text).droplevel(["condition", "measure"])
+
+
+def gaps(unmatched: pd.DataFrame) -> pd.DataFrame:
+    """The second table of `compare`, one row per curve and reason: figure, arm, reason, rows and layers as "2 to 20"."""
+    def span(numbers: pd.Series) -> str:
+        return " to ".join(map(str, dict.fromkeys((numbers.min(), numbers.max()))))
+
+    spans = unmatched.groupby(["figure", "arm", "reason"], sort=False)[["row", "layer"]].agg(span).reset_index()
+    return spans.rename(columns={"row": "rows", "layer": "layers"})
+
+
+def _measured(curve: pd.DataFrame, ours: pd.Series, theirs: pd.Series) -> dict[str, Any]:
+    """A row of the table; `ours` and `theirs` are departures from the mean over arms."""
+    off = abs(curve["ours"] - curve["value"])
+    return {
+        "study": curve["study"].iloc[0], "seeds": int(curve["seeds"].iloc[0]), "layers": len(curve),
+        "difference": off.mean(),
+        "skill": 1 - off.mean() / abs(curve["initial"] - curve["value"]).mean(),
+        "correlation": ours.corr(theirs) if ours.any() and theirs.any() else math.nan,
+        "coverage": (off <= curve["band"]).mean(),
+    }
+
+
+def _beside(curve: pd.DataFrame, evidence: Mapping[str, Any]) -> pd.DataFrame:
+    """The points of a curve with what our records have there (study, seeds, ours, initial, band), or with a `reason`."""
+    from . import claims  # which in turn reads `published` from here
+
+    try:
+        study, what, when, arm = _counterpart(*curve[CURVE].iloc[0])
+    except LookupError as error:
+        return curve.assign(reason=str(error))
+
+    def values(evidence: Mapping[str, Any], when: str) -> pd.DataFrame:  # (seeds, layers)
+        table = claims.observed(evidence, study, what, when)[arm]
+        return np.exp(table) if what == "s" else table
+
+    found = values(evidence, when)
+    if found.empty:
+        return curve.assign(reason=f"study {study} has no record of {curve['arm'].iloc[0]}")
+    sets = [values(measured_on(name, evidence, study), when) for name in image_sets(evidence, study)] if what == "s" else []
+    of_seeds, of_sets = found.var(), pd.concat(sets or [found]).groupby(level=0).var().mean()
+    ours = pd.DataFrame({
+        "ours": found.mean(),
+        "initial": values(evidence, "before").mean() if when == "after" else math.nan,
+        "scatter": 2 * np.sqrt(of_seeds.fillna(0) + of_sets.fillna(0)),  # nan: of fewer than two
+    }).reindex(curve["layer"]).set_axis(curve.index)
+    no_number = np.where(curve["layer"] < found.shape[1], f"study {study} has no number there", f"layer must be at most {found.shape[1] - 1}")
+    band = np.hypot(ours.pop("scatter"), curve["how"].map(READING))
+    return curve.assign(study=study, seeds=len(found), **ours, band=band, reason=np.where(ours["ours"].isna(), no_number, ""))
+
+
+def _counterpart(figure: str, condition: str, measure: str, name: str) -> tuple[str, str, str, Any]:
+    """Study, what, when and arm, as for `claims.observed`, that a published curve is to be compared with. LookupError
+    that says why there is none."""
+    from . import claims
+
+    sought = {figure: key for key, figure in reversed(claims.FIGURES.items())}  # the first study that shows it
+    if figure not in sought:
+        raise LookupError(f"figure must be one of {', '.join(sorted(sought))}")
+    study, what, when = sought[figure]
+    if MEASURES.get(measure) != what:
+        raise LookupError(f"figure {figure} shows {next(name for name in MEASURES if MEASURES[name] == what)}, not {measure}")
+    if condition.startswith("initial") != (when == "before"):
+        raise LookupError(f"figure {figure} is of {'untrained' if when == 'before' else 'trained'} networks, not {condition}")
+    arms = {arm if isinstance(arm, str) else f"{arm:g}": arm for arm in claims.STUDIES[study][1]}
+    if (short := name.split("=")[-1]) not in arms:
+        raise LookupError(f"arm must be one of {', '.join(arms)}")
+    return study, what, when, arms[short]
+
+
+def measured_on(condition: str, evidence: Mapping[str, Any], study: str) -> dict[str, SimpleNamespace]:
+    """A study's records as if all had been measured under another condition of the protocol ("test-1"). Their
+    checkpoints are the full ones, the first and the last among them; records without the condition are left out."""
+    def swapped(record: Any) -> SimpleNamespace:
+        checkpoints = [{"sensitivity": conditions[condition]} for conditions in _full(record)]
+        return SimpleNamespace(spec=record.spec, measurements={**record.measurements, "checkpoints": checkpoints})
+
+    has = [record for record in evidence[study].records if _full(record) and all(condition in c for c in _full(record))]
+    return {study: SimpleNamespace(records=[swapped(record) for record in has])}
+
+
+def image_sets(evidence: Mapping[str, Any], study: str) -> list[str]:
+    """The conditions that are independent sets of test images with deformations of their own."""
+    names = {name for record in evidence[study].records for conditions in _full(record) for name in conditions}
+    return sorted(name for name in names if name.startswith("test-"))
+
+
+def _full(record: Any) -> list[dict[str, Any]]:
+    """What was measured at a record's full checkpoints, by condition."""
+    return [checkpoint["full"]["conditions"] for checkpoint in record.measurements["checkpoints"] if "full" in checkpoint]

@@ -211,11 +211,10 @@ def at_loss(evidence: Evidence, losses: Mapping[str | float, float], measure: st
     return pd.concat(rows, ignore_index=True) if rows else first.iloc[:0]
 
 
-def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:
-    """The evidence of a study in a mode, for all its seeds and arms or those given.
+def existing(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:
+    """What there is of a study's records in a mode, maybe nothing: none is made, and an arm may be without.
 
-    In quick mode what is missing is computed first. In full mode FileNotFoundError, with the command that makes the
-    records, if an arm has none at all. ValueError for an unknown study or mode.
+    ValueError for an unknown study, mode or arm.
     """
     study, store = studies.study(name), store_for(mode)
     wanted = study.specs(mode, seeds)
@@ -223,13 +222,21 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     if unknown := [arm for arm in arms or () if arm not in known]:
         raise ValueError(f"arms must be among {', '.join(map(str, known))}, got {', '.join(map(str, unknown))}")
     wanted = [spec for spec in wanted if arms is None or getattr(spec, study.arm) in arms]
-    if mode == "quick":
-        make([spec for spec in wanted if spec not in store], store, weights=study.weights)
-    records = [store.load(spec) for spec in wanted if spec in store]
     missing = [spec for spec in wanted if spec not in store]
-    bare = {getattr(spec, study.arm) for spec in missing} - {getattr(record.spec, study.arm) for record in records}
-    found = Evidence(name, mode, records, missing, study.arm)
-    if bare:
+    return Evidence(name, mode, [store.load(spec) for spec in wanted if spec not in missing], missing, study.arm)
+
+
+def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:
+    """The evidence of a study in a mode, for all its seeds and arms or those given.
+
+    In quick mode what is missing is computed first. In full mode FileNotFoundError, with the command that makes the
+    records, if an arm has none at all. ValueError for an unknown study, mode or arm.
+    """
+    found = existing(name, mode, seeds, arms)
+    if mode == "quick" and found.missing:
+        make(found.missing, store_for(mode), weights=studies.study(name).weights)
+        found = existing(name, mode, seeds, arms)
+    if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys():
         arms_without = ", ".join(sorted(map(str, bare)))
         raise FileNotFoundError(f"study {name} has no record for {arms_without}; make them: {found._command}")
     return found

@@ -355,3 +355,16 @@ def test_footnote_1_as_a_table():
     assert table.loc[("cifar10_vgg", "conv1_1")].to_dict() == {
         ("bank", "mean"): 1.87, ("bank", "deviation"): 0.03, ("kernel", "mean"): 1.87, ("kernel", "deviation"): 0.034}
     assert table.index.tolist() == [("cifar10_vgg", "conv1_1"), ("cifar10_vgg", "conv1_2")]
+
+
+def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):
+    nothing = evidence.existing("made-up", "full")
+    assert nothing.records == [] and len(nothing.missing) == 6 and nothing.seeds == {} and nothing.mode == "full"
+    [first, second, *rest] = studies.study("made-up").specs("full")
+    full.save(record(second))
+    found = evidence.existing("made-up", "full")
+    assert [item.spec for item in found.records] == [second] and found.missing == [first, *rest]
+    assert evidence.existing("made-up", "full", arms=["max-pool"], seeds=[0]).missing == [first]
+    assert evidence.existing("made-up", "quick").records == [], "made in quick mode, or another mode's"
+    with pytest.raises(ValueError, match="arms must be among max-pool, strided, got nope"):
+        evidence.existing("made-up", "full", arms=["nope"])
