@@ -4,28 +4,48 @@
 
     deformed = deform(images, Deformation.CIFAR10)  # (N, C, H, W)
     sensitivity(network, images, deformed)  # {layer: value}, for any torch.nn.Module
+
+A name is imported when it is first asked for: `import deformlib` alone, and so the command line, waits for nothing.
 """
 
-from .data import load
-from .metrics import distances, normalized_distance, normalized_total_variation, sensitivity, smoothness
-from .models import DOWNSAMPLINGS, cifar10_vgg, imagenet_vgg, initialize
-from .representations import visit
-from .warping import Deformation, ThinPlateSpline, deform, warp
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "DOWNSAMPLINGS",
-    "Deformation",
-    "ThinPlateSpline",
-    "cifar10_vgg",
-    "deform",
-    "distances",
-    "imagenet_vgg",
-    "initialize",
-    "load",
-    "normalized_distance",
-    "normalized_total_variation",
-    "sensitivity",
-    "smoothness",
-    "visit",
-    "warp",
-]
+if TYPE_CHECKING:  # the same names for type checkers and editors, which run nothing
+    from .data import load
+    from .metrics import distances, normalized_distance, normalized_total_variation, sensitivity, smoothness
+    from .models import DOWNSAMPLINGS, cifar10_vgg, imagenet_vgg, initialize
+    from .representations import visit
+    from .warping import Deformation, ThinPlateSpline, deform, warp
+
+# A name must not be that of a module: importing the module would put it in the name's place.
+_MODULE_OF = {
+    "DOWNSAMPLINGS": "models",
+    "Deformation": "warping",
+    "ThinPlateSpline": "warping",
+    "cifar10_vgg": "models",
+    "deform": "warping",
+    "distances": "metrics",
+    "imagenet_vgg": "models",
+    "initialize": "models",
+    "load": "data",
+    "normalized_distance": "metrics",
+    "normalized_total_variation": "metrics",
+    "sensitivity": "metrics",
+    "smoothness": "metrics",
+    "visit": "representations",
+    "warp": "warping",
+}
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    if name in _MODULE_OF.values():  # `deformlib.metrics` after nothing but `import deformlib`
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF, *_MODULE_OF.values()})

@@ -7,34 +7,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
-    from torch import Tensor
-
-    from .specs import Spec
-    from .store import Record, Store
-
-STRIP = 256  # rows of a photograph deformed at a time: the matrix of ThinPlateSpline for 24 megapixels takes 2.6 GB
-# What a photograph may become in a format that cannot hold it as it is, the best first.
-SIMPLER = {"LA": ("RGBA", "L"), "RGBA": ("RGB",), "CMYK": ("RGB",), "I;16": ("L",)}
 
 
 class Mode(str, Enum):
@@ -56,30 +40,33 @@ class Group(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose repeatable options take several values at once: `--seeds 0 1` is `--seeds 0 --seeds 1`."""
+    """A command whose repeatable options take several values at once: `--seeds 0 1` is `--seeds 0 --seeds 1`.
+
+    An argument comes before them, for nothing would tell it from one more value.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = [param for param in self.params if param.param_type_name == "option" and not param.is_flag]
-        several, single = ({name for option in options if option.multiple == kind for name in option.opts} for kind in (True, False))
-        return super().parse_args(ctx, repeat_options(args, several, single, sum(param.required for param in self.params)))
+        several = {name for param in self.params if param.param_type_name == "option" and param.multiple for name in param.opts}
+        used = [arg for arg in args if arg in several]
+        for param in self.params:
+            if param.required and used and args[0].startswith("-"):
+                raise ValueError(f"put {param.name.upper()} first: {used[0]} takes every word up to the next option")
+        return super().parse_args(ctx, repeat_options(args, several))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        options, *arguments = super().collect_usage_pieces(ctx)
+        return [*arguments, options]
 
 
-def repeat_options(args: Sequence[str], several: set[str], single: set[str], arguments: int) -> list[str]:
-    """`args` with each option of `several` before every one of its values.
-
-    After a number only numbers are values; other words are, once the command has its `arguments`: both
-    `--seeds 0 1 STUDY` and `--arms strided STUDY` leave STUDY alone.
-    """
+def repeat_options(args: Sequence[str], several: set[str]) -> list[str]:
+    """`args` with each option of `several` before every one of its values: all words up to the next option."""
     result: list[str] = []
     option = None
     for arg in args:
         if arg.startswith("-"):
-            option = arg
-        elif option not in several | single or result[-1] != option:
-            if option in several and (arg.isdigit() if result[-1].isdigit() else arguments <= 0):
-                result.append(option)
-            else:
-                option, arguments = None, arguments - 1
+            option = arg if arg in several else None
+        elif option and result[-1] != option:
+            result.append(option)
         result.append(arg)
     return result
 
@@ -98,84 +85,6 @@ def main(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@dataclass(frozen=True)
-class Standing:
-    """How far one run is: its record, or what is wrong with it, or the share that is done."""
-
-    spec: Spec
-    record: Record | None = None
-    problem: str | None = None
-    running: bool = False
-    share: float | None = None
-
-    @property
-    def missing(self) -> bool:
-        return self.record is None and self.problem is None
-
-    @property
-    def state(self) -> str:
-        if self.record:
-            return f"made at {self.record.provenance.get('commit') or 'no commit'}"
-        if self.problem:
-            return "damaged"
-        if self.running:
-            return f"missing, running {self.share or 0:.0%}"
-        return "missing" if self.share is None else f"missing, stopped at {self.share:.0%}"
-
-
-def standing(spec: Spec, store: Store) -> Standing:
-    """How far `spec` is; a damaged record is a state like any other."""
-    from . import runs
-
-    if spec not in store:
-        return Standing(spec, running=runs.is_running(spec), share=runs.progress_of(spec))
-    try:
-        return Standing(spec, record=store.load(spec))
-    except ValueError as error:
-        return Standing(spec, problem=str(error))
-
-
-def summary(rows: Sequence[Standing]) -> str:
-    """"3 of 25 made, 1 damaged, 21 missing (1 running)"."""
-    made, missing = sum(row.record is not None for row in rows), [row for row in rows if row.missing]
-    damaged, running = sum(row.problem is not None for row in rows), sum(row.running for row in missing)
-    text = f"{made} of {len(rows)} made" + (f", {damaged} damaged" if damaged else "")
-    return text + (f", {len(missing)} missing" if missing else "") + (f" ({running} running)" if running else "")
-
-
-def seconds_of(record: Record) -> float:
-    return sum(record.provenance["seconds"].values())
-
-
-def price(rows: Sequence[Standing], store: Store) -> float | None:
-    """Seconds of a run: the median over the study's records, else over all records of its data set, else None."""
-    from .store import read
-
-    known = [seconds_of(row.record) for row in rows if row.record]
-    for path in [] if known else sorted(store.folder.glob("*.json")):
-        try:
-            record = read(path)
-        except ValueError:
-            continue  # shown as damaged in its own study
-        if record.spec.data in {row.spec.data for row in rows}:
-            known.append(seconds_of(record))
-    return statistics.median(known) if known else None
-
-
-def cost(rows: Sequence[Standing], each: float | None) -> str:
-    """What the missing of `rows` would take at `each` seconds a run, less what is done."""
-    left = sum(1 - (row.share or 0) for row in rows if row.missing)
-    return "-" if not left else "unknown" if each is None else duration(left * each)
-
-
-def duration(seconds: float) -> str:
-    """"40 s", "8 min", "2 h 05 min"."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 @app.command(cls=Command)
 def status(
     study: Annotated[str | None, typer.Argument(help="Only this study, run by run.", show_default="all")] = None,
@@ -189,6 +98,7 @@ def status(
     Example: `python -m deformlib status cifar10`
     """
     from . import evidence, specs, studies
+    from .progress import cost, duration, price, seconds_of, standing, summary
 
     store = evidence.store_for(mode.value)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -214,9 +124,9 @@ def status(
 
 @app.command(cls=Command)
 def run(
-    study: Annotated[str, typer.Argument(help="Its name; `status` lists them.")],
+    study: Annotated[str, typer.Argument(help="Its name; `status` lists them. Or your own: FILE.py:STUDY.")],
     seeds: Annotated[list[int] | None, typer.Option(help="One or more.", show_default="those of the study", min=0)] = None,
-    arms: Annotated[list[str] | None, typer.Option(help="One or more downsampling layers.", show_default="all")] = None,
+    arms: Annotated[list[str] | None, typer.Option(help="One or more: downsampling layers, or what else the study varies.", show_default="all")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core", min=1)] = None,
     mode: ModeOption = Mode.full,
 ) -> None:
@@ -227,23 +137,24 @@ def run(
 
     Example: `python -m deformlib run cifar10 --seeds 0 1 --arms max-pool strided --workers 2`
     """
-    from . import evidence, studies
+    from . import data, evidence, studies
+    from .progress import standing, summary
 
     entry, store = studies.study(study), evidence.store_for(mode.value)
     wanted = entry.specs(mode.value, seeds or None)
-    known = list(dict.fromkeys(spec.downsampling for spec in wanted))
+    known = list(dict.fromkeys(str(getattr(spec, entry.arm)) for spec in wanted))
     if unknown := [arm for arm in arms or () if arm not in known]:
         raise ValueError(f"arms of {study} must be among {', '.join(known)}, got {', '.join(unknown)}")
-    rows = [standing(spec, store) for spec in wanted if not arms or spec.downsampling in arms]
+    rows = [standing(spec, store) for spec in wanted if not arms or str(getattr(spec, entry.arm)) in arms]
     missing = [row.spec for row in rows if row.missing and not row.running]
     typer.echo(f"{study}, {mode.value} mode: {summary(rows)}; {len(missing)} to make now, records go to {store.folder}")
     for row in rows:
         if row.problem:
             typer.echo(f"Damaged: {row.problem}")
-    for name in dict.fromkeys(spec.data for spec in missing):
-        typer.echo(f"{name} comes from {origin(name)}")
+    for name in dict.fromkeys(spec.data for spec in missing if hasattr(spec, "data")):
+        typer.echo(f"{name} comes from {data.origin(name)}")
     try:
-        failed = evidence.make(missing, store, workers, entry.weights)
+        failed = evidence.make(missing, store, workers, entry.weights, study if ":" in study else None)
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command goes on from the last epoch of each run.", err=True)
         raise typer.Exit(130) from None
@@ -251,20 +162,6 @@ def run(
         if spec not in failed:
             typer.echo(f"made {store.path(spec).name}")
     raise typer.Exit(1 if failed or any(row.problem for row in rows) else 0)
-
-
-def origin(name: str) -> str:
-    """Where a data set will be read from, in words. FileNotFoundError if it is nowhere within reach."""
-    from . import data
-
-    source = data.DATASETS[name]
-    if source is None:
-        return "photographs inside scikit-image"
-    root = Path(os.environ.get("DEFORMLIB_DATA") or "data").expanduser()
-    if found := [str(root / folder) for folder in source.folders if any((root / folder).glob("*.parquet"))]:
-        return " and ".join(found)
-    data._check_hub(source.hub, f"{name}: no Parquet files in {root / source.folders[0]} (set DEFORMLIB_DATA)")
-    return f"{source.hub} on the Hugging Face hub"
 
 
 @app.command(cls=Command)
@@ -334,6 +231,7 @@ def deform(
     """
     import torch
 
+    from .photographs import deformed, opened, save, writable
     from .warping import Deformation
 
     form = writable(out, force)
@@ -345,112 +243,47 @@ def deform(
                f"seed {seed}" + (f" ({form} cannot hold {photo.mode})" if saved.mode != photo.mode else ""))
 
 
-def writable(out: Path, force: bool) -> str:
-    """Pillow's name of the format of `out`. ValueError or FileNotFoundError if it cannot or must not be written."""
-    from PIL import Image
+@app.command(cls=Command)
+def measure(
+    model: Annotated[str, typer.Argument(help="What gives the network, MODULE:FACTORY or FILE.py:FACTORY; called without arguments.")],
+    images: Annotated[Path, typer.Option(help="A folder of photographs.")],
+    size: Annotated[int, typer.Option(help="Pixels: the short side is resized to it, the center cropped.", min=2)] = 224,
+    count: Annotated[int, typer.Option(help="The first so many photographs, by name.", min=2)] = 128,
+    layers: Annotated[list[str] | None, typer.Option(help="One or more names or patterns.", show_default="every module without children")] = None,
+    grid: Annotated[int, typer.Option(help="Control points along each side.", min=2)] = 5,
+    max_displacement: Annotated[float | None, typer.Option(
+        help="Largest displacement of a control point along each axis, in pixels.",
+        show_default="10 on a side of 224, as in the paper, and in proportion")] = None,
+    normalize: Annotated[bool, typer.Option(help="Give the network images with ImageNet's mean and deviation per channel.")] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Photographs at a time, where memory is short.", show_default="all", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other deformations.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where the table and the plot go: OUT.csv and OUT.png.")] = Path("stability"),
+) -> None:
+    """Measure how stable a network of yours is to deformation.
 
-    form = Image.registered_extensions().get(out.suffix.lower())
-    if form not in Image.SAVE:
-        raise ValueError(f"OUT must end in a suffix of a format that Pillow writes (.png, .jpg, .tif, .webp), got {out}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.parent}")
-    if out.exists() and not force:
-        raise ValueError(f"{out} exists; --force overwrites it")
-    return form
+    At every layer: how far the representation of a photograph moves when it is deformed, over how far those of two
+    photographs are apart. 0: the deformation changes nothing. 1: as much as another photograph. And for convolutions
+    how smooth their filters are.
 
-
-def opened(path: Path) -> Image:
-    """A photograph, upright, in a mode whose values can be averaged."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with Image.open(path) as file:
-            photo = ImageOps.exif_transpose(file)
-    except Exception as error:  # decoders raise whatever they like
-        raise ValueError(f"{path} is not an image that can be read ({error})") from error
-    if min(photo.size) < 2:
-        raise ValueError(f"{path} must be at least 2x2 pixels, got {photo.width}x{photo.height}")
-    if photo.mode in ("L", "RGB") and not photo.has_transparency_data or photo.mode in (*SIMPLER, "I", "F"):
-        return photo
-    if photo.mode.startswith("I;16"):  # of another byte order, which Pillow's convert clips
-        return Image.fromarray(np.asarray(photo).astype(np.uint16))
-    return photo.convert(("L" if photo.mode in ("1", "L", "La") else "RGB") + ("A" if photo.has_transparency_data else ""))
-
-
-def deformed(photo: Image, control: Tensor, grid: int) -> Image:
-    """The photograph under the spline of control (K, 2), in strips of rows, so that memory stays small at any size."""
-    import numpy as np
-    from PIL import Image
-    from scipy.interpolate import RBFInterpolator
-
-    from .warping import ThinPlateSpline
-
-    width, height = photo.size
-    pixels = np.asarray(photo).reshape(height, width, -1)
-    points = ThinPlateSpline((2, 2), grid).points.double().numpy() * (width - 1, height - 1)  # from edge to edge
-    spline = RBFInterpolator(points, control.double().numpy(), kernel="thin_plate_spline", degree=1)
-    result = np.empty_like(pixels)
-    for top in track(range(0, height, STRIP), "deforming", transient=True, disable=height <= 4 * STRIP):
-        y, x = np.mgrid[top:min(top + STRIP, height), :width]
-        field = spline(np.stack([x, y], -1).reshape(-1, 2).astype(float)).reshape(*x.shape, 2)
-        result[top:top + STRIP] = strip(pixels, field, top, alpha=photo.mode in ("LA", "RGBA"))
-    moved = Image.frombytes(photo.mode, photo.size, result.tobytes())
-    moved.info = {key: photo.info[key] for key in ("icc_profile", "dpi") if key in photo.info}
-    return moved
-
-
-def strip(pixels: np.ndarray, field: np.ndarray, top: int, alpha: bool) -> np.ndarray:
-    """Rows from `top` of pixels (H, W, C) resampled along field (rows, W, 2), from only those rows that it reaches."""
-    import numpy as np
+    Example: `python -m deformlib measure torchvision.models:resnet18 --images photos --normalize --layers "layer*.relu" fc`
+    """
     import torch
 
-    from .warping import warp
+    from . import measure as own
+    from .figures import sensitivity_of_a_network
+    from .warping import Deformation
 
-    bottom = top + len(field)
-    rows = np.arange(top, bottom)[:, None] + field[..., 1]
-    first = min(top, max(0, int(rows.min()) - 1))
-    last = max(bottom, min(len(pixels), int(rows.max()) + 3))
-    values = torch.from_numpy(pixels[first:last].astype(np.float64 if pixels.itemsize > 2 else np.float32))
-    values = values.permute(2, 0, 1)[None]  # (1, C, rows that are reached, W)
-    if alpha:  # the colour of a transparent pixel must not bleed
-        values[:, :-1] *= values[:, -1:]
-    padded = np.pad(field, ((top - first, last - bottom), (0, 0), (0, 0)))
-    values = warp(values, torch.from_numpy(padded).to(values.dtype)[None])[0, :, top - first:bottom - first]
-    if alpha:
-        values[:-1] /= values[-1:].clamp(min=1e-6)
-    values = values if pixels.dtype.kind == "f" else values.round()
-    return values.permute(1, 2, 0).numpy().astype(pixels.dtype)
-
-
-def save(photo: Image, out: Path, form: str) -> Image:
-    """Write the photograph, or the best that the format can hold of it, whole or not at all; returns what was written."""
-    from .store import write_whole
-
-    for mode in (photo.mode, *SIMPLER.get(photo.mode, ())):
-        chosen = simplified(photo, mode)
-        profile = photo.info.get("icc_profile") if mode[0] == photo.mode[0] else None  # of other colours it says nothing
-        try:
-            write_whole(out, lambda file: chosen.save(file, form, quality=95, icc_profile=profile))
-            return chosen
-        except (OSError, ValueError) as error:
-            reason = error
-    raise ValueError(f"{out} could not be written: {reason}") from reason
-
-
-def simplified(photo: Image, mode: str) -> Image:
-    """The photograph in another mode: transparency laid on white, 16 bits made 8."""
-    import numpy as np
-    from PIL import Image
-
-    if photo.mode == "I;16" and mode == "L":
-        return Image.fromarray((np.asarray(photo) // 257).astype(np.uint8))
-    if photo.mode in ("LA", "RGBA") and mode in ("L", "RGB"):
-        white = Image.new("RGBA", photo.size, "white")
-        return Image.alpha_composite(white, photo.convert("RGBA")).convert(mode)
-    return photo if photo.mode == mode else photo.convert(mode)
+    network, photos = own.network(model), own.photographs(images, size, count)
+    mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    largest = 10 / 224 * size if max_displacement is None else max_displacement
+    table = own.measured(network, photos, Deformation(grid, largest), layers or None,
+                         (lambda x: (x - mean) / std) if normalize else (lambda x: x), batch_size, torch.Generator().manual_seed(seed))
+    typer.echo(table.to_string(float_format="{:.3f}".format, na_rep=""))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), float_format="%.6g")
+    sensitivity_of_a_network(table["sensitivity"]).savefig(out.with_suffix(".png"))
+    typer.echo(f"{len(photos)} photographs of {size}x{size}, grid {grid}x{grid}, displaced by at most {largest:.4g} px, seed {seed}; "
+               f"wrote {out.with_suffix('.csv')} and {out.with_suffix('.png')}")
 
 
 @app.command(cls=Command)

@@ -76,6 +76,18 @@ def load(name: str, split: str, root: str | Path | None = None, size: int | None
     return x, torch.tensor(labels, dtype=torch.int64), list(features["label"].names)
 
 
+def origin(name: str, root: str | Path | None = None) -> str:
+    """Where `load` reads a set, in words. FileNotFoundError, as `load` raises it, if that is nowhere."""
+    _check_name(name)
+    source, root = DATASETS[name], _folder(root)
+    if source is None:
+        return "photographs inside scikit-image"
+    found = [files[0].parent for split in source.splits.values() if (files := _files(source, split, root))]
+    if found:
+        return " and ".join(map(str, dict.fromkeys(found)))
+    return _hub(source.hub, f"{name}: no Parquet files in {root / source.folders[0]} (set DEFORMLIB_DATA or root)")
+
+
 def identity(*tensors: Tensor) -> str:
     """What the data are, whatever file they came from: 12 hex digits of the sha256 of the decoded tensors."""
     digest = hashlib.sha256()
@@ -85,9 +97,13 @@ def identity(*tensors: Tensor) -> str:
     return digest.hexdigest()[:12]
 
 
-def _check(name: str, split: str, size: int | None) -> None:
+def _check_name(name: str) -> None:
     if name not in DATASETS:
         raise ValueError(f"name must be one of {', '.join(DATASETS)}, got {name!r}")
+
+
+def _check(name: str, split: str, size: int | None) -> None:
+    _check_name(name)
     if split not in ("train", "test"):
         raise ValueError(f"split must be train or test, got {split!r}")
     if size is not None and (not isinstance(size, int) or size < 1):
@@ -96,20 +112,28 @@ def _check(name: str, split: str, size: int | None) -> None:
         raise ValueError(f"size must be given for {name}, whose photographs differ in size (the paper uses 224)")
 
 
+def _folder(root: str | Path | None) -> Path:
+    return Path(root or os.environ.get("DEFORMLIB_DATA") or "data").expanduser()
+
+
+def _files(source: Source, split: str, root: Path) -> list[Path]:
+    """The Parquet files of a split, called as the source calls it, in the first of its folders that has any."""
+    shards = (sorted((root / folder).glob(f"{split}-*.parquet")) for folder in source.folders)
+    return next(filter(None, shards), [])
+
+
 def _rows(source: Source, name: str, split: str, root: str | Path | None) -> tuple[Iterable[dict[str, Any]], int | None]:
     import datasets
 
-    root = Path(root or os.environ.get("DEFORMLIB_DATA") or "data").expanduser()
-    for folder in source.folders:
-        files = sorted(map(str, (root / folder).glob(f"{split}-*.parquet")))
-        if files:
-            import pyarrow.parquet as parquet
+    root = _folder(root)
+    if files := _files(source, split, root):
+        import pyarrow.parquet as parquet
 
-            count = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
-            # Streaming reads the files in place; without it, datasets writes a copy into its cache.
-            return datasets.load_dataset("parquet", data_files={split: files}, split=split, streaming=True), count
+        count = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
+        # Streaming reads the files in place; without it, datasets writes a copy into its cache.
+        return datasets.load_dataset("parquet", data_files={split: [*map(str, files)]}, split=split, streaming=True), count
     missing = f"{name}: no {split}-*.parquet in {root / source.folders[0]} (set DEFORMLIB_DATA or root)"
-    _check_hub(source.hub, missing)
+    _hub(source.hub, missing)
     try:
         rows = datasets.load_dataset(source.hub, split=split)
     except ConnectionError as error:  # offline, and not in the cache
@@ -117,12 +141,15 @@ def _rows(source: Source, name: str, split: str, root: str | Path | None) -> tup
     return rows, len(rows)
 
 
-def _check_hub(hub: str, missing: str) -> None:
-    """Fail at once where the hub is out of reach: left alone, `datasets` retries for half a minute."""
+def _hub(hub: str, missing: str) -> str:
+    """Where the hub's copy is read, in words; an error at once where the hub is out of reach.
+
+    Left alone, `datasets` retries for half a minute.
+    """
     from huggingface_hub import HfApi, constants
 
-    if constants.HF_HUB_OFFLINE:  # then datasets itself looks into its cache, and nowhere else
-        return
+    if constants.HF_HUB_OFFLINE:  # then `datasets` looks nowhere else, and says so itself
+        return f"{hub} in the cache of `datasets`"
     try:
         HfApi().dataset_info(hub, timeout=5)
     except Exception as error:
@@ -131,6 +158,7 @@ def _check_hub(hub: str, missing: str) -> None:
             f"{missing}, and {hub} on the Hugging Face hub is out of reach ({reason}); "
             "HF_HUB_OFFLINE=1 reads a copy downloaded earlier"
         ) from error
+    return f"{hub} on the Hugging Face hub"
 
 
 def _pixels(image: Any, mode: str, size: int | None) -> np.ndarray:

@@ -6,16 +6,21 @@ makes what is missing there and then, in a store of its own. Never one in place 
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from . import models, runs, studies
+from .metrics import AVERAGES
+from .models import DOWNSAMPLINGS
+from .protocol import banks_of
 from .specs import Spec, Training
 from .store import RESULTS, Record, Store, cache_root, load_tensors
 
@@ -55,7 +60,7 @@ class Evidence:
         """One line for a caption: on what, how many seeds, how many epochs; and what is missing."""
         if not self.records:
             return f"no records: {self._command}"
-        counts, spec = sorted(set(self.seeds.values())), self.records[0].spec
+        counts, spec = sorted(set(self.seeds.values())), getattr(self.records[0].spec, "training", self.records[0].spec)
         seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
         text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
         if self.missing:
@@ -78,6 +83,32 @@ class Evidence:
             ],
             columns=["arm", "seed", "layer", "name", "value"],
         )
+
+    def changed(self, intervention: str, scope: str = "alone", *, statistics: str = "running") -> pd.DataFrame:
+        """Columns arm, seed, layer, name, value: accuracy in percent with one filter bank changed, its number as in
+        `banks`; 0 is the network as it was. `scope` and `statistics` as in `interventions.measure`."""
+        return pd.DataFrame(
+            [
+                (self.arm(record.spec), record.spec.seed, number, name, 100 * value)
+                for record in self.records
+                for number, (name, value) in enumerate(
+                    zip(["none", *record.measurements["banks"]],
+                        [record.measurements["accuracy"][statistics], *record.measurements[intervention][statistics][scope]],
+                        strict=True))
+            ],
+            columns=["arm", "seed", "layer", "name", "value"],
+        )
+
+    def resampled(self) -> pd.DataFrame:
+        """Footnote 1: mean and standard deviation over draws of each distinct bank's smoothness, by both averages."""
+        rows = {
+            (self.arm(record.spec), bank): {
+                (average, what): record.measurements[average][what][k]
+                for average in AVERAGES for what in ("mean", "deviation")
+            }
+            for record in self.records for k, bank in enumerate(record.measurements["banks"])
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").round(4)
 
     def layers(self, measure: str = "sensitivity", *, checkpoint: int = -1, distance: str = "cosine",
                statistic: str = "normalized") -> pd.DataFrame:
@@ -123,9 +154,12 @@ class Evidence:
         })
 
 
-def by_layer(values: pd.DataFrame) -> pd.DataFrame:
+def by_layer(values: pd.DataFrame, initial: pd.DataFrame | None = None) -> pd.DataFrame:
     """A table of `Evidence.layers` to stand under a figure: mean over seeds, with two standard deviations if there
-    are at least two, one row per layer and one column per arm."""
+    are at least two, one row per layer and one column per arm. `initial`, the same before training, is one column
+    more: that of its first arm, for what all arms share."""
+    if initial is not None:
+        values = pd.concat([values, initial[initial["arm"] == initial["arm"].iloc[0]].assign(arm="initialization")])
     groups = values.groupby(["layer", "arm"], sort=False)["value"]
     cells = groups.mean().map("{:.3f}".format)
     deviation = 2 * groups.std()
@@ -133,6 +167,12 @@ def by_layer(values: pd.DataFrame) -> pd.DataFrame:
     table = cells.unstack("arm")[list(values["arm"].unique())]
     names = values.drop_duplicates("layer").set_index("layer")["name"]
     return table.assign(name=names).set_index("name", append=True).rename_axis(columns=None)
+
+
+def last_layer(values: pd.DataFrame) -> str:
+    """For a sentence: the arms' means at the last layer of a table of `Evidence.layers`, the smallest first."""
+    last = values[values["layer"] == values["layer"].max()].groupby("arm")["value"].mean().sort_values()
+    return ", ".join(f"{DOWNSAMPLINGS[arm].label if arm in DOWNSAMPLINGS else arm} {value:.3f}" for arm, value in last.items())
 
 
 def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -147,6 +187,28 @@ def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         for when, values in (("before", before), ("after", after))
     }
     return pd.DataFrame(columns).round(3)
+
+
+def at_loss(evidence: Evidence, losses: Mapping[str | float, float], measure: str = "sensitivity", distance: str = "cosine") -> pd.DataFrame:
+    """As `Evidence.layers`, each arm where its training loss first fell to `losses[arm]`: between the two checkpoints
+    around that moment, linear in the logarithm of the loss. Runs that never got there are left out."""
+    first = evidence.layers(measure, checkpoint=0, distance=distance)
+    count = {len(record.measurements["checkpoints"]) for record in evidence.records}
+    if len(count) > 1:
+        raise ValueError(f"records must have as many checkpoints as each other, got {sorted(count)}")
+    values = np.stack([evidence.layers(measure, checkpoint=k, distance=distance)["value"] for k in range(*count)])
+    rows = []
+    for record in evidence.records:
+        arm, seed = evidence.arm(record.spec), record.spec.seed
+        loss = np.log([c["probe"]["train_loss"] for c in record.measurements["checkpoints"]])
+        reached = np.flatnonzero(loss <= (goal := np.log(losses[arm])))
+        if not len(reached):
+            continue
+        after = max(1, reached[0])
+        share = np.clip((loss[after - 1] - goal) / (loss[after - 1] - loss[after]), 0, 1) if loss[after] < loss[after - 1] else 0.0
+        mine = ((first["arm"] == arm) & (first["seed"] == seed)).to_numpy()
+        rows.append(first[mine].assign(value=(1 - share) * values[after - 1, mine] + share * values[after, mine]))
+    return pd.concat(rows, ignore_index=True) if rows else first.iloc[:0]
 
 
 def existing(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:
@@ -172,7 +234,7 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     """
     found = existing(name, mode, seeds, arms)
     if mode == "quick" and found.missing:
-        make(found.missing, store_for(mode))
+        make(found.missing, store_for(mode), weights=studies.study(name).weights)
         found = existing(name, mode, seeds, arms)
     if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys():
         arms_without = ", ".join(sorted(map(str, bare)))
@@ -180,10 +242,10 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     return found
 
 
-def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = ()) -> list[Spec]:
+def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = (), source: str | None = None) -> list[Spec]:
     """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
 
-    `weights` are the seeds whose final weights are kept. One failure does not stop the others; KeyboardInterrupt
+    `weights` are the seeds whose final weights are kept; `source` is for `runs.local`. One failure does not stop the others; KeyboardInterrupt
     does, and a later call goes on from each run's last epoch.
     """
     if not missing:
@@ -192,7 +254,7 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weig
         runs.check(spec)
     workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    with runs.local(workers) as executor, Progress(*columns, speed_estimate_period=600) as progress:
+    with runs.local(workers, source) as executor, Progress(*columns, speed_estimate_period=600) as progress:
         futures = {}
         for keep in (True, False):
             chosen = [spec for spec in missing if (spec.seed in weights) == keep]
@@ -254,25 +316,46 @@ def costs(mode: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
 
 
-def load_trained(study: str, arm: str | float, seed: int = 0) -> models.VGG:
+def load_trained(study: str, arm: str | float, seed: int = 0, mode: str = "full") -> models.VGG:
     """A trained network of the book, in eval mode, from the weights that are kept with the records (in bfloat16).
 
     >>> load_trained("cifar10", "max-pool", seed=0)  # doctest: +SKIP
 
-    ValueError for an unknown study or arm; FileNotFoundError, with the command that makes it, if its weights are not kept.
+    ValueError for an unknown study, arm or mode; FileNotFoundError, with the command that makes it, if its weights are
+    not kept.
     """
-    entry, store = studies.study(study), store_for("full")
-    specs = {getattr(spec, entry.arm): spec for spec in entry.specs("full", [seed])}
+    return runs.restore(*_kept(study, arm, seed, mode))
+
+
+def load_initial(study: str, arm: str | float, seed: int = 0, mode: str = "full") -> models.VGG:
+    """The same network before its training. Errors as for `load_trained`."""
+    spec, tensors = _kept(study, arm, seed, mode)
+    return runs.build(spec, *runs.sides(tensors)).eval()
+
+
+def _kept(study: str, arm: str | float, seed: int, mode: str) -> tuple[Training, dict[str, Tensor]]:
+    entry, store = studies.study(study), store_for(mode)
+    specs = {getattr(spec, entry.arm): spec for spec in entry.specs(mode, [seed])}
     if arm not in specs:
         raise ValueError(f"arm must be one of {', '.join(map(str, specs))}, got {arm!r}")
     path = store.weights_path(specs[arm])
     if not path.exists():
+        there = ", ".join(map(str, entry.weights)) or "none"
         raise FileNotFoundError(
-            f"no weights of {study}, {arm}, seed {seed} (there are those of seeds {', '.join(map(str, entry.weights)) or 'none'}); "
-            f"make them: python -m deformlib run {study} --seeds {seed}"
+            f"no weights of {study}, {arm}, seed {seed} (there are those of seeds {there}); make them: "
+            f"python -m deformlib run {study} --seeds {seed}" + ("" if mode == "full" else f" --mode {mode}")
         )
-    tensors, _ = load_tensors(path)
-    in_channels, classes = tensors["conv1_1.conv.weight"].shape[1], len(tensors["head.weight"])
-    model = runs.build(specs[arm], classes, in_channels)
-    model.load_state_dict(tensors)  # copied into float32
-    return model.eval()
+    return specs[arm], load_tensors(path)[0]
+
+
+def over_banks(networks: Mapping[str | float, torch.nn.Module], measure: Callable[[Tensor], Tensor], seed: int = 0) -> pd.DataFrame:
+    """Columns as of `Evidence.banks`: what `measure` gives for the kernels of each filter bank, (out, in, kh, kw) ->
+    (out, in), as the mean over kernels; those for which it is not a number are left out."""
+    return pd.DataFrame(
+        [
+            (arm, seed, number, name, float(measure(weight).nanmean()))
+            for arm, network in networks.items()
+            for number, (name, weight) in enumerate(banks_of(network).items(), 1)
+        ],
+        columns=["arm", "seed", "layer", "name", "value"],
+    )

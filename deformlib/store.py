@@ -7,8 +7,10 @@ progress needs lies in a cache outside the project, as safetensors and JSON, nev
 import json
 import math
 import os
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from .specs import Spec
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
+STALE = 3600  # seconds without a change after which the writer of a draft must have been killed
 
 
 def cache_root() -> Path:
@@ -108,6 +111,7 @@ def rounded(value: Any) -> Any:
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Have `write` fill a file of a unique name beside `path`, flush it to disk, and rename it: all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_drafts(path.parent)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         write(draft)
@@ -116,6 +120,14 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def remove_stale_drafts(folder: Path) -> None:
+    """Remove what killed writers left in `folder`: of any file, because a finished one is not written again."""
+    for draft in folder.glob(".*." + "[0-9a-f]" * 32):  # the name that `write_whole` gives, and nobody else
+        with suppress(FileNotFoundError):  # renamed or removed in this moment
+            if time.time() - draft.stat().st_mtime > STALE:
+                draft.unlink()
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], notes: Any = None) -> None:

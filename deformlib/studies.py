@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from .models import DOWNSAMPLINGS
-from .specs import Initialization, Resampling, Spec, Training
+from .names import named_object
+from .specs import Initialization, Intervention, Resampling, Spec, Training
 from .training import Recipe
 
 MODES = ("full", "quick")
@@ -122,6 +123,11 @@ def _resampling(mode: str, seed: int) -> list[Spec]:
     return [Resampling(architecture, draws, seed) for architecture in ("cifar10_vgg", "imagenet_vgg")]
 
 
+def _positions(mode: str, seed: int) -> list[Spec]:
+    images, calibration = {"full": (2000, 1024), "quick": (256, 256)}[mode]
+    return [Intervention(training, images, calibration) for training in _cifar10(mode, seed)]
+
+
 def _training(mode: str, seed: int, arm: str, recipe: Recipe, **fields) -> Training:
     if mode == "quick":
         return Training("photos", arm, seed, QUICK, "quick-1", width=0.25, **fields)
@@ -213,11 +219,19 @@ STUDIES: dict[str, Study] = {
         "footnote 1: filters at initialization, drawn 10,000 times",
         _resampling, {"full": range(1), "quick": range(1)}, arm="architecture",
     ),
+    "cifar10-positions": Study(
+        "Section 4.4: what the trained networks lose without relative position, layer by layer",
+        _positions, {"full": range(1), "quick": range(1)},
+    ),
 }
 
 
 def study(name: str) -> Study:
-    """A study by name. ValueError that lists the known ones."""
-    if name not in STUDIES:
-        raise ValueError(f"study must be one of {', '.join(STUDIES)}, got {name!r}")
-    return STUDIES[name]
+    """A study by name, or a reader's own, "FILE.py:STUDY" or "MODULE:STUDY". ValueError that lists the known ones."""
+    if name in STUDIES:
+        return STUDIES[name]
+    if ":" not in name:
+        raise ValueError(f"study must be one of {', '.join(STUDIES)}, or FILE.py:STUDY, got {name!r}")
+    if not isinstance(found := named_object(name), Study):
+        raise ValueError(f"{name} must be a deformlib.studies.Study, got {type(found).__name__}")
+    return found

@@ -138,6 +138,30 @@ def test_with_neither_the_error_comes_at_once_and_names_both(name: str, offline:
     assert time.monotonic() - started < 10
 
 
+def test_the_origin_is_where_load_reads(root: Path, monkeypatch: pytest.MonkeyPatch):
+    assert data.origin("photos", root) == "photographs inside scikit-image"
+    assert data.origin("tiny-imagenet", root) == str(root / "tiny-imagenet")
+    (root / "imagenet-sample").mkdir()
+    (root / "imagenet" / "validation-00000-of-00001.parquet").rename(root / "imagenet-sample" / "validation-0.parquet")
+    assert data.origin("imagenet", root) == f"{root / 'imagenet'} and {root / 'imagenet-sample'}"
+    (root / "mnist" / "train-00000-of-00001.parquet").unlink()
+    monkeypatch.setenv("DEFORMLIB_DATA", str(root))
+    assert data.origin("mnist") == str(root / "mnist")
+
+
+def test_the_origin_is_the_hub_or_its_cache_or_an_error(root: Path, monkeypatch: pytest.MonkeyPatch):
+    files = {path.rename(path.with_name(f"copy-of-{path.name}")) for path in (root / "cifar10").iterdir()}
+    assert len(files) == 2  # of which `load` reads none
+    with pytest.raises(FileNotFoundError, match=f"{root / 'cifar10'} .*uoft-cs/cifar10 .* out of reach"):
+        data.origin("cifar10", root)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, *args, **options: None)
+    assert data.origin("cifar10", root) == "uoft-cs/cifar10 on the Hugging Face hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert data.origin("cifar10", root) == "uoft-cs/cifar10 in the cache of `datasets`"
+    with pytest.raises(ValueError, match="name must be one of photos, .*, got 'cifar'"):
+        data.origin("cifar")
+
+
 @pytest.mark.parametrize("arguments, message", [
     (("cifar", "train"), "name must be one of photos, cifar10, mnist, tiny-imagenet, imagenet, got 'cifar'"),
     (("mnist", "valid"), "split must be train or test, got 'valid'"),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -59,72 +60,103 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def uninterrupted(root: Path) -> int:
-    return ended(child(root))
+def watch(notice: Callable[[str], None]) -> None:
+    """Call `notice` with the name of every event of this process: of steps, measurements and files.
 
+    In a run each name comes once, and in every run they come in the same order. A run that is killed at one and
+    resumed begins again somewhere before it, so of any rising series of events it can be killed at each.
+    """
+    step = 0
 
-def kill_at(event: int) -> None:
-    """Kill this process at its nth event: a step, a measurement, a file opened, half written, written, or renamed."""
-    left = event
+    def watched_step(state: training.State, *args) -> torch.Tensor:
+        nonlocal step
+        notice(f"step {state.step} begins")
+        result = take_step(state, *args)
+        step = state.step
+        notice(f"step {step - 1} ends")
+        return result
 
-    def tick(*_) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def ticking(function: Callable) -> Callable:
-        @functools.wraps(function)
-        def wrapped(*args, **kwargs):
-            tick()
-            result = function(*args, **kwargs)
-            tick()
+    def measuring(measure: Callable) -> Callable:
+        @functools.wraps(measure)
+        def watched(*args, **kwargs):
+            notice(f"{measure.__name__} measurement at {step} begins")
+            result = measure(*args, **kwargs)
+            notice(f"{measure.__name__} measurement at {step} ends")
             return result
 
-        return wrapped
+        return watched
 
-    def halves(path: Path, write: Callable[[Path], None]) -> None:
-        def write_and_halve(draft: Path) -> None:
+    def watched_write(path: Path, write: Callable[[Path], None]) -> None:
+        if path.name == "progress.json":  # written as time passes
+            return write_whole(path, write)
+        name = f"state at {step}" if path.name == "state.safetensors" else "/".join(path.parts[-2:])
+
+        def half_by_half(draft: Path) -> None:
+            notice(f"{name} begins")
             write(draft)
             whole = draft.read_bytes()
             draft.write_bytes(whole[: len(whole) // 2])
-            tick()
+            notice(f"{name} half written")
             draft.write_bytes(whole)
-            tick()
+            notice(f"{name} written")
 
-        write_whole(path, write_and_halve)
-        tick()
+        write_whole(path, half_by_half)
+        notice(f"{name} renamed")
 
-    write_whole = store.write_whole
-    store.write_whole = runs.write_whole = halves
-    training._step = ticking(training._step)
-    protocol.Instrument.light = ticking(protocol.Instrument.light)
-    protocol.Instrument.full = ticking(protocol.Instrument.full)
-
-
-def killed_at_events(root: Path, seed: int) -> list[int]:
-    """Kill at random events until a run gets through; how each attempt ended."""
-    rng, codes = random.Random(seed), []
-    while not codes or codes[-1] == -signal.SIGKILL:
-        event = rng.randrange(70) if len(codes) < 12 else 10_000
-        codes.append(ended(child(root, lambda: kill_at(event))))
-    return codes
+    take_step, write_whole = training._step, store.write_whole
+    training._step = watched_step
+    protocol.Instrument.light = measuring(protocol.Instrument.light)
+    protocol.Instrument.full = measuring(protocol.Instrument.full)
+    store.write_whole = runs.write_whole = watched_write
 
 
-def killed_at_moments(root: Path, seed: int) -> list[int]:
-    """Kill from outside: at random moments, and the moment a draft of the state appears."""
-    rng, codes, folder = random.Random(seed), [], root / "cache" / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"
-    while not codes or codes[-1] == -signal.SIGKILL:
-        known, pid = set(folder.glob(".*")), child(root)
-        if len(codes) < 3:
-            time.sleep(rng.uniform(0.1, 0.6))
-            os.kill(pid, signal.SIGKILL)
-        elif len(codes) < 6:
-            while set(folder.glob(".state*")) <= known and not (folder / "weights" / "12.safetensors").exists():
-                time.sleep(0.0005)
-            os.kill(pid, signal.SIGKILL)
+def uninterrupted(root: Path) -> int:
+    """Execute SPEC, and list its events in a file."""
+
+    def notice(name: str) -> None:
+        with (root / "events").open("a") as file:
+            print(name, file=file)
+
+    return ended(child(root, lambda: watch(notice)))
+
+
+def killed_at(root: Path, events: list[str]) -> list[int]:
+    """How each attempt ended: those that kill themselves at one event after the other, and one that does not."""
+
+    def killer(event: str) -> Callable[[str], None]:
+        return lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == event else None
+
+    return [ended(child(root, functools.partial(watch, killer(event)))) for event in [*events, ""]]
+
+
+def killed_from_outside_after(root: Path, events: list[str]) -> list[int]:
+    """As `killed_at`, but by us: some milliseconds after the event, while the process does what comes next."""
+    rng, codes = random.Random(0), []
+
+    def teller(event: str, pipe: int) -> Callable[[str], None]:
+        left = math.inf
+
+        def notice(name: str) -> None:
+            nonlocal left
+            left -= 1
+            if name == event:
+                os.write(pipe, b".")
+                left = 2
+            while left < 0:  # two events later it waits for us, however slow the machine
+                signal.pause()
+
+        return notice
+
+    for event in events:
+        told, pipe = os.pipe()
+        pid = child(root, functools.partial(watch, teller(event, pipe)))
+        os.close(pipe)
+        os.read(told, 1)  # returns as well if the child has ended
+        os.close(told)
+        time.sleep(rng.uniform(0, 0.02))
+        os.kill(pid, signal.SIGKILL)
         codes.append(ended(pid))
-    return codes
+    return [*codes, ended(child(root))]
 
 
 def second_process(root: Path) -> dict[str, object]:
@@ -164,7 +196,7 @@ def elsewhere():
     """One process for the tests above: prepared once, and nothing of it comes back but results."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=prepare) as executor:
-        yield lambda function, *args: executor.submit(function, *args).result(timeout=300)
+        yield lambda function, *args: executor.submit(function, *args).result(timeout=1800)
 
 
 @pytest.fixture(scope="module")
@@ -198,16 +230,36 @@ def assert_same(root: Path, reference: Path) -> None:
             assert (root / folder / name).read_bytes() == (reference / folder / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_killed_at_random_events_and_resumed(seed: int, elsewhere, reference: Path, tmp_path: Path):
-    codes = elsewhere(killed_at_events, tmp_path, seed)
-    assert codes[-1] == 0 and len(codes) >= 2  # killed at least once
+@pytest.fixture(scope="module")
+def events(reference: Path) -> list[str]:
+    """Every event of a run, in order."""
+    names = (reference / "events").read_text().splitlines()
+    assert len(names) == len(set(names)) > 50
+    return names
+
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_random_events_and_resumed(seed: int, elsewhere, reference: Path, events: list[str], tmp_path: Path):
+    chosen = sorted(random.Random(seed).sample(range(len(events)), 4))
+    assert elsewhere(killed_at, tmp_path, [events[number] for number in chosen]) == [KILLED] * 4 + [0]
     assert_same(tmp_path, reference)
 
 
-def test_killed_from_outside_and_resumed(elsewhere, reference: Path, tmp_path: Path):
-    codes = elsewhere(killed_at_moments, tmp_path, 0)
-    assert codes[-1] == 0 and len(codes) >= 2
+def test_killed_in_the_middle_of_every_file_and_resumed(elsewhere, reference: Path, events: list[str], tmp_path: Path):
+    halves = [name for name in events if name.endswith("half written")]
+    assert [name.startswith("state") for name in halves].count(True) == 3  # one an epoch
+    assert ".json" in halves[-1] and "results/" in halves[-1]  # the record
+    assert elsewhere(killed_at, tmp_path, halves) == [KILLED] * len(halves) + [0]
+    assert_same(tmp_path, reference)
+
+
+def test_killed_from_outside_and_resumed(elsewhere, reference: Path, events: list[str], tmp_path: Path):
+    chosen = [name for name in events if name == "step 1 begins" or name.startswith(("state", "results")) and name.endswith("begins")]
+    assert len(chosen) == 5 and ".json" in chosen[-1]
+    assert elsewhere(killed_from_outside_after, tmp_path, chosen) == [KILLED] * 5 + [0]
     assert_same(tmp_path, reference)
 
 
@@ -246,12 +298,21 @@ def test_nothing_is_left_of_a_run_but_its_weights(reference: Path):
 
 def test_a_second_process_is_turned_away(elsewhere, reference: Path, tmp_path: Path):
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=prepare) as executor:
-        found = executor.submit(second_process, tmp_path).result(timeout=300)
+        found = executor.submit(second_process, tmp_path).result(timeout=1800)
     assert not found["never begun"] and found["no progress"] is None
     assert found["running"] and 0 < found["progress"] < 0.5
     assert "lock" in found["second"]
     assert found["first"] == 0 and not found["still running"] and found["read"]
     assert_same(tmp_path, reference)
+
+
+def test_what_a_kill_left_beside_a_finished_record_is_removed(reference: Path, cache: Path):
+    folder = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"
+    folder.mkdir(parents=True)
+    for name in ("state.safetensors", "progress.json"):
+        (folder / name).write_text("left")
+    assert runs.execute(SPEC, Store(reference / "results")).spec == SPEC
+    assert {path.name for path in folder.iterdir()} <= {"lock"}
 
 
 def test_a_damaged_state_names_its_file(cache: Path, tmp_path: Path):
@@ -293,7 +354,7 @@ class TestExecute:
     @pytest.fixture
     def executed(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         done: list[Training] = []
-        monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, folder, progress: self.work(done, spec, progress))
+        monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, store, folder, progress: self.work(done, spec, progress))
         return done
 
     @staticmethod

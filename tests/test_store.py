@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,19 @@ class TestWriteWhole:
         assert path.read_text() == old if old else not path.exists()
         write_whole(path, lambda draft: draft.write_text("new"))
         assert path.read_text() == "new"
+        [draft] = {*tmp_path.iterdir()} - {path}  # young: for all we know its writer is alive
+        hour_ago = time.time() - 3601
+        os.utime(draft, (hour_ago, hour_ago))
+        write_whole(tmp_path / "other", lambda draft: draft.write_text("other"))
+        assert {*tmp_path.iterdir()} == {path, tmp_path / "other"}
+
+    def test_what_is_no_draft_stays_however_old(self, tmp_path: Path):
+        others = {tmp_path / name for name in (".file.bak", ".gitignore", "file", f"file.{'0' * 32}", f".file.{'g' * 32}", f".file.{'0' * 31}")}
+        for file in others:
+            file.touch()
+            os.utime(file, (0, 0))
+        write_whole(tmp_path / "file", lambda draft: draft.write_text("new"))
+        assert {*tmp_path.iterdir()} == others
 
     def test_a_reader_has_the_old_or_the_new(self, tmp_path: Path):
         path = tmp_path / "file"

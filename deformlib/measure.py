@@ -1,0 +1,68 @@
+"""A network of yours: from its factory and a folder of photographs to a table of what was measured."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .metrics import sensitivity, smoothness
+from .names import named_object
+from .warping import Deformation
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+def network(text: str) -> nn.Module:
+    """The network that the factory (or the instance) named by `text` gives. ValueError if that is not an nn.Module."""
+    found = named_object(text)
+    model = found if isinstance(found, nn.Module) else found()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{text} must give a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def photographs(folder: Path, size: int, count: int, mode: str = "RGB") -> Tensor:
+    """The first `count` images of a folder and those below it, by name: (N, C, size, size) in [0, 1], cropped at the center.
+
+    ValueError for a folder with fewer than two images, or an image that cannot be read.
+    """
+    files = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in SUFFIXES)[:count]
+    if len(files) < 2:
+        raise ValueError(f"--images must be a folder with at least two images ({', '.join(sorted(SUFFIXES))}), got {folder}")
+    images = []
+    for file in tqdm(files, desc="images", unit="image", leave=False, disable=None):
+        try:
+            with Image.open(file) as image:
+                fitted = ImageOps.fit(ImageOps.exif_transpose(image).convert(mode), (size, size), Image.Resampling.BILINEAR)
+        except Exception as error:  # decoders raise whatever they like
+            raise ValueError(f"{file} is not an image that can be read ({error})") from error
+        images.append(np.asarray(fitted).reshape(size, size, -1))
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def measured(
+    model: nn.Module,
+    images: Tensor,
+    deformation: Deformation,
+    layers: Sequence[str] | None = None,
+    normalize: Callable[[Tensor], Tensor] = lambda x: x,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> pd.DataFrame:
+    """Sensitivity of layers and smoothness of filters, a row each in execution order: index layer, columns sensitivity
+    (normalized cosine distance), euclidean, smoothness (normalized total variation, mean over kernels; NaN where a
+    layer is no convolution). Images (N, C, H, W) in [0, 1] are deformed, then normalized."""
+    control = deformation.sample(len(images), generator=generator)
+    deformed = normalize(deformation.spline(images.shape[2:]).warp(images, control))
+    images = normalize(images)
+    columns = {
+        name: pd.Series(sensitivity(model, images, deformed, layers, distance, batch_size))
+        for name, distance in (("sensitivity", "cosine"), ("euclidean", "euclidean"))
+    }
+    table = pd.DataFrame(columns).assign(smoothness=pd.Series(smoothness(model, "kernel"), dtype=float))
+    return table.rename_axis("layer")

@@ -1,0 +1,116 @@
+"""What others measure of the same thing: relative stability to diffeomorphisms, and consistency under shifts.
+
+The paper's own measure is `metrics.sensitivity`. These two ask a neighbouring question of the same network, so that
+one can see whether the answers agree.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .metrics import evaluating
+from .representations import visit
+from .vectors import check_vectors
+from .warping import warp
+
+
+def diffeomorphisms(
+    n: int,
+    size: Sequence[int],
+    displacement: float = 1.0,
+    cutoff: int = 3,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Random fields of maximum entropy, (n, H, W, 2) in pixels, for `warp` (Petrini et al. 2021, Section 2).
+
+    Each component is a sum over i, j >= 1 with i^2 + j^2 < (cutoff + 1/2)^2 of C_ij sin(i pi x) sin(j pi y), x and y
+    from 0 to 1 over the image, C_ij normal with variance T / (i^2 + j^2): zero at the edges. The temperature T is that
+    of the typical `displacement` in pixels, delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W.
+
+    ValueError for n < 1, a side < 2, a displacement that is not finite and > 0, a cutoff < 2.
+    """
+    (height, width), allowed = size, 0 < displacement < math.inf
+    for name, value, good, rule in (
+        ("n", n, n >= 1, "an integer >= 1"),
+        ("size", tuple(size), min(size) >= 2, "(H, W), at least 2 each"),
+        ("displacement", displacement, allowed, "a finite number > 0, in pixels"),
+        ("cutoff", cutoff, cutoff >= 2, "an integer >= 2"),
+    ):
+        if not good:
+            raise ValueError(f"{name} must be {rule}, got {value!r}")
+    i = torch.arange(1.0, cutoff + 1)
+    square = i[:, None] ** 2 + i**2  # (i, j)
+    root = torch.where(square < (cutoff + 0.5) ** 2, 1 / square.sqrt(), 0)
+    coefficients = torch.randn(n, 2, cutoff, cutoff, generator=generator) * root
+    across, down = (torch.sin(math.pi * i[:, None] * torch.linspace(0, 1, side)) for side in (width, height))
+    field = torch.einsum("ncij,ix,jy->nyxc", coefficients, across, down)  # (n, H, W, 2), in units of sqrt(T) * side
+    return field * (2 * displacement / math.sqrt(math.pi * math.log(cutoff)))
+
+
+class RelativeStability(NamedTuple):
+    """`ratio` = `deformation` / `noise` (R = D / G): below 1, a layer is stabler to deformation than to noise."""
+
+    deformation: float
+    noise: float
+    ratio: float
+
+
+@torch.no_grad()
+def relative_stability(
+    model: nn.Module,
+    images: Tensor,
+    layers: Iterable[str] | None = None,
+    displacement: float = 1.0,
+    cutoff: int = 3,
+    *,
+    generator: torch.Generator | None = None,
+) -> dict[str, RelativeStability]:
+    """{layer: relative stability} of Petrini et al. 2021: images (N, C, H, W) with N at least 2.
+
+    D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2, tau one of
+    `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian noise of the norm of
+    tau x - x. The three versions go through as one batch, in eval mode. Layers and errors as for `visit`; ValueError
+    for images that are not (N, C, H, W), too few, or all alike at a layer.
+    """
+    check_vectors("images", images, least=2)
+    if images.ndim != 4:
+        raise ValueError(f"images must be (N, C, H, W), got {tuple(images.shape)}")
+    field = diffeomorphisms(len(images), images.shape[2:], displacement, cutoff, generator=generator)
+    deformed = warp(images, field.to(images.device))
+    noise = torch.randn(images.shape, generator=generator).to(images)
+    ratio = (deformed - images).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
+    noisy = images + noise * ratio[:, None, None, None]
+
+    def reduce(r: Tensor) -> RelativeStability:
+        clean, moved, shaken = (part.flatten(1).double() for part in r.chunk(3))
+        # The mean over pairs of |x - z|^2 is twice the variance, summed over coordinates.
+        spread = 2 * float(clean.var(0).sum())
+        if not spread:
+            raise ValueError("all images have the same representation")
+        d, g = (float((other - clean).square().sum(1).mean()) / spread for other in (moved, shaken))
+        return RelativeStability(d, g, d / g if g else math.nan)
+
+    with evaluating(model):
+        return visit(model, torch.cat([images, deformed, noisy]), layers, reduce)
+
+
+@torch.no_grad()
+def shift_consistency(
+    model: nn.Module, images: Tensor, max_shift: int = 2, *, generator: torch.Generator | None = None
+) -> float:
+    """Share of images that two random shifts leave in the same predicted class (Zhang 2019, Section 4.1).
+
+    Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for each image (N, C, H, W);
+    what comes in from outside continues the border. `model` gives (N, classes). ValueError for a max_shift < 1.
+    """
+    if max_shift < 1:
+        raise ValueError(f"max_shift must be an integer >= 1, in pixels, got {max_shift!r}")
+    check_vectors("images", images)
+    shifts = torch.randint(-max_shift, max_shift + 1, (2, len(images), 1, 1, 2), generator=generator).to(images)
+    with evaluating(model):
+        first, second = (model(warp(images, s.expand(-1, *images.shape[2:], -1))).argmax(1) for s in shifts)
+    return float((first == second).double().mean())

@@ -1,0 +1,93 @@
+"""How far the runs of a study are, in words, and what the missing ones would take."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import runs
+from .specs import Spec, Training
+from .store import Record, Store, read
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one run is: its record, or what is wrong with it, or the share that is done."""
+
+    spec: Spec
+    record: Record | None = None
+    problem: str | None = None
+    running: bool = False
+    share: float | None = None
+
+    @property
+    def missing(self) -> bool:
+        return self.record is None and self.problem is None
+
+    @property
+    def state(self) -> str:
+        if self.record:
+            return f"made at {self.record.provenance.get('commit') or 'no commit'}"
+        if self.problem:
+            return "damaged"
+        if self.running:
+            return f"missing, running {self.share or 0:.0%}"
+        return "missing" if self.share is None else f"missing, stopped at {self.share:.0%}"
+
+
+def standing(spec: Spec, store: Store) -> Standing:
+    """How far `spec` is; a damaged record is a state like any other."""
+    if spec not in store:
+        return Standing(spec, running=runs.is_running(spec), share=runs.progress_of(spec))
+    try:
+        return Standing(spec, record=store.load(spec))
+    except ValueError as error:
+        return Standing(spec, problem=str(error))
+
+
+def summary(rows: Sequence[Standing]) -> str:
+    """"3 of 25 made, 1 damaged, 21 missing (1 running)"."""
+    made, missing = sum(row.record is not None for row in rows), [row for row in rows if row.missing]
+    damaged, running = sum(row.problem is not None for row in rows), sum(row.running for row in missing)
+    text = f"{made} of {len(rows)} made" + (f", {damaged} damaged" if damaged else "")
+    return text + (f", {len(missing)} missing" if missing else "") + (f" ({running} running)" if running else "")
+
+
+def seconds_of(record: Record) -> float:
+    return sum(record.provenance["seconds"].values())
+
+
+def price(rows: Sequence[Standing], store: Store) -> float | None:
+    """Seconds of a run: the median over the study's records; else over those of trainings of the same network on the
+    same data, in proportion to the examples seen; else None."""
+    if known := [seconds_of(row.record) for row in rows if row.record]:
+        return statistics.median(known)
+    wanted = rows[0].spec
+    for path in sorted(store.folder.glob("*.json")):
+        try:
+            record = read(path)
+        except ValueError:
+            continue  # shown as damaged in its own study
+        if _network(record.spec) == _network(wanted) and isinstance(wanted, Training):
+            examples = record.measurements["examples"]
+            share = (wanted.examples or examples) * wanted.recipe.epochs / (examples * record.spec.recipe.epochs)
+            seconds = record.provenance["seconds"]
+            known.append(seconds["training"] * share + seconds["measuring"])
+    return statistics.median(known) if known else None
+
+
+def _network(spec: Spec) -> tuple:
+    return tuple(getattr(spec, name, None) for name in ("kind", "data", "size", "architecture", "width"))
+
+
+def cost(rows: Sequence[Standing], each: float | None) -> str:
+    """What the missing of `rows` would take at `each` seconds a run, less what is done."""
+    left = sum(1 - (row.share or 0) for row in rows if row.missing)
+    return "-" if not left else "unknown" if each is None else duration(left * each)
+
+
+def duration(seconds: float) -> str:
+    """"40 s", "8 min", "2 h 05 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

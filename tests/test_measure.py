@@ -1,0 +1,137 @@
+"""A network of the reader's own, by name, and a study of their own with an arm of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from deformlib import measure, metrics, names, studies
+from deformlib.__main__ import app
+from deformlib.warping import Deformation
+
+NETWORK = """
+import torch
+from torch import nn
+from helper import WIDTH
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv, self.relu, self.fc = nn.Conv2d(3, WIDTH, 3), nn.ReLU(inplace=True), nn.Linear(WIDTH, 5)
+    def forward(self, x):
+        return self.fc(self.relu(self.conv(x)).mean((2, 3)))
+
+number, instance = 3, Net()
+"""
+STUDY = """
+from torch import nn
+from deformlib.models import DOWNSAMPLINGS, Downsampling
+from deformlib.protocol import PROTOCOLS, Protocol
+from deformlib.specs import Training
+from deformlib.studies import Study
+from deformlib.training import Recipe
+
+PROTOCOLS["tiny"] = Protocol(images=8, sets=1, strengths=(), light=3, full=2, calibration=16, probes=16, final=32)
+DOWNSAMPLINGS["corner"] = Downsampling(lambda channels: nn.MaxPool2d(1, stride=2), "Corner", "#000000")
+MINE = Study("mine", lambda mode, seed: [
+    Training("photos", "corner", seed, Recipe(1, 16, 0.05), "tiny", width=0.05, examples=64)], {"full": range(1), "quick": range(1)})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A network's file, its neighbour, and five photographs in two folders."""
+    (tmp_path / "net.py").write_text(NETWORK)
+    (tmp_path / "helper.py").write_text("WIDTH = 6")
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for k, size in enumerate([(40, 50), (60, 40), (41, 41)]):
+        Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)).resize(size).save(tmp_path / "photos" / f"{k}.png")
+    for k in (3, 4):
+        Image.fromarray(rng.integers(0, 256, (6, 5), dtype=np.uint8)).resize((70, 44)).save(tmp_path / "photos" / "more" / f"{k}.jpg")
+    (tmp_path / "photos" / "notes.txt").write_text("not an image")
+    for module in ("net", "helper"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    return tmp_path
+
+
+def call(*args: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("name", ["net.py:Net", "net:Net", "net.py:instance"])
+def test_a_network_of_ones_own(name: str, folder: Path):
+    output = call("measure", name, "--images", "photos", "--size", "32", "--max-displacement", "2", "--grid", "3", "--out", "out/mine")
+    table = pd.read_csv(folder / "out" / "mine.csv", index_col="layer")
+    photos = measure.photographs(folder / "photos", 32, 128)
+    assert photos.shape == (5, 3, 32, 32) and 0 <= photos.min() < photos.max() <= 1
+    control = Deformation(3, 2.0).sample(5, generator=torch.Generator().manual_seed(0))
+    deformed = Deformation(3, 2.0).spline((32, 32)).warp(photos, control)
+    model = measure.network("net.py:Net")
+    for column, distance in (("sensitivity", "cosine"), ("euclidean", "euclidean")):
+        expected = metrics.sensitivity(model, photos, deformed, distance=distance)
+        assert table[column].to_dict() == pytest.approx(expected, rel=1e-4)
+    assert list(table.index) == ["input", "conv", "relu", "fc"]
+    assert table["smoothness"].dropna().to_dict() == pytest.approx(metrics.smoothness(model, "kernel"), rel=1e-4)
+    assert f"{table.loc['relu', 'sensitivity']:.3f}" in output and "5 photographs of 32x32, grid 3x3" in output
+    assert Image.open(folder / "out" / "mine.png").width > 500
+
+
+def test_the_paper_s_deformation_in_proportion_and_normalized_channels(folder: Path):
+    output = call("measure", "net.py:Net", "--images", "photos", "--size", "56", "--layers", "re*", "fc", "--count", "3", "--normalize")
+    assert "3 photographs of 56x56, grid 5x5, displaced by at most 2.5 px" in output
+    table = pd.read_csv(folder / "stability.csv", index_col="layer")
+    photos = measure.photographs(folder / "photos", 56, 3)
+    control = Deformation(5, 2.5).sample(3, generator=torch.Generator().manual_seed(0))
+    deformed = Deformation(5, 2.5).spline((56, 56)).warp(photos, control)
+    clean, moved = ((x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+                    for x in (photos, deformed))
+    assert table["sensitivity"].to_dict() == pytest.approx(metrics.sensitivity(measure.network("net.py:Net"), clean, moved, ["relu", "fc"]), rel=1e-4)
+
+
+@pytest.mark.parametrize("args, message", [
+    (("net.py", "--images", "photos"), "must be MODULE:NAME or FILE.py:NAME, got 'net.py'"),
+    (("absent.py:Net", "--images", "photos"), "there is no file absent.py"),
+    (("absent.module:Net", "--images", "photos"), "there is no module 'absent'"),
+    (("net.py:Nett", "--images", "photos"), "net.py has no 'Nett'"),
+    (("builtins:dict", "--images", "photos"), "builtins:dict must give a torch.nn.Module, got dict"),
+    (("net.py:Net", "--images", "photos/none"), "must be a folder with at least two images"),
+    (("net.py:Net", "--images", "photos", "--layers", "conv9"), "conv9"),
+])
+def test_bad_input_is_one_line(args: tuple[str, ...], message: str, folder: Path):
+    output = call("measure", *args, "--size", "32", code=2)
+    assert message in " ".join(output.split()) and "Traceback" not in output
+    assert not (folder / "stability.csv").exists()
+
+
+def test_an_unreadable_photograph_is_named(folder: Path):
+    (folder / "photos" / "1.png").write_bytes(b"no image")
+    assert "1.png is not an image that can be read" in call("measure", "net.py:Net", "--images", "photos", code=2)
+
+
+def test_a_study_of_ones_own(tmp_path: Path):
+    (tmp_path / "mine.py").write_text(STUDY)
+    environment = os.environ | {"DEFORMLIB_CACHE": str(tmp_path / "cache"), "DEFORMLIB_STORE": str(tmp_path / "store"), "TQDM_DISABLE": "1"}
+    ran = subprocess.run([sys.executable, "-m", "deformlib", "run", "./mine.py:MINE", "--mode", "quick", "--workers", "1"],
+                         cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert [path.name.rsplit("-", 1)[0] for path in (tmp_path / "store").glob("*.json")] == ["photos-subset-corner-0"]
+
+
+def test_what_is_not_a_study_is_refused(folder: Path):
+    with pytest.raises(ValueError, match="net.py:number must be a deformlib.studies.Study, got int"):
+        studies.study("net.py:number")
+    assert names.named_object("net.py:number") == 3

@@ -1,0 +1,100 @@
+"""Measures of others, against their formulas taken one by one."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deformlib.peers import diffeomorphisms, relative_stability, shift_consistency
+from deformlib.warping import warp
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("size, cutoff", [((17, 17), 3), ((12, 24), 5)])
+def test_a_field_is_the_sum_of_sines(size: tuple[int, int], cutoff: int):
+    height, width = size
+    temperature = (2 * 1.5 / math.sqrt(height * width)) ** 2 / (math.pi * math.log(cutoff))
+    draws = torch.randn(2, 2, cutoff, cutoff, generator=seeded()).double().numpy()
+    field = diffeomorphisms(2, size, 1.5, cutoff, generator=seeded())
+    for n, c, row, column in [(0, 0, 3, 5), (1, 1, 7, 2), (0, 1, 10, 11)]:
+        x, y, total = column / (width - 1), row / (height - 1), 0.0
+        for i in range(1, cutoff + 1):
+            for j in range(1, cutoff + 1):
+                if i**2 + j**2 < (cutoff + 0.5) ** 2:
+                    variance = temperature / (i**2 + j**2)
+                    total += math.sqrt(variance) * draws[n, c, i - 1, j - 1] * math.sin(i * math.pi * x) * math.sin(j * math.pi * y)
+        assert field[n, row, column, c].item() == pytest.approx(total * math.sqrt(height * width), rel=1e-4)
+
+
+def test_displacements_are_as_large_as_asked_and_none_at_the_edge():
+    field = diffeomorphisms(400, (32, 32), 2.0, cutoff=8, generator=seeded())
+    assert field[:, 1:-1, 1:-1].square().sum(-1).mean().sqrt().item() == pytest.approx(2.0, rel=0.2)  # delta is for large cutoffs
+    edge = torch.cat([field[:, 0], field[:, -1], field[:, :, 0], field[:, :, -1]], 1)
+    assert edge.abs().max() < 1e-4
+
+
+def test_relative_stability_pair_by_pair():
+    images = torch.rand(6, 3, 9, 9, generator=seeded(1))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten()).train()
+    found = relative_stability(model, images, ["input", "2"], displacement=0.7, generator=seeded(2))
+    assert model.training and model[1].num_batches_tracked == 0
+    generator = seeded(2)
+    deformed = warp(images, diffeomorphisms(6, (9, 9), 0.7, generator=generator))
+    noise = torch.randn(images.shape, generator=generator)
+    noisy = torch.stack([x + e * (t - x).norm() / e.norm() for x, t, e in zip(images, deformed, noise)])
+    model.eval()
+    for layer, f in (("input", lambda x: x.flatten(1)), ("2", model)):
+        with torch.no_grad():
+            clean, moved, shaken = (f(x).double().numpy() for x in (images, deformed, noisy))
+        pairs = np.mean([((clean[a] - clean[b]) ** 2).sum() for a in range(6) for b in range(6) if a != b])
+        d, g = (((other - clean) ** 2).sum(1).mean() / pairs for other in (moved, shaken))
+        assert found[layer] == pytest.approx((d, g, d / g), rel=1e-4)
+    assert found["input"].ratio == pytest.approx(1, rel=1e-4)  # of equal norm, by construction
+
+
+def test_an_average_is_stabler_to_deformation_than_to_noise_and_a_difference_is_not():
+    images = nn.functional.interpolate(torch.rand(16, 1, 4, 4, generator=seeded(3)), size=16, mode="bilinear")
+    blur, edge = nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    with torch.no_grad():
+        blur.weight.fill_(1 / 9)
+        edge.weight.copy_(torch.tensor([[0, -1, 0], [-1, 4, -1], [0, -1, 0.0]])[None, None])
+    ratio = {name: relative_stability(nn.Sequential(model), images, ["0"], generator=seeded())["0"].ratio
+             for name, model in (("blur", blur), ("edge", edge))}
+    assert ratio["edge"] < 1 < ratio["blur"], "smooth images move in low frequencies, which the difference takes away"
+
+
+class Corner(nn.Module):
+    """Class 1 where the pixel at (row, column) is bright."""
+
+    def forward(self, x):
+        return torch.stack([torch.full((len(x),), 0.5), x[:, 0, 4, 4]], 1)
+
+
+def test_consistency_is_that_of_two_shifts():
+    images = torch.rand(2000, 1, 9, 9, generator=seeded(4)).round()
+    found = shift_consistency(Corner(), images, 1, generator=seeded(5))
+    # Two shifts agree by chance where they meet the same pixel (1 in 9), else half the time.
+    assert found == pytest.approx(1 / 9 + 8 / 9 / 2, abs=0.04)
+    assert shift_consistency(Corner(), torch.ones(5, 1, 9, 9), 3) == 1.0
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: diffeomorphisms(0, (8, 8)), "n must be an integer >= 1, got 0"),
+    (lambda: diffeomorphisms(1, (8, 1)), r"size must be \(H, W\), at least 2 each, got \(8, 1\)"),
+    (lambda: diffeomorphisms(1, (8, 8), 0.0), "displacement must be a finite number > 0, in pixels, got 0.0"),
+    (lambda: diffeomorphisms(1, (8, 8), math.nan), "displacement must be a finite"),
+    (lambda: diffeomorphisms(1, (8, 8), cutoff=1), "cutoff must be an integer >= 2, got 1"),
+    (lambda: relative_stability(nn.Flatten(), torch.rand(4, 8)), r"images must be \(N, C, H, W\), got \(4, 8\)"),
+    (lambda: relative_stability(nn.Flatten(), torch.rand(1, 1, 8, 8)), "images must be"),
+    (lambda: relative_stability(nn.Flatten(), torch.ones(3, 1, 8, 8), ["input"]), "'input'.*all images have the same representation"),
+    (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), 0), "max_shift must be an integer >= 1, in pixels, got 0"),
+])
+def test_bad_input_is_named(call, message: str):
+    with pytest.raises(ValueError, match=message):
+        call()
+
