@@ -30,6 +30,7 @@ __all__ = [
     "AVERAGES",
     "DISTANCES",
     "distances",
+    "kernels_by_variation",
     "median",
     "normalized_distance",
     "normalized_total_variation",
@@ -103,13 +104,38 @@ def normalized_total_variation(weight: Tensor, average: str = "bank") -> Tensor:
     an unknown average.
     """
     check_known("average", average, AVERAGES)
+    _check_bank(weight)
+    return AVERAGES[average](*_variation_and_size(weight))
+
+
+def kernels_by_variation(weight: Tensor, quantiles: Iterable[float]) -> tuple[Tensor, Tensor]:
+    """Kernels of a filter bank from smooth to rough: (out, in, kh, kw) -> (Q, kh, kw), and their own ratios (Q,).
+
+    A quantile is a share of the bank's kernels, in [0, 1], that are smoother; kernels that are zero are left out.
+    ValueError for another quantile, or a weight as in `normalized_total_variation`.
+    """
+    quantiles = list(quantiles)
+    if not quantiles or not all(0 <= quantile <= 1 for quantile in quantiles):
+        raise ValueError(f"quantiles must be one or more numbers in [0, 1], got {quantiles}")
+    _check_bank(weight)
+    variation, size = (values.flatten() for values in _variation_and_size(weight))
+    kernels, ratios = weight.flatten(0, 1)[size > 0], (variation / size)[size > 0]
+    order = ratios.argsort(stable=True)
+    chosen = order[[round(quantile * (len(order) - 1)) for quantile in quantiles]]
+    return kernels[chosen], ratios[chosen]
+
+
+def _variation_and_size(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """TV and L1 norm of each kernel: (out, in, kh, kw) -> (out, in), (out, in)."""
+    weight = weight if weight.dtype == torch.float64 else weight.float()
+    down, right = weight.diff(dim=2), weight.diff(dim=3)
+    return down.abs().sum((2, 3)) + right.abs().sum((2, 3)), weight.abs().sum((2, 3))
+
+
+def _check_bank(weight: Tensor) -> None:
     check_vectors("weight", weight)
     if weight.ndim != 4 or not weight.any():
         raise ValueError(f"weight must be (out, in, kh, kw) and not all zero, got shape {tuple(weight.shape)}")
-    weight = weight if weight.dtype == torch.float64 else weight.float()
-    down, right = weight.diff(dim=2), weight.diff(dim=3)
-    variation = down.abs().sum((2, 3)) + right.abs().sum((2, 3))  # (out, in)
-    return AVERAGES[average](variation, weight.abs().sum((2, 3)))
 
 
 AVERAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

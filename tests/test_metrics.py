@@ -16,6 +16,7 @@ from deformlib.metrics import (
     distances,
     median,
     normalized_distance,
+    kernels_by_variation,
     normalized_total_variation,
     paired_distances,
     pairwise_distances,
@@ -312,6 +313,18 @@ def test_total_variation_properties(out, inputs, side, seed):
     assert normalized_total_variation(weight, "kernel").item() == pytest.approx(np.mean(kernels))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kernels_from_smooth_to_rough(dtype):
+    weight = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    weight[0, 0] = 0
+    ratios = [normalized_total_variation(kernel[None, None]).item() for kernel in weight.flatten(0, 1)[1:]]
+    kernels, found = kernels_by_variation(weight, [k / 18 for k in range(19)])
+    assert found.tolist() == pytest.approx(sorted(ratios)) and kernels.shape == (19, 3, 3) and kernels.dtype == dtype
+    assert [normalized_total_variation(kernel[None, None]).item() for kernel in kernels] == pytest.approx(found.tolist())
+    kernels, found = kernels_by_variation(weight, [1, 0.5, 0])
+    assert found.tolist() == pytest.approx(sorted(ratios)[18::-9])
+
+
 def test_zero_kernels_have_no_ratio():
     weight = normal(2, 2, 3, 3)
     weight[0, 1] = 0
@@ -399,6 +412,9 @@ def test_bad_arguments_elsewhere_are_named():
         (lambda: normalized_total_variation(X * 0), "not all zero"),
         (lambda: normalized_total_variation(NAN), "weight must be finite"),
         (lambda: normalized_total_variation(X.int()), "weight must be a floating-point tensor"),
+        (lambda: kernels_by_variation(X, [0.5, 1.5]), r"quantiles must be one or more numbers in \[0, 1\], got \[0.5, 1.5\]"),
+        (lambda: kernels_by_variation(X, []), r"quantiles must be one or more numbers in \[0, 1\], got \[\]"),
+        (lambda: kernels_by_variation(X * 0, [0.5]), "not all zero"),
         (lambda: normalized_total_variation(X, "mean"), "average must be one of bank, kernel, got 'mean'"),
         (lambda: smoothness(nn.ReLU(), "mean"), "average must be one of bank, kernel, got 'mean'"),
         (lambda: smoothness(nn.Sequential(nn.Conv2d(2, 2, 3).requires_grad_(False), zeroed())), "layer '1': weight must"),
