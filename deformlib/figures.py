@@ -4,7 +4,7 @@ Every function is decorated with `styled` and returns a Figure that pyplot does 
 wide, so that its type can be read both across a page and, at half that size, on a phone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -76,23 +76,16 @@ def deformation_steps(image: Tensor, deformed: Tensor, spline: ThinPlateSpline, 
 
 
 @styled
-def sensitivity_by_layer(values: pd.DataFrame, published: pd.DataFrame | None = None, distance: str = "cosine") -> Figure:
-    """Figure 3: one line per arm over the layers, the mean over seeds with a band of two standard deviations over
-    seeds. `values` has the columns arm, seed, layer, value; `published` arm, layer, value, drawn thin and dashed."""
+def sensitivity_by_layer(
+    values: pd.DataFrame, published: pd.DataFrame | None = None, distance: str = "cosine", arm_field: str = "downsampling"
+) -> Figure:
+    """Figures 3, 4 and 7: one line per arm over the layers, the mean over seeds with a band of two standard deviations
+    over seeds. `values` has the columns arm, seed, layer, value; `published` arm, layer, value, drawn thin and dashed.
+    `arm_field` is the field of a spec that tells the arms apart."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.62), layout="constrained")
     axes = figure.subplots()
-    for arm, of_arm in values.groupby("arm", sort=False):
-        look, by_layer = DOWNSAMPLINGS[arm], of_arm.groupby("layer")["value"]
-        mean, deviation = by_layer.mean(), by_layer.std().fillna(0)
-        axes.plot(mean.index, mean, color=look.colour, label=look.label, linewidth=2, marker="o", markersize=3.5)
-        axes.fill_between(mean.index, mean - 2 * deviation, mean + 2 * deviation, color=look.colour, alpha=0.2, lw=0)
-        if published is not None:
-            curve = published[published["arm"] == arm]
-            axes.plot(curve["layer"], curve["value"], color=look.colour, linewidth=0.9, linestyle=(0, (4, 2)))
-    layers = sorted(values["layer"].unique())
-    axes.set(xlabel="layer", ylabel=f"normalized {distance} distance", ylim=(0, None), xticks=layers)
-    if published is not None:
-        axes.plot([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="published")
+    _curves(axes, values, published, arm_field)
+    axes.set(xlabel="layer", ylabel=f"normalized {distance} distance", ylim=(0, None))
     axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
@@ -108,6 +101,102 @@ def sensitivity_of_a_network(values: pd.Series) -> Figure:
     axes.set_yticks(places, values.index, fontsize=8)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     return figure
+
+
+@styled
+def smoothness_by_layer(
+    values: pd.DataFrame, initial: pd.DataFrame, published: pd.DataFrame | None = None, arm_field: str = "downsampling"
+) -> Figure:
+    """Figures 5 and 6: as `sensitivity_by_layer`, smoothness of the filter banks; `initial`, before training, is dotted.
+
+    Banks are counted from 1, as in `Evidence.banks`, but from 0 in `published`, as on the paper's axis."""
+    figure = Figure(figsize=(WIDTH, WIDTH * 0.62), layout="constrained")
+    axes = figure.subplots()
+    _initial(axes, initial)
+    theirs = None if published is None else published.assign(layer=published["layer"] + 1)
+    _curves(axes, values, theirs, arm_field)
+    axes.set(xlabel="filter bank", ylabel="normalized total variation")
+    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+@styled
+def panels_by_layer(
+    panels: Mapping[str, pd.DataFrame],
+    ylabel: str,
+    initial: Mapping[str, pd.DataFrame] | None = None,
+    level: tuple[str, Mapping[str, float]] | None = None,
+    arm_field: str = "downsampling",
+) -> Figure:
+    """Curves over the filter banks side by side, one panel per title: as `smoothness_by_layer`, with a horizontal line
+    in each, `level`: its label, and its height by title."""
+    figure = Figure(figsize=(WIDTH, WIDTH * 0.55), layout="constrained")
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, values) in zip(row, panels.items()):
+        if initial:
+            _initial(axes, initial[title])
+        if level:
+            axes.axhline(level[1][title], color="#999999", linewidth=1, label=level[0])
+        _curves(axes, values, None, arm_field)
+        axes.set(title=title, xlabel="filter bank", ylim=(0, None))
+    row[0].set_ylabel(ylabel)
+    figure.legend(*row[0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
+    return figure
+
+
+@styled
+def filters(kernels: Mapping[str, Tensor], variations: Mapping[str, Tensor], columns: Sequence[str]) -> Figure:
+    """Kernels (K, kh, kw) by name, one row each, under the titles of the columns; below each its normalized total
+    variation, of (K,). White is zero, and a kernel's largest weight by magnitude is red (positive) or blue."""
+    figure = Figure(figsize=(WIDTH, WIDTH * (0.06 + 1.4 * len(kernels) / (len(columns) + 1))), layout="constrained")
+    rows = figure.subplots(len(kernels), len(columns), squeeze=False)
+    for row, name in zip(rows, kernels):
+        for axes, kernel, variation in zip(row, kernels[name], variations[name], strict=True):
+            largest = float(kernel.abs().max())
+            axes.imshow(kernel.float().numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+            axes.set(xticks=[], yticks=[])
+            axes.set_xlabel(f"{variation:.2f}", fontsize=STYLE["xtick.labelsize"])
+            axes.spines[:].set(visible=True, color="#999999", linewidth=0.6)
+        row[0].set_ylabel(name)
+    for axes, title in zip(rows[0], columns, strict=True):
+        axes.set_title(title, fontsize=STYLE["ytick.labelsize"])
+    return figure
+
+
+# Arms that are numbers, by the field that tells them apart: how a legend and the file of published curves name them.
+# They are drawn from light to dark, "darker lines are for smoother random filters" (Figure 4).
+NUMBERED = {"smoothing": ("σ = {:g} px", "sigma={:g}"), "strength": ("C = {:g} px", "strength={:g}")}
+DASHED = {"linewidth": 0.9, "linestyle": (0, (4, 2))}
+
+
+def _curves(axes: Axes, values: pd.DataFrame, published: pd.DataFrame | None, arm_field: str) -> None:
+    """A line with a band for each arm, and its published curve."""
+    looks = _looks(list(values["arm"].unique()), arm_field)
+    for arm, of_arm in values.groupby("arm", sort=False):
+        (label, colour, theirs), by_layer = looks[arm], of_arm.groupby("layer")["value"]
+        mean, deviation = by_layer.mean(), by_layer.std().fillna(0)
+        axes.plot(mean.index, mean, color=colour, label=label, linewidth=2, marker="o", markersize=3.5)
+        axes.fill_between(mean.index, mean - 2 * deviation, mean + 2 * deviation, color=colour, alpha=0.2, lw=0)
+        if published is not None:
+            curve = published[published["arm"] == theirs]
+            axes.plot(curve["layer"], curve["value"], color=colour, **DASHED)
+    if published is not None:
+        axes.plot([], [], color=INK, label="published", **DASHED)
+    axes.set_xticks(sorted(values["layer"].unique()))
+
+
+def _initial(axes: Axes, values: pd.DataFrame) -> None:
+    mean = values.groupby("layer")["value"].mean()
+    axes.plot(mean.index, mean, color=INK, linewidth=1.2, linestyle=":", label="initialization")
+
+
+def _looks(arms: Sequence[str | float], arm_field: str) -> dict[str | float, tuple[str, object, str]]:
+    """{arm: (label, colour, its name among published curves)}."""
+    if arm_field not in NUMBERED:
+        return {arm: (DOWNSAMPLINGS[arm].label, DOWNSAMPLINGS[arm].colour, arm) for arm in arms}
+    (label, theirs), shades = NUMBERED[arm_field], plt.colormaps["YlGnBu"]
+    shares = [0.3 + 0.7 * k / max(1, len(arms) - 1) for k in range(len(arms))]
+    return {arm: (label.format(arm), shades(share), theirs.format(arm)) for arm, share in zip(sorted(arms), shares)}
 
 
 def _show(axes: Axes, image: Tensor) -> None:

@@ -2,11 +2,22 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from deformlib import Deformation
-from deformlib.figures import STYLE, WIDTH, deformation_steps, deformed_pairs
+from deformlib.figures import (
+    STYLE,
+    WIDTH,
+    deformation_steps,
+    deformed_pairs,
+    filters,
+    panels_by_layer,
+    sensitivity_by_layer,
+    smoothness_by_layer,
+)
+from deformlib.models import DOWNSAMPLINGS
 
 
 @pytest.fixture
@@ -59,3 +70,80 @@ def test_figures_share_a_style_and_leave_none_behind(images):
     assert figure.get_figwidth() == WIDTH and figure.dpi == STYLE["figure.dpi"]
     assert figure.axes[0].title.get_fontsize() == STYLE["axes.titlesize"]
     assert dict(plt.rcParams) == before and not plt.get_fignums()
+
+
+def curves(arms, layers: range, seeds: int = 2) -> pd.DataFrame:
+    """Made-up numbers: the arm's place, a tenth for each layer, and a hundredth for each seed."""
+    rows = [(arm, seed, layer, place + layer / 10 + seed / 100) for place, arm in enumerate(arms) for seed in range(seeds) for layer in layers]
+    return pd.DataFrame(rows, columns=["arm", "seed", "layer", "value"])
+
+
+def lines(axes) -> dict[str, np.ndarray]:
+    """{label: (x, y)}; published curves go without one."""
+    return {line.get_label(): np.array(line.get_data()) for line in axes.lines if not line.get_label().startswith("_")}
+
+
+def test_a_line_is_the_mean_over_seeds():
+    values = curves(["max-pool", "strided"], range(13))
+    [axes] = drawn(sensitivity_by_layer(values, distance="euclidean")).axes
+    assert lines(axes).keys() == {"Max-pool", "Strided"} and axes.get_ylabel() == "normalized euclidean distance"
+    np.testing.assert_allclose(lines(axes)["Strided"], [range(13), 1.005 + np.arange(13) / 10])
+    assert axes.lines[1].get_color() == DOWNSAMPLINGS["strided"].colour
+    top = axes.collections[1].get_paths()[0].vertices[:, 1].max()
+    assert top == pytest.approx(2.205 + 2 * 0.01 / 2**0.5), "two standard deviations over seeds"
+
+
+def test_figure_4_has_darker_lines_for_smoother_filters():
+    sigmas = [0.5, 0.1, 0.3]
+    published = pd.DataFrame({"arm": ["sigma=0.3", "sigma=0.3"], "layer": [0, 1], "value": [0.7, 0.8]})
+    [axes] = drawn(sensitivity_by_layer(curves(sigmas, range(19)), published, arm_field="smoothing")).axes
+    found = {line.get_label(): line for line in axes.lines if line.get_label().startswith("σ")}
+    assert found.keys() == {"σ = 0.1 px", "σ = 0.3 px", "σ = 0.5 px"}
+    bright = [sum(found[f"σ = {sigma} px"].get_color()[:3]) for sigma in sorted(sigmas)]
+    assert bright == sorted(bright, reverse=True) and len(set(bright)) == 3
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--" and len(line.get_xdata())]
+    [theirs] = [line for line in dashed if len(line.get_xdata()) == 2]
+    assert theirs.get_color() == found["σ = 0.3 px"].get_color() and list(theirs.get_ydata()) == [0.7, 0.8]
+
+
+def test_figure_5_has_the_strengths_and_the_initialization():
+    strengths = [1.0, 2.0, 3.0, 4.0]
+    initial = curves(strengths, range(1, 9)).assign(value=1.87)
+    published = pd.DataFrame({"arm": "strength=4", "layer": range(8), "value": 1.4})
+    [axes] = drawn(smoothness_by_layer(curves(strengths, range(1, 9)), initial, published, arm_field="strength")).axes
+    assert {"C = 1 px", "C = 4 px", "initialization", "published"} < lines(axes).keys()
+    np.testing.assert_allclose(lines(axes)["initialization"], [range(1, 9), [1.87] * 8])
+    [theirs] = [line for line in axes.lines if list(line.get_ydata()) == [1.4] * 8]
+    assert list(theirs.get_xdata()) == list(range(1, 9)), "the paper counts filter banks from 0"
+
+
+def test_figure_6a_has_thirteen_banks():
+    arms = ["max-pool", "strided-relu"]
+    [axes] = drawn(smoothness_by_layer(curves(arms, range(1, 14)), curves(arms, range(1, 14)))).axes
+    assert list(axes.get_xticks()) == list(range(1, 14)) and lines(axes).keys() == {"Max-pool", "Strided-ReLU", "initialization"}
+
+
+def test_panels_stand_side_by_side():
+    arms = ["max-pool", "strided"]
+    panels = {"one": curves(arms, range(1, 9)), "two": curves(arms, range(1, 9)).assign(value=5.0)}
+    figure = drawn(panels_by_layer(panels, "share", {title: values.assign(value=0.5) for title, values in panels.items()},
+                                   ("chance", {"one": 0.1, "two": 0.2})))
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
+    assert [lines(axes)["chance"][1].tolist() for axes in figure.axes] == [[0.1, 0.1], [0.2, 0.2]]
+    assert set(lines(figure.axes[1])["Strided"][1]) == {5.0} and figure.axes[0].get_ylabel() == "share"
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["initialization", "chance", "Max-pool", "Strided"]
+    assert set(lines(drawn(panels_by_layer(panels, "share")).axes[0])) == {"Max-pool", "Strided"}
+
+
+def test_filters_have_a_row_for_each_layer_and_their_own_scale():
+    kernels = {"a": torch.randn(3, 3, 3), "b": 100 * torch.randn(3, 3, 3)}
+    figure = drawn(filters(kernels, {"a": torch.tensor([0.5, 1, 2]), "b": torch.tensor([0.25, 1, 2])}, ["smooth", "", "rough"]))
+    shown = [axes.images[0] for axes in figure.axes]
+    np.testing.assert_allclose([image.get_array() for image in shown[3:]], kernels["b"], rtol=1e-6)
+    assert [image.norm.vmax for image in shown] == pytest.approx([float(k.abs().max()) for k in (*kernels["a"], *kernels["b"])])
+    assert all(image.norm.vmin == -image.norm.vmax for image in shown)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["0.50", "1.00", "2.00", "0.25", "1.00", "2.00"]
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["a", "b"]
+    with pytest.raises(ValueError):
+        filters(kernels, {"a": torch.ones(2), "b": torch.ones(3)}, ["smooth", "", "rough"])
