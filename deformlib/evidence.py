@@ -6,17 +6,21 @@ makes what is missing there and then, in a store of its own. Never one in place 
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from . import models, runs, studies
+from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
+from .protocol import banks_of
 from .specs import Spec, Training
 from .store import RESULTS, Record, Store, cache_root, load_tensors
 
@@ -56,7 +60,7 @@ class Evidence:
         """One line for a caption: on what, how many seeds, how many epochs; and what is missing."""
         if not self.records:
             return f"no records: {self._command}"
-        counts, spec = sorted(set(self.seeds.values())), self.records[0].spec
+        counts, spec = sorted(set(self.seeds.values())), getattr(self.records[0].spec, "training", self.records[0].spec)
         seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
         text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
         if self.missing:
@@ -79,6 +83,32 @@ class Evidence:
             ],
             columns=["arm", "seed", "layer", "name", "value"],
         )
+
+    def changed(self, intervention: str, scope: str = "alone", *, statistics: str = "running") -> pd.DataFrame:
+        """Columns arm, seed, layer, name, value: accuracy in percent with one filter bank changed, its number as in
+        `banks`; 0 is the network as it was. `scope` and `statistics` as in `interventions.measure`."""
+        return pd.DataFrame(
+            [
+                (self.arm(record.spec), record.spec.seed, number, name, 100 * value)
+                for record in self.records
+                for number, (name, value) in enumerate(
+                    zip(["none", *record.measurements["banks"]],
+                        [record.measurements["accuracy"][statistics], *record.measurements[intervention][statistics][scope]],
+                        strict=True))
+            ],
+            columns=["arm", "seed", "layer", "name", "value"],
+        )
+
+    def resampled(self) -> pd.DataFrame:
+        """Footnote 1: mean and standard deviation over draws of each distinct bank's smoothness, by both averages."""
+        rows = {
+            (self.arm(record.spec), bank): {
+                (average, what): record.measurements[average][what][k]
+                for average in AVERAGES for what in ("mean", "deviation")
+            }
+            for record in self.records for k, bank in enumerate(record.measurements["banks"])
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").round(4)
 
     def layers(self, measure: str = "sensitivity", *, checkpoint: int = -1, distance: str = "cosine",
                statistic: str = "normalized") -> pd.DataFrame:
@@ -124,9 +154,12 @@ class Evidence:
         })
 
 
-def by_layer(values: pd.DataFrame) -> pd.DataFrame:
+def by_layer(values: pd.DataFrame, initial: pd.DataFrame | None = None) -> pd.DataFrame:
     """A table of `Evidence.layers` to stand under a figure: mean over seeds, with two standard deviations if there
-    are at least two, one row per layer and one column per arm."""
+    are at least two, one row per layer and one column per arm. `initial`, the same before training, is one column
+    more: that of its first arm, for what all arms share."""
+    if initial is not None:
+        values = pd.concat([values, initial[initial["arm"] == initial["arm"].iloc[0]].assign(arm="initialization")])
     groups = values.groupby(["layer", "arm"], sort=False)["value"]
     cells = groups.mean().map("{:.3f}".format)
     deviation = 2 * groups.std()
@@ -191,7 +224,7 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
         raise ValueError(f"arms must be among {', '.join(map(str, known))}, got {', '.join(map(str, unknown))}")
     wanted = [spec for spec in wanted if arms is None or getattr(spec, study.arm) in arms]
     if mode == "quick":
-        make([spec for spec in wanted if spec not in store], store)
+        make([spec for spec in wanted if spec not in store], store, weights=study.weights)
     records = [store.load(spec) for spec in wanted if spec in store]
     missing = [spec for spec in wanted if spec not in store]
     bare = {getattr(spec, study.arm) for spec in missing} - {getattr(record.spec, study.arm) for record in records}
@@ -276,25 +309,46 @@ def costs(mode: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
 
 
-def load_trained(study: str, arm: str | float, seed: int = 0) -> models.VGG:
+def load_trained(study: str, arm: str | float, seed: int = 0, mode: str = "full") -> models.VGG:
     """A trained network of the book, in eval mode, from the weights that are kept with the records (in bfloat16).
 
     >>> load_trained("cifar10", "max-pool", seed=0)  # doctest: +SKIP
 
-    ValueError for an unknown study or arm; FileNotFoundError, with the command that makes it, if its weights are not kept.
+    ValueError for an unknown study, arm or mode; FileNotFoundError, with the command that makes it, if its weights are
+    not kept.
     """
-    entry, store = studies.study(study), store_for("full")
-    specs = {getattr(spec, entry.arm): spec for spec in entry.specs("full", [seed])}
+    return runs.restore(*_kept(study, arm, seed, mode))
+
+
+def load_initial(study: str, arm: str | float, seed: int = 0, mode: str = "full") -> models.VGG:
+    """The same network before its training. Errors as for `load_trained`."""
+    spec, tensors = _kept(study, arm, seed, mode)
+    return runs.build(spec, *runs.sides(tensors)).eval()
+
+
+def _kept(study: str, arm: str | float, seed: int, mode: str) -> tuple[Training, dict[str, Tensor]]:
+    entry, store = studies.study(study), store_for(mode)
+    specs = {getattr(spec, entry.arm): spec for spec in entry.specs(mode, [seed])}
     if arm not in specs:
         raise ValueError(f"arm must be one of {', '.join(map(str, specs))}, got {arm!r}")
     path = store.weights_path(specs[arm])
     if not path.exists():
+        there = ", ".join(map(str, entry.weights)) or "none"
         raise FileNotFoundError(
-            f"no weights of {study}, {arm}, seed {seed} (there are those of seeds {', '.join(map(str, entry.weights)) or 'none'}); "
-            f"make them: python -m deformlib run {study} --seeds {seed}"
+            f"no weights of {study}, {arm}, seed {seed} (there are those of seeds {there}); make them: "
+            f"python -m deformlib run {study} --seeds {seed}" + ("" if mode == "full" else f" --mode {mode}")
         )
-    tensors, _ = load_tensors(path)
-    in_channels, classes = tensors["conv1_1.conv.weight"].shape[1], len(tensors["head.weight"])
-    model = runs.build(specs[arm], classes, in_channels)
-    model.load_state_dict(tensors)  # copied into float32
-    return model.eval()
+    return specs[arm], load_tensors(path)[0]
+
+
+def over_banks(networks: Mapping[str | float, torch.nn.Module], measure: Callable[[Tensor], Tensor], seed: int = 0) -> pd.DataFrame:
+    """Columns as of `Evidence.banks`: what `measure` gives for the kernels of each filter bank, (out, in, kh, kw) ->
+    (out, in), as the mean over kernels; those for which it is not a number are left out."""
+    return pd.DataFrame(
+        [
+            (arm, seed, number, name, float(measure(weight).nanmean()))
+            for arm, network in networks.items()
+            for number, (name, weight) in enumerate(banks_of(network).items(), 1)
+        ],
+        columns=["arm", "seed", "layer", "name", "value"],
+    )

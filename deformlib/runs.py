@@ -24,10 +24,10 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from . import initialization, models, specs, tasks
+from . import initialization, interventions, models, specs, tasks
 from .names import named_object
 from .protocol import PROTOCOLS, Instrument, layers_of
-from .specs import Initialization, Resampling, Spec, Training
+from .specs import Initialization, Intervention, Resampling, Spec, Training
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
 from .streams import stream
 from .training import State, fast_bfloat16, train
@@ -37,6 +37,7 @@ ARCHITECTURES: dict[str, Callable[..., models.VGG]] = {
     "imagenet_vgg": models.imagenet_vgg,
 }
 Progress = Callable[[float], None]  # the share of a run that is done
+Executed = tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]  # measurements, provenance, final weights
 
 
 def build(spec: Training | Initialization, classes: int, in_channels: int) -> models.VGG:
@@ -46,8 +47,21 @@ def build(spec: Training | Initialization, classes: int, in_channels: int) -> mo
     return models.initialize(model, generator=stream(spec.seed, "initialization"), smoothing=smoothing)
 
 
+def restore(spec: Training, tensors: dict[str, Tensor]) -> models.VGG:
+    """The network of a spec with weights that were kept, in eval mode; copied into float32."""
+    model = build(spec, *sides(tensors))
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def sides(tensors: dict[str, Tensor]) -> tuple[int, int]:
+    """(classes, input channels) of a network, from its weights."""
+    return len(tensors["head.weight"]), tensors["conv1_1.conv.weight"].shape[1]
+
+
 def check(spec: Spec) -> None:
     """ValueError, before any work, if `spec` names something that does not exist."""
+    spec = getattr(spec, "training", spec)
     tables = {
         "architecture": ARCHITECTURES,
         "downsampling": models.DOWNSAMPLINGS,
@@ -90,7 +104,7 @@ class _Run:
         self.__dict__.update(notes)
 
 
-def execute_training(spec: Training, folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+def execute_training(spec: Training, store: Store, folder: Path, progress: Progress) -> Executed:
     """Train and measure the network of `spec`: (measurements, provenance, final weights). Resumes from `folder`."""
     torch.set_float32_matmul_precision("highest")
     task = tasks.load(spec)
@@ -133,7 +147,7 @@ def execute_training(spec: Training, folder: Path, progress: Progress) -> tuple[
     return measurements, provenance, model.state_dict()
 
 
-def execute_initialization(spec: Initialization, folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+def execute_initialization(spec: Initialization, store: Store, folder: Path, progress: Progress) -> Executed:
     """Measure the network of `spec` at initialization: as `execute_training`, with one checkpoint."""
     torch.set_float32_matmul_precision("highest")
     clock = time.monotonic()
@@ -141,17 +155,29 @@ def execute_initialization(spec: Initialization, folder: Path, progress: Progres
     return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
 
 
-def execute_resampling(spec: Resampling, folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+def execute_resampling(spec: Resampling, store: Store, folder: Path, progress: Progress) -> Executed:
     """Draw the filter banks of an architecture over and over."""
     clock = time.monotonic()
     measurements = initialization.resample(spec, ARCHITECTURES[spec.architecture]("max-pool"), progress)
     return measurements, {"seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
 
 
-EXECUTE: dict[type, Callable[..., tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]]] = {
+def execute_intervention(spec: Intervention, store: Store, folder: Path, progress: Progress) -> Executed:
+    """Change the network that `store` keeps, layer by layer. FileNotFoundError if its weights are not kept there."""
+    torch.set_float32_matmul_precision("highest")
+    clock, path = time.monotonic(), store.weights_path(spec.training)
+    if not path.exists():
+        raise FileNotFoundError(f"an intervention needs the weights of {spec.training.slug}, and there is no {path}")
+    model = restore(spec.training, load_tensors(path)[0])
+    measurements, identity = interventions.measure(spec, model, progress)
+    return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
+
+
+EXECUTE: dict[type, Callable[[Any, Store, Path, Progress], Executed]] = {
     Training: execute_training,
     Initialization: execute_initialization,
     Resampling: execute_resampling,
+    Intervention: execute_intervention,
 }
 
 
@@ -173,7 +199,7 @@ def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | N
         report = _Reporter(folder / "progress.json", progress)
         if spec not in store:
             _commit()  # now: by the end of a long run the checkout may be at another one
-            measurements, provenance, tensors = EXECUTE[type(spec)](spec, folder, report)
+            measurements, provenance, tensors = EXECUTE[type(spec)](spec, store, folder, report)
             if weights and tensors:
                 store.save_weights(spec, tensors)
             store.save(Record(spec, measurements, {**provenance, **_provenance()}))

@@ -94,8 +94,39 @@ class Resampling:
         return f"initial-smoothness-{self.architecture}-{self.seed}"
 
 
-Spec = Training | Initialization | Resampling
-KINDS: dict[str, type] = {spec.kind: spec for spec in (Training, Initialization, Resampling)}
+@dataclass(frozen=True)
+class Intervention:
+    """What a trained network loses without the positions that one of its layers sees (Section 4.4).
+
+    `training` is the run whose kept weights are changed, layer by layer, each change of `deformlib.interventions` in
+    turn. Accuracy is measured on `images` test images, batch norm statistics are computed anew on `calibration` others.
+    """
+
+    kind: ClassVar[str] = "intervention"
+
+    training: Training
+    images: int
+    calibration: int
+
+    @property
+    def data(self) -> str:
+        return self.training.data
+
+    @property
+    def downsampling(self) -> str:
+        return self.training.downsampling
+
+    @property
+    def seed(self) -> int:
+        return self.training.seed
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-positions"
+
+
+Spec = Training | Initialization | Resampling | Intervention
+KINDS: dict[str, type] = {spec.kind: spec for spec in (Training, Initialization, Resampling, Intervention)}
 
 
 def to_dict(spec: Spec) -> dict[str, Any]:

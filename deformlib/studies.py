@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .models import DOWNSAMPLINGS
 from .names import named_object
-from .specs import Initialization, Resampling, Spec, Training
+from .specs import Initialization, Intervention, Resampling, Spec, Training
 from .training import Recipe
 
 MODES = ("full", "quick")
@@ -123,6 +123,11 @@ def _resampling(mode: str, seed: int) -> list[Spec]:
     return [Resampling(architecture, draws, seed) for architecture in ("cifar10_vgg", "imagenet_vgg")]
 
 
+def _positions(mode: str, seed: int) -> list[Spec]:
+    images, calibration = {"full": (2000, 1024), "quick": (256, 256)}[mode]
+    return [Intervention(training, images, calibration) for training in _cifar10(mode, seed)]
+
+
 def _training(mode: str, seed: int, arm: str, recipe: Recipe, **fields) -> Training:
     if mode == "quick":
         return Training("photos", arm, seed, QUICK, "quick-1", width=0.25, **fields)
@@ -159,6 +164,10 @@ STUDIES: dict[str, Study] = {
     "cifar10": Study(
         "Figures 3c, 3d and 6b: five ways of downsampling, before and after training",
         _cifar10, {"full": range(5), "quick": range(2)}, weights=(0, 1),
+    ),
+    "cifar10-positions": Study(
+        "Section 4.4: what the trained networks lose without relative position, layer by layer",
+        _positions, {"full": range(1), "quick": range(1)},
     ),
     "cifar10-augmented": Study(
         "is it the recipe? augmentation, weight decay, label smoothing",

@@ -141,7 +141,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[specs.Spec]:
     done = []
     monkeypatch.setenv("TQDM_DISABLE", "1")  # set by the runs, here in our own process
 
-    def execute(spec, folder, progress):
+    def execute(spec, store, folder, progress):
         done.append(spec)
         if spec.seed == 4:
             raise RuntimeError("no luck")

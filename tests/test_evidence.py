@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from deformlib import evidence, metrics, runs, studies
+from deformlib import decomposition, evidence, metrics, models, runs, studies
 from deformlib.evidence import Evidence, by_layer, collect, make, spread, store_for
-from deformlib.specs import Spec, Training
+from deformlib.specs import Intervention, Resampling, Spec, Training
 from deformlib.store import Record, Store
 from deformlib.studies import Study
 from deformlib.training import Recipe
@@ -77,7 +77,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     """Everything is executed at once in a thread, and seed 13 fails."""
     done: list[Training] = []
 
-    def execute(spec: Training, folder: Path, progress: runs.Progress) -> tuple[dict, dict, dict]:
+    def execute(spec: Training, store: Store, folder: Path, progress: runs.Progress) -> tuple[dict, dict, dict]:
         done.append(spec)
         if spec.seed == 13:
             raise FloatingPointError("training diverged")
@@ -253,7 +253,7 @@ def test_the_note_names_the_command_of_its_mode():
 
 
 def test_a_killed_worker_is_said_to_be_one(full: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    def killed(spec: Training, folder: Path, progress: runs.Progress) -> None:
+    def killed(spec: Training, store: Store, folder: Path, progress: runs.Progress) -> None:
         raise BrokenProcessPool("A process in the process pool was terminated abruptly")
 
     monkeypatch.setitem(runs.EXECUTE, Training, killed)
@@ -287,3 +287,71 @@ def test_the_last_layer_in_words():
     values = pd.DataFrame(rows, columns=["arm", "seed", "layer", "name", "value"])
     assert evidence.last_layer(values) == "Max-pool 1.200, Strided-ReLU 1.300"
 
+
+
+def test_a_network_before_its_training_has_the_smoothness_of_its_first_checkpoint():
+    network = evidence.load_initial("cifar10", "strided", seed=0)
+    [spec] = [spec for spec in studies.study("cifar10").specs("full", [0]) if spec.downsampling == "strided"]
+    first = evidence.store_for("full").load(spec).measurements["checkpoints"][0]
+    assert list(metrics.smoothness(network, "kernel").values()) == pytest.approx(first["smoothness"]["kernel"], rel=1e-5)
+    assert not network.training and network.head.out_features == 10
+
+
+def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytest.MonkeyPatch):
+    spec = dataclasses.replace(specs_of("quick", 0)[0], width=0.05)
+    study = Study("", lambda mode, seed: [dataclasses.replace(spec, seed=seed)], {"full": range(2), "quick": range(2)}, weights=(1,))
+    monkeypatch.setitem(studies.STUDIES, "made-up", study)
+    network = runs.build(dataclasses.replace(spec, seed=1), 7, 3)
+    monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, *_: ({}, {}, network.state_dict()))
+    monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
+    collect("made-up", "quick")
+    again = evidence.load_trained("made-up", "max-pool", seed=1, mode="quick")
+    torch.testing.assert_close(again.conv4_2.conv.weight, network.conv4_2.conv.weight, rtol=1e-2, atol=1e-6)
+    assert again.head.out_features == 7 and not again.training
+    assert torch.equal(evidence.load_initial("made-up", "max-pool", 1, "quick").conv4_2.conv.weight, network.conv4_2.conv.weight)
+    with pytest.raises(FileNotFoundError, match=r"seed 0 \(there are those of seeds 1\); .*run made-up --seeds 0 --mode quick"):
+        evidence.load_trained("made-up", "max-pool", 0, "quick")
+    with pytest.raises(FileNotFoundError, match="run made-up --seeds 1$"):
+        evidence.load_trained("made-up", "max-pool", 1)
+
+
+def test_over_banks_is_the_mean_over_kernels():
+    networks = {arm: models.cifar10_vgg(arm, width=0.1) for arm in ARMS}
+    networks["strided"].conv1_1.conv.weight.data[0, 0] = 0
+    shares = lambda weight: decomposition.explained(weight, decomposition.SMOOTHINGS["2x2 box"])  # noqa: E731
+    table = evidence.over_banks(networks, shares, seed=3)
+    assert table.columns.tolist() == Evidence("", "full", [], []).banks().columns.tolist()
+    assert table["arm"].tolist() == [arm for arm in ARMS for _ in range(8)] and set(table["seed"]) == {3}
+    assert table["name"].tolist()[:2] == ["conv1_1", "conv1_2"] and table["layer"].tolist() == [*range(1, 9)] * 2
+    expected = shares(networks["strided"].conv1_1.conv.weight.detach())
+    assert expected.isnan().sum() == 1 and table["value"][8] == pytest.approx(float(expected[~expected.isnan()].mean()))
+
+
+def test_a_table_may_have_the_initialization_beside_the_arms():
+    values = pd.DataFrame([(arm, seed, 1, "conv1_1", value) for seed in (0, 1) for arm, value in zip(ARMS, (1.0, 2.0))],
+                          columns=["arm", "seed", "layer", "name", "value"])
+    table = by_layer(values, values.assign(value=values["seed"] + 5.0))
+    assert table.columns.tolist() == [*ARMS, "initialization"]
+    assert table.loc[(1, "conv1_1")].tolist() == ["1.000 ± 0.000", "2.000 ± 0.000", "5.500 ± 1.414"]
+
+
+def test_accuracies_of_changed_networks():
+    training = specs_of("full", 0)[0]
+    found = {"accuracy": {"running": 0.8, "calibrated": 0.7},
+             "shuffled": {"running": {"alone": [0.1, 0.2], "upward": [0.3, 0.4]}, "calibrated": {"alone": [0.5, 0.6]}}}
+    record = Record(Intervention(training, 20, 10), {"banks": ["conv1_1", "conv1_2"], **found}, {})
+    table = Evidence("made-up", "full", [record], []).changed("shuffled")
+    assert table[["layer", "name", "value"]].values.tolist() == [[0, "none", 80.0], [1, "conv1_1", 10.0], [2, "conv1_2", 20.0]]
+    assert set(table["arm"]) == {"max-pool"} and set(table["seed"]) == {0}
+    assert Evidence("", "full", [record], []).changed("shuffled", "upward")["value"].tolist() == [80.0, 30.0, 40.0]
+    assert Evidence("", "full", [record], []).changed("shuffled", statistics="calibrated")["value"].tolist() == [70.0, 50.0, 60.0]
+    assert Evidence("", "full", [record], []).note == "cifar10, 1 seed per arm, 5 epochs"
+
+
+def test_footnote_1_as_a_table():
+    found = {"banks": ["conv1_1", "conv1_2"], **{average: {"mean": [1.86999, 1.87], "deviation": [far, 0.01], "draws": [9, 9]}
+                                              for average, far in (("kernel", 0.034), ("bank", 0.03))}}
+    table = Evidence("", "full", [Record(Resampling("cifar10_vgg", 9, 0), found, {})], [], "architecture").resampled()
+    assert table.loc[("cifar10_vgg", "conv1_1")].to_dict() == {
+        ("bank", "mean"): 1.87, ("bank", "deviation"): 0.03, ("kernel", "mean"): 1.87, ("kernel", "deviation"): 0.034}
+    assert table.index.tolist() == [("cifar10_vgg", "conv1_1"), ("cifar10_vgg", "conv1_2")]

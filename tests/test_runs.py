@@ -354,7 +354,7 @@ class TestExecute:
     @pytest.fixture
     def executed(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         done: list[Training] = []
-        monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, folder, progress: self.work(done, spec, progress))
+        monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, store, folder, progress: self.work(done, spec, progress))
         return done
 
     @staticmethod

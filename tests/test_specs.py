@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from deformlib import specs, studies
-from deformlib.specs import Training
+from deformlib.specs import Intervention, Training
 from deformlib.training import Recipe
 
 SPEC = Training("cifar10", "max-pool", 0, Recipe(epochs=5, batch_size=64, learning_rate=0.05), "protocol-1")
@@ -29,6 +29,7 @@ def test_identity_is_the_hash_of_canonical_json():
 
 # Records are found by these: a change that moves one of them loses every record there is.
 @pytest.mark.parametrize("spec, identity", [
+    (Intervention(SPEC, 2000, 1024), "d4c158fce059"),
     (SPEC, "63b999cef2ae"),
     (FULL, "e5a97aacfc69"),
     (INTEGER_FOR_FLOAT, "910687abbb8a"),
@@ -45,8 +46,8 @@ def test_fields_that_are_none_do_not_count():
     assert specs.to_dict(FULL)["examples"] == 5000
 
 
-@pytest.mark.parametrize("spec", [SPEC, FULL, INTEGER_FOR_FLOAT])
-def test_round_trip(spec: Training):
+@pytest.mark.parametrize("spec", [SPEC, FULL, INTEGER_FOR_FLOAT, Intervention(FULL, 20, 10)])
+def test_round_trip(spec: Training | Intervention):
     fields = specs.to_dict(spec)
     again = specs.from_dict(fields)
     assert again == spec and hash(again) == hash(spec) and specs.identity(again) == specs.identity(spec)
@@ -99,6 +100,14 @@ def test_a_study_makes_every_arm_of_a_seed_before_the_next():
 def test_what_is_not_a_spec_is_refused_by_name(change: dict, named: str):
     with pytest.raises(ValueError, match=named):
         specs.from_dict({**specs.to_dict(SPEC), **change})
+
+
+def test_an_intervention_holds_the_training_it_changes():
+    fields = specs.to_dict(Intervention(SPEC, 20, 10))
+    assert fields["kind"] == "intervention" and {"kind": "training", **fields["training"]} == specs.to_dict(SPEC)
+    assert "examples" not in fields["training"]
+    with pytest.raises(ValueError, match="epochs must be an integer >= 1, got 0"):
+        specs.from_dict({**fields, "training": {**fields["training"], "recipe": {**fields["training"]["recipe"], "epochs": 0}}})
 
 
 def test_a_missing_field_is_named():
