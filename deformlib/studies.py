@@ -165,10 +165,6 @@ STUDIES: dict[str, Study] = {
         "Figures 3c, 3d and 6b: five ways of downsampling, before and after training",
         _cifar10, {"full": range(5), "quick": range(2)}, weights=(0, 1),
     ),
-    "cifar10-positions": Study(
-        "Section 4.4: what the trained networks lose without relative position, layer by layer",
-        _positions, {"full": range(1), "quick": range(1)},
-    ),
     "cifar10-augmented": Study(
         "is it the recipe? augmentation, weight decay, label smoothing",
         _augmented, {"full": range(2), "quick": range(1)},
@@ -222,6 +218,10 @@ STUDIES: dict[str, Study] = {
     "initial-smoothness": Study(
         "footnote 1: filters at initialization, drawn 10,000 times",
         _resampling, {"full": range(1), "quick": range(1)}, arm="architecture",
+    ),
+    "cifar10-positions": Study(
+        "Section 4.4: what the trained networks lose without relative position, layer by layer",
+        _positions, {"full": range(1), "quick": range(1)},
     ),
 }
 
