@@ -355,3 +355,4 @@ def test_footnote_1_as_a_table():
     assert table.loc[("cifar10_vgg", "conv1_1")].to_dict() == {
         ("bank", "mean"): 1.87, ("bank", "deviation"): 0.03, ("kernel", "mean"): 1.87, ("kernel", "deviation"): 0.034}
     assert table.index.tolist() == [("cifar10_vgg", "conv1_1"), ("cifar10_vgg", "conv1_2")]
+    assert table["kernel"].columns.tolist() == ["mean", "deviation"], "averages above, statistics below"
