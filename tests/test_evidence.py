@@ -303,7 +303,7 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
     monkeypatch.setitem(studies.STUDIES, "made-up", study)
     network = runs.build(dataclasses.replace(spec, seed=1), 7, 3)
     monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, *_: ({}, {}, network.state_dict()))
-    monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
+    monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
     collect("made-up", "quick")
     again = evidence.load_trained("made-up", "max-pool", seed=1, mode="quick")
     torch.testing.assert_close(again.conv4_2.conv.weight, network.conv4_2.conv.weight, rtol=1e-2, atol=1e-6)
