@@ -101,14 +101,13 @@ class Evidence:
 
     def resampled(self) -> pd.DataFrame:
         """Footnote 1: mean and standard deviation over draws of each distinct bank's smoothness, by both averages."""
+        columns = pd.MultiIndex.from_product([AVERAGES, ("mean", "deviation")])
         rows = {
-            (self.arm(record.spec), bank): {
-                (average, what): record.measurements[average][what][k]
-                for average in AVERAGES for what in ("mean", "deviation")
-            }
+            (self.arm(record.spec), bank): [record.measurements[average][what][k] for average, what in columns]
             for record in self.records for k, bank in enumerate(record.measurements["banks"])
         }
-        return pd.DataFrame.from_dict(rows, orient="index").round(4)
+        index = pd.MultiIndex.from_tuples(rows, names=["architecture", "bank"])
+        return pd.DataFrame(list(rows.values()), index, columns).round(4)
 
     def layers(self, measure: str = "sensitivity", *, checkpoint: int = -1, distance: str = "cosine",
                statistic: str = "normalized") -> pd.DataFrame:

@@ -145,13 +145,13 @@ def panels_by_layer(
 
 
 @styled
-def filters(kernels: Mapping[str, Tensor], variations: Mapping[str, Tensor], columns: Sequence[str]) -> Figure:
-    """Kernels (K, kh, kw) by name, one row each, under the titles of the columns; below each its normalized total
-    variation, of (K,). White is zero, and a kernel's largest weight by magnitude is red (positive) or blue."""
+def filters(kernels: Mapping[str, tuple[Tensor, Tensor]], columns: Sequence[str]) -> Figure:
+    """Kernels (K, kh, kw) and their normalized total variations (K,) by name: one row each, the numbers below. White is
+    zero; a kernel's largest weight by magnitude is dark red if positive, dark blue if negative."""
     figure = Figure(figsize=(WIDTH, WIDTH * (0.06 + 1.4 * len(kernels) / (len(columns) + 1))), layout="constrained")
     rows = figure.subplots(len(kernels), len(columns), squeeze=False)
     for row, name in zip(rows, kernels):
-        for axes, kernel, variation in zip(row, kernels[name], variations[name], strict=True):
+        for axes, kernel, variation in zip(row, *kernels[name], strict=True):
             largest = float(kernel.abs().max())
             axes.imshow(kernel.float().numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
             axes.set(xticks=[], yticks=[])

@@ -303,7 +303,7 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
     monkeypatch.setitem(studies.STUDIES, "made-up", study)
     network = runs.build(dataclasses.replace(spec, seed=1), 7, 3)
     monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, *_: ({}, {}, network.state_dict()))
-    monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
+    monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
     collect("made-up", "quick")
     again = evidence.load_trained("made-up", "max-pool", seed=1, mode="quick")
     torch.testing.assert_close(again.conv4_2.conv.weight, network.conv4_2.conv.weight, rtol=1e-2, atol=1e-6)
@@ -355,6 +355,7 @@ def test_footnote_1_as_a_table():
     assert table.loc[("cifar10_vgg", "conv1_1")].to_dict() == {
         ("bank", "mean"): 1.87, ("bank", "deviation"): 0.03, ("kernel", "mean"): 1.87, ("kernel", "deviation"): 0.034}
     assert table.index.tolist() == [("cifar10_vgg", "conv1_1"), ("cifar10_vgg", "conv1_2")]
+    assert table["kernel"].columns.tolist() == ["mean", "deviation"], "averages above, statistics below"
 
 
 def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):

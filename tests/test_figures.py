@@ -138,7 +138,8 @@ def test_panels_stand_side_by_side():
 
 def test_filters_have_a_row_for_each_layer_and_their_own_scale():
     kernels = {"a": torch.randn(3, 3, 3), "b": 100 * torch.randn(3, 3, 3)}
-    figure = drawn(filters(kernels, {"a": torch.tensor([0.5, 1, 2]), "b": torch.tensor([0.25, 1, 2])}, ["smooth", "", "rough"]))
+    both = {"a": (kernels["a"], torch.tensor([0.5, 1, 2])), "b": (kernels["b"], torch.tensor([0.25, 1, 2]))}
+    figure = drawn(filters(both, ["smooth", "", "rough"]))
     shown = [axes.images[0] for axes in figure.axes]
     np.testing.assert_allclose([image.get_array() for image in shown[3:]], kernels["b"], rtol=1e-6)
     assert [image.norm.vmax for image in shown] == pytest.approx([float(k.abs().max()) for k in (*kernels["a"], *kernels["b"])])
@@ -146,4 +147,4 @@ def test_filters_have_a_row_for_each_layer_and_their_own_scale():
     assert [axes.get_xlabel() for axes in figure.axes] == ["0.50", "1.00", "2.00", "0.25", "1.00", "2.00"]
     assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["a", "b"]
     with pytest.raises(ValueError):
-        filters(kernels, {"a": torch.ones(2), "b": torch.ones(3)}, ["smooth", "", "rough"])
+        filters({"a": (kernels["a"], torch.ones(2))}, ["smooth", "", "rough"])
