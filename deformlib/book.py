@@ -133,8 +133,8 @@ def write(notebook: NotebookNode, path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["reference"]:
-        for executed in execute("full", ROOT / "_build" / "reference"):
+    if sys.argv[1:2] == ["reference"]:  # of all chapters, or of those named
+        for executed in execute("full", ROOT / "_build" / "reference", sys.argv[2:] or None):
             write(reference(nbformat.read(executed, as_version=4)), REFERENCES / executed.name)
     else:
         execute(*sys.argv[1:2], BOOK)
