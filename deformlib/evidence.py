@@ -188,6 +188,12 @@ def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).round(3)
 
 
+def final_losses(evidence: Evidence) -> dict[str | float, float]:
+    """{arm: training loss at the end, the geometric mean over seeds}, for `at_loss`."""
+    probes = evidence.probes().assign(loss=lambda table: np.log(table["train_loss"]))
+    return np.exp(probes.groupby("arm", sort=False)["loss"].mean()).to_dict()
+
+
 def at_loss(evidence: Evidence, losses: Mapping[str | float, float], measure: str = "sensitivity", distance: str = "cosine") -> pd.DataFrame:
     """As `Evidence.layers`, each arm where its training loss first fell to `losses[arm]`: between the two checkpoints
     around that moment, linear in the logarithm of the loss. Runs that never got there are left out."""

@@ -369,3 +369,11 @@ def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):
     assert evidence.existing("made-up", "quick").records == [], "made in quick mode, or another mode's"
     with pytest.raises(ValueError, match="arms must be among max-pool, strided, got nope"):
         evidence.existing("made-up", "full", arms=["nope"])
+
+
+def test_final_losses_are_geometric_means():
+    records = [record(spec) for seed in (0, 1) for spec in specs_of("full", seed)]
+    for k, loss in enumerate((0.01, 0.2, 0.04, 0.2)):
+        records[k].measurements["checkpoints"][-1] = {"probe": {"train_loss": loss}}
+    found = evidence.final_losses(Evidence("made-up", "full", records, []))
+    assert found == pytest.approx({"max-pool": 0.02, "strided": 0.2})
