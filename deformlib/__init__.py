@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for type checkers and editors, which run nothing
     from .data import load
+    from .evidence import load_trained
     from .metrics import distances, normalized_distance, normalized_total_variation, sensitivity, smoothness
     from .models import DOWNSAMPLINGS, cifar10_vgg, imagenet_vgg, initialize
     from .representations import visit
@@ -29,6 +30,7 @@ _MODULE_OF = {
     "imagenet_vgg": "models",
     "initialize": "models",
     "load": "data",
+    "load_trained": "evidence",
     "normalized_distance": "metrics",
     "normalized_total_variation": "metrics",
     "sensitivity": "metrics",

@@ -101,14 +101,13 @@ class Evidence:
 
     def resampled(self) -> pd.DataFrame:
         """Footnote 1: mean and standard deviation over draws of each distinct bank's smoothness, by both averages."""
+        columns = pd.MultiIndex.from_product([AVERAGES, ("mean", "deviation")])
         rows = {
-            (self.arm(record.spec), bank): {
-                (average, what): record.measurements[average][what][k]
-                for average in AVERAGES for what in ("mean", "deviation")
-            }
+            (self.arm(record.spec), bank): [record.measurements[average][what][k] for average, what in columns]
             for record in self.records for k, bank in enumerate(record.measurements["banks"])
         }
-        return pd.DataFrame.from_dict(rows, orient="index").round(4)
+        index = pd.MultiIndex.from_tuples(rows, names=["architecture", "bank"])
+        return pd.DataFrame(list(rows.values()), index, columns).round(4)
 
     def layers(self, measure: str = "sensitivity", *, checkpoint: int = -1, distance: str = "cosine",
                statistic: str = "normalized") -> pd.DataFrame:
@@ -187,6 +186,12 @@ def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         for when, values in (("before", before), ("after", after))
     }
     return pd.DataFrame(columns).round(3)
+
+
+def final_losses(evidence: Evidence) -> dict[str | float, float]:
+    """{arm: training loss at the end, the geometric mean over seeds}, for `at_loss`."""
+    probes = evidence.probes().assign(loss=lambda table: np.log(table["train_loss"]))
+    return np.exp(probes.groupby("arm", sort=False)["loss"].mean()).to_dict()
 
 
 def at_loss(evidence: Evidence, losses: Mapping[str | float, float], measure: str = "sensitivity", distance: str = "cosine") -> pd.DataFrame:

@@ -91,6 +91,29 @@ def sensitivity_by_layer(
 
 
 @styled
+def smoothness_against_stability(banks: pd.DataFrame, layers: pd.DataFrame) -> Figure:
+    """Sensitivity after a convolution against the smoothness of its filters: a panel for each, a point for each arm and
+    seed. `banks` and `layers` have the columns arm, seed, name, value; what has both is shown."""
+    both = banks.merge(layers, on=["arm", "seed", "name"], suffixes=("_bank", "_layer"))
+    names = list(both["name"].unique())
+    rows = -(-len(names) // 4)
+    figure = Figure(figsize=(WIDTH, 0.4 + 1.75 * rows), layout="constrained")
+    panels = figure.subplots(rows, min(4, len(names)), squeeze=False).ravel()
+    for axes, name in zip(panels, names):
+        for arm, points in both[both["name"] == name].groupby("arm", sort=False):
+            look = DOWNSAMPLINGS[arm]
+            axes.plot(points["value_bank"], points["value_layer"], "o", color=look.colour, label=look.label, markersize=5)
+        axes.set_title(name)
+        axes.locator_params(nbins=3)
+    for axes in panels[len(names):]:
+        axes.set_axis_off()
+    figure.supxlabel("normalized total variation", fontsize=STYLE["axes.labelsize"])
+    figure.supylabel("normalized cosine distance", fontsize=STYLE["axes.labelsize"])
+    figure.legend(*panels[0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
+    return figure
+
+
+@styled
 def sensitivity_of_a_network(values: pd.Series) -> Figure:
     """Sensitivity of a network's layers, by name from the first (top) to the last: as many lines as layers."""
     figure = Figure(figsize=(WIDTH, max(2.0, 0.6 + 0.19 * len(values))), layout="constrained")
@@ -145,13 +168,13 @@ def panels_by_layer(
 
 
 @styled
-def filters(kernels: Mapping[str, Tensor], variations: Mapping[str, Tensor], columns: Sequence[str]) -> Figure:
-    """Kernels (K, kh, kw) by name, one row each, under the titles of the columns; below each its normalized total
-    variation, of (K,). White is zero, and a kernel's largest weight by magnitude is red (positive) or blue."""
+def filters(kernels: Mapping[str, tuple[Tensor, Tensor]], columns: Sequence[str]) -> Figure:
+    """Kernels (K, kh, kw) and their normalized total variations (K,) by name: one row each, the numbers below. White is
+    zero; a kernel's largest weight by magnitude is dark red if positive, dark blue if negative."""
     figure = Figure(figsize=(WIDTH, WIDTH * (0.06 + 1.4 * len(kernels) / (len(columns) + 1))), layout="constrained")
     rows = figure.subplots(len(kernels), len(columns), squeeze=False)
     for row, name in zip(rows, kernels):
-        for axes, kernel, variation in zip(row, kernels[name], variations[name], strict=True):
+        for axes, kernel, variation in zip(row, *kernels[name], strict=True):
             largest = float(kernel.abs().max())
             axes.imshow(kernel.float().numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
             axes.set(xticks=[], yticks=[])

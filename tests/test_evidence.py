@@ -303,7 +303,7 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
     monkeypatch.setitem(studies.STUDIES, "made-up", study)
     network = runs.build(dataclasses.replace(spec, seed=1), 7, 3)
     monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, *_: ({}, {}, network.state_dict()))
-    monkeypatch.setattr(runs, "local", lambda workers: ThreadPoolExecutor(1))
+    monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
     collect("made-up", "quick")
     again = evidence.load_trained("made-up", "max-pool", seed=1, mode="quick")
     torch.testing.assert_close(again.conv4_2.conv.weight, network.conv4_2.conv.weight, rtol=1e-2, atol=1e-6)
@@ -355,6 +355,7 @@ def test_footnote_1_as_a_table():
     assert table.loc[("cifar10_vgg", "conv1_1")].to_dict() == {
         ("bank", "mean"): 1.87, ("bank", "deviation"): 0.03, ("kernel", "mean"): 1.87, ("kernel", "deviation"): 0.034}
     assert table.index.tolist() == [("cifar10_vgg", "conv1_1"), ("cifar10_vgg", "conv1_2")]
+    assert table["kernel"].columns.tolist() == ["mean", "deviation"], "averages above, statistics below"
 
 
 def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):
@@ -368,3 +369,11 @@ def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):
     assert evidence.existing("made-up", "quick").records == [], "made in quick mode, or another mode's"
     with pytest.raises(ValueError, match="arms must be among max-pool, strided, got nope"):
         evidence.existing("made-up", "full", arms=["nope"])
+
+
+def test_final_losses_are_geometric_means():
+    records = [record(spec) for seed in (0, 1) for spec in specs_of("full", seed)]
+    for k, loss in enumerate((0.01, 0.2, 0.04, 0.2)):
+        records[k].measurements["checkpoints"][-1] = {"probe": {"train_loss": loss}}
+    found = evidence.final_losses(Evidence("made-up", "full", records, []))
+    assert found == pytest.approx({"max-pool": 0.02, "strided": 0.2})

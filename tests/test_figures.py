@@ -15,6 +15,7 @@ from deformlib.figures import (
     filters,
     panels_by_layer,
     sensitivity_by_layer,
+    smoothness_against_stability,
     smoothness_by_layer,
 )
 from deformlib.models import DOWNSAMPLINGS
@@ -138,7 +139,8 @@ def test_panels_stand_side_by_side():
 
 def test_filters_have_a_row_for_each_layer_and_their_own_scale():
     kernels = {"a": torch.randn(3, 3, 3), "b": 100 * torch.randn(3, 3, 3)}
-    figure = drawn(filters(kernels, {"a": torch.tensor([0.5, 1, 2]), "b": torch.tensor([0.25, 1, 2])}, ["smooth", "", "rough"]))
+    both = {"a": (kernels["a"], torch.tensor([0.5, 1, 2])), "b": (kernels["b"], torch.tensor([0.25, 1, 2]))}
+    figure = drawn(filters(both, ["smooth", "", "rough"]))
     shown = [axes.images[0] for axes in figure.axes]
     np.testing.assert_allclose([image.get_array() for image in shown[3:]], kernels["b"], rtol=1e-6)
     assert [image.norm.vmax for image in shown] == pytest.approx([float(k.abs().max()) for k in (*kernels["a"], *kernels["b"])])
@@ -146,4 +148,21 @@ def test_filters_have_a_row_for_each_layer_and_their_own_scale():
     assert [axes.get_xlabel() for axes in figure.axes] == ["0.50", "1.00", "2.00", "0.25", "1.00", "2.00"]
     assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["a", "b"]
     with pytest.raises(ValueError):
-        filters(kernels, {"a": torch.ones(2), "b": torch.ones(3)}, ["smooth", "", "rough"])
+        filters({"a": (kernels["a"], torch.ones(2))}, ["smooth", "", "rough"])
+
+
+def test_smoothness_against_stability_pairs_a_convolution_with_its_filters():
+    names = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]
+    banks = pd.DataFrame([(arm, seed, name, 10 * k + seed) for arm in ("max-pool", "strided") for seed in (0, 1) for k, name in enumerate(names)],
+                         columns=["arm", "seed", "name", "value"])
+    layers = banks.assign(value=banks["value"] + 0.5).sample(frac=1, random_state=0)
+    layers = pd.concat([layers, layers.assign(name="down1")])
+    figure = drawn(smoothness_against_stability(banks, layers))
+    shown = [axes for axes in figure.axes if axes.lines]
+    assert [axes.get_title() for axes in shown] == names
+    for k, axes in enumerate(shown):
+        assert [line.get_label() for line in axes.lines] == ["Max-pool", "Strided"]
+        for line in axes.lines:
+            x, y = line.get_data()
+            assert sorted(x) == [10 * k, 10 * k + 1] and list(y - x) == [0.5, 0.5]
+
