@@ -12,8 +12,8 @@
 # paper: our arms share their random seeds. Arms with the same seed begin with the same 3x3 filters and see the same
 # examples in the same order, so every comparison between them is paired.
 #
-# The captions count the runs behind each figure. Where they say one seed there is no band, and a difference
-# between two curves may be the luck of that seed.
+# The captions count the runs behind each figure. Where an arm has one seed it has no band, and where the arms do not
+# have the same seeds, part of the difference between their curves is that between the seeds.
 
 # %% tags=["parameters"]
 mode = "full"
@@ -48,8 +48,8 @@ evidence.accuracies()
 # ## At initialization
 #
 # {numref}`fig-3c` is the paper's Figure 3c: the sensitivity to deformation of networks that have not been trained.
-# The first two layers come before any downsampling and are the same network in every arm, so the curves begin as
-# one. What to look for: where they part, and in which order they end.
+# The first two layers come before any downsampling and are the same network in every arm, so the curves of arms with
+# the same seeds begin as one. What to look for: where they part, and in which order they end.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-3c", "caption": "Sensitivity to deformation at initialization (the paper's Figure 3c), layer 0 being the image. Lines: means over seeds, with bands of two standard deviations over seeds where an arm has more than one. Dashed: read off the published plot. Records: {glue:text}`fig-3c-note`."}}
 start = evidence.layers(checkpoint=0)
@@ -60,11 +60,13 @@ sensitivity_by_layer(start, overlay["3c"])
 by_layer(start)
 
 # %% [markdown]
-# At the last layer: {glue:text}`fig-3c-last`. In full mode, with seed 0, the arms that pool lie below those that do not, as
-# published, though Max-pool and Strided-ReLU are close. Two things are not as published. The published curves of the
-# three arms without pooling end within 0.033 of each other (0.179 to 0.212); ours end in another order and further
-# apart. And from layer 2 on all arms but Average-pool lie higher than their published curves, Strided-ReLU by 3 to 31%, the
-# other three by 1.4 to 1.7 times.
+# At the last layer: {glue:text}`fig-3c-last`. In full mode the arms that pool end below those that do not, as published.
+#
+# The bands are wide, and each arm's seeds are told apart by the first two layers already. The network is random, and its first
+# bank has only 32 filters: what these happen to be, all later layers inherit. With the same seed every arm has the
+# same ones, so a seed lifts or lowers all curves together, and the order of the arms is surer than the bands suggest. An
+# arm with fewer seeds than the others begins at another height for no other reason. Most of our
+# means lie above the published curves.
 #
 # ### The same with calibrated batch norm statistics
 #
@@ -103,9 +105,12 @@ by_layer(end)
 
 # %% [markdown]
 # At the last layer: {glue:text}`fig-3d-last`. In full mode the curves rise to a peak at layer 2 or 3 and decline from there, as
-# published. The first two layers become about twice as sensitive as before training. The last layer ends lower than it
+# published. The first two layers become about twice as sensitive as before training, or more. The last layer ends lower than it
 # began in every arm but Average-pool, whose last layer had been by far the stablest and becomes less so. That is the plain
-# initialization; against the calibrated one every arm ends lower, though Average-pool is still above it at layers 7 and 9.
+# initialization; against the calibrated one every arm ends lower.
+#
+# And the bands have shrunk: random networks differ from seed to seed, trained ones hardly. What the first filters
+# happened to be no longer matters.
 #
 # The published curves end at 0.16 to 0.22. Ours lie well below them in the upper layers, in every arm: training has
 # made our networks stabler than the paper's. How long and by which recipe those were trained is not known.

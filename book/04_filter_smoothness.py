@@ -70,7 +70,7 @@ smoothness_by_layer(after, before, overlay)
 by_layer(after, before)
 
 # %% [markdown]
-# In full mode, with seed 0, every bank of every arm is smoother than it began, all 40 of them. The dotted line is at
+# In full mode every bank of every arm is smoother than it began, all 40 of them. The dotted line is at
 # 1.87 but for the first bank, which has only 96 kernels to average over. The change is largest in the second and the
 # fourth bank, 0.27 to 0.39, and smallest in the last two, 0.04 to 0.18. There Max-pool and Average-pool change
 # about twice as much as the three arms without pooling, or more.
