@@ -149,6 +149,13 @@ def test_a_point_without_a_counterpart_is_named(change: dict[int, object], reaso
     assert table["layers"].item() == len(good)
 
 
+def test_a_curve_is_a_figure_a_condition_a_measure_and_an_arm(tmp_path: Path) -> None:
+    rows = rows_of("3d", "max-pool") + rows_of("3d", "max-pool", condition="trained again") + rows_of("3d", "max-pool", measure="loss")
+    table, unmatched = compare(records(), written(tmp_path / "c.csv", rows))
+    assert table.index.get_level_values("condition").tolist() == ["trained", "trained again"] and len(unmatched) == LAYERS
+    assert table["difference"].nunique() == 1 and table["correlation"].isna().all()  # the one is no arm beside the other
+
+
 def test_a_record_without_a_number_is_no_counterpart(tmp_path: Path) -> None:
     found = records()
     for each in found["cifar10"].records:
