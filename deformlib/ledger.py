@@ -94,9 +94,10 @@ def _dropdown(k: int, found: Finding) -> str:
 
 
 def labels(figure: str) -> list[str]:
-    """The labels of those figures in the chapters that stand for a claim's `figure`, "3a, 3c" or "3"."""
-    numbers = [name for name in figure.split(", ") if name[0].isdigit()]
-    return [label for label in _all_labels() if any(re.fullmatch(rf"fig-{name}[a-z]?(-.*)?", label) for name in numbers)]
+    """The labels of the chapters' figures that stand for a claim's `figure`: for "3c" fig-3c and variants of it such as
+    fig-3c-calibrated; for "3" all its panels. Not fig-4-kernels for "4": it need not be the paper's."""
+    shown = "|".join(rf"{name}(-.*)?" if name[-1].isalpha() else rf"{name}([a-z](-.*)?)?" for name in figure.split(", "))
+    return [label for label in _all_labels() if re.fullmatch(f"fig-({shown})", label)]
 
 
 def _all_labels() -> Iterable[str]:
