@@ -85,11 +85,11 @@ class Evidence:
         )
 
     def changed(self, intervention: str, scope: str = "alone", *, statistics: str = "running") -> pd.DataFrame:
-        """Columns arm, seed, layer, name, value: accuracy in percent with one filter bank changed, its number as in
+        """Columns arm, seed, layer, name, value: share of right answers with one filter bank changed, its number as in
         `banks`; 0 is the network as it was. `scope` and `statistics` as in `interventions.measure`."""
         return pd.DataFrame(
             [
-                (self.arm(record.spec), record.spec.seed, number, name, 100 * value)
+                (self.arm(record.spec), record.spec.seed, number, name, value)
                 for record in self.records
                 for number, (name, value) in enumerate(
                     zip(["none", *record.measurements["banks"]],
