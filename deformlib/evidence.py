@@ -85,11 +85,11 @@ class Evidence:
         )
 
     def changed(self, intervention: str, scope: str = "alone", *, statistics: str = "running") -> pd.DataFrame:
-        """Columns arm, seed, layer, name, value: accuracy in percent with one filter bank changed, its number as in
+        """Columns arm, seed, layer, name, value: share of right answers with one filter bank changed, its number as in
         `banks`; 0 is the network as it was. `scope` and `statistics` as in `interventions.measure`."""
         return pd.DataFrame(
             [
-                (self.arm(record.spec), record.spec.seed, number, name, 100 * value)
+                (self.arm(record.spec), record.spec.seed, number, name, value)
                 for record in self.records
                 for number, (name, value) in enumerate(
                     zip(["none", *record.measurements["banks"]],
@@ -155,10 +155,10 @@ class Evidence:
 
 def by_layer(values: pd.DataFrame, initial: pd.DataFrame | None = None) -> pd.DataFrame:
     """A table of `Evidence.layers` to stand under a figure: mean over seeds, with two standard deviations if there
-    are at least two, one row per layer and one column per arm. `initial`, the same before training, is one column
-    more: that of its first arm, for what all arms share."""
+    are at least two, one row per layer and one column per arm. `initial`, the same before training, where
+    all arms of a seed are one, is a column more."""
     if initial is not None:
-        values = pd.concat([values, initial[initial["arm"] == initial["arm"].iloc[0]].assign(arm="initialization")])
+        values = pd.concat([values, initial.drop_duplicates(["seed", "layer"]).assign(arm="initialization")])
     groups = values.groupby(["layer", "arm"], sort=False)["value"]
     cells = groups.mean().map("{:.3f}".format)
     deviation = 2 * groups.std()

@@ -209,7 +209,8 @@ def _curves(axes: Axes, values: pd.DataFrame, published: pd.DataFrame | None, ar
 
 
 def _initial(axes: Axes, values: pd.DataFrame) -> None:
-    mean = values.groupby("layer")["value"].mean()
+    """A dotted line through the mean over seeds; arms share their initial filters, so one of a seed stands for all."""
+    mean = values.drop_duplicates(["seed", "layer"]).groupby("layer")["value"].mean()
     axes.plot(mean.index, mean, color=INK, linewidth=1.2, linestyle=":", label="initialization")
 
 

@@ -341,10 +341,10 @@ def test_accuracies_of_changed_networks():
              "shuffled": {"running": {"alone": [0.1, 0.2], "upward": [0.3, 0.4]}, "calibrated": {"alone": [0.5, 0.6]}}}
     record = Record(Intervention(training, 20, 10), {"banks": ["conv1_1", "conv1_2"], **found}, {})
     table = Evidence("made-up", "full", [record], []).changed("shuffled")
-    assert table[["layer", "name", "value"]].values.tolist() == [[0, "none", 80.0], [1, "conv1_1", 10.0], [2, "conv1_2", 20.0]]
+    assert table[["layer", "name", "value"]].values.tolist() == [[0, "none", 0.8], [1, "conv1_1", 0.1], [2, "conv1_2", 0.2]]
     assert set(table["arm"]) == {"max-pool"} and set(table["seed"]) == {0}
-    assert Evidence("", "full", [record], []).changed("shuffled", "upward")["value"].tolist() == [80.0, 30.0, 40.0]
-    assert Evidence("", "full", [record], []).changed("shuffled", statistics="calibrated")["value"].tolist() == [70.0, 50.0, 60.0]
+    assert Evidence("", "full", [record], []).changed("shuffled", "upward")["value"].tolist() == [0.8, 0.3, 0.4]
+    assert Evidence("", "full", [record], []).changed("shuffled", statistics="calibrated")["value"].tolist() == [0.7, 0.5, 0.6]
     assert Evidence("", "full", [record], []).note == "cifar10, 1 seed per arm, 5 epochs"
 
 

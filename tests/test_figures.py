@@ -109,11 +109,11 @@ def test_figure_4_has_darker_lines_for_smoother_filters():
 
 def test_figure_5_has_the_strengths_and_the_initialization():
     strengths = [1.0, 2.0, 3.0, 4.0]
-    initial = curves(strengths, range(1, 9)).assign(value=1.87)
+    initial = curves(strengths, range(1, 9)).assign(value=lambda table: 1.87 + 0.01 * table["seed"]).iloc[:-8]
     published = pd.DataFrame({"arm": "strength=4", "layer": range(8), "value": 1.4})
     [axes] = drawn(smoothness_by_layer(curves(strengths, range(1, 9)), initial, published, arm_field="strength")).axes
     assert {"C = 1 px", "C = 4 px", "initialization", "published"} < lines(axes).keys()
-    np.testing.assert_allclose(lines(axes)["initialization"], [range(1, 9), [1.87] * 8])
+    np.testing.assert_allclose(lines(axes)["initialization"], [range(1, 9), [1.875] * 8], err_msg="an arm lacks a seed")
     [theirs] = [line for line in axes.lines if list(line.get_ydata()) == [1.4] * 8]
     assert list(theirs.get_xdata()) == list(range(1, 9)), "the paper counts filter banks from 0"
 
