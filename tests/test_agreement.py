@@ -106,6 +106,21 @@ def test_one_seed_on_one_set_of_images_leaves_the_error_of_reading(how: str, off
     assert compare(found, written(tmp_path / "c.csv", rows))[0]["coverage"].item() == covered
 
 
+def test_a_seed_without_sets_of_images_takes_no_part_in_their_scatter(tmp_path: Path) -> None:
+    some, none = records(), records()
+    for found in (some, none):
+        for k, each in enumerate(found["cifar10"].records):
+            for checkpoint in each.measurements["checkpoints"]:
+                if k or found is none:
+                    checkpoint.pop("full", None)
+    ours, spread = over_seeds("3d", "max-pool", 1), 2 * OURS["max-pool", 0][1].std(0, ddof=1)
+    for found, scatter in ((some, spread), (none, 0)):
+        half = np.sqrt((2 * ours.std(0, ddof=1)) ** 2 + scatter**2 + 0.01**2)
+        for share, covered in ((0.999, 1), (1.001, 0)):
+            rows = [[*row[:6], (ours.mean(0) + share * half)[row[5]], "fit"] for row in rows_of("3d", "max-pool")]
+            assert compare(found, written(tmp_path / "c.csv", rows))[0]["coverage"].item() == covered
+
+
 def test_a_perfect_match(tmp_path: Path) -> None:
     rows = [[*row[:6], over_seeds("3d", arm, 1).mean(0)[row[5]], "fit"] for arm in ARMS for row in rows_of("3d", arm)]
     table, unmatched = compare(records(), written(tmp_path / "c.csv", rows))
@@ -133,6 +148,7 @@ def test_one_layer_is_compared_with_that_layer(tmp_path: Path) -> None:
     ({4: "maximum"}, "arm must be one of max-pool, average-pool, subsample, strided, strided-relu"),
     ({4: "strided-relu"}, "study cifar10 has no record of strided-relu"),
     ({5: 13}, "layer must be at most 12"),
+    ({0: "3a", 2: "initialization"}, "study imagenet-init has no record of max-pool"),
     ({0: "7"}, "study cifar10-random-labels has no record of max-pool"),
     ({0: "4", 2: "initialization, smoothed filters", 4: "sigma=1"}, "study imagenet-smoothed has no record of sigma=1"),
     ({0: "4", 2: "initialization, smoothed filters", 4: "sigma=0.6"}, "arm must be one of 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1"),
