@@ -41,7 +41,7 @@ evidence.accuracies()
 
 # %% [markdown]
 # In full mode every arm has learned its training images all but by heart; {ref}`the recipe <recipe>` says how close
-# Average-pool comes to missing its criterion. On test images the arms are up to four points apart, with the two that
+# Average-pool comes to missing its criterion. On test images the arms are up to four and a half points apart, with the two that
 # pool ahead: these networks do not perform equally well.
 
 # %% [markdown]
