@@ -191,7 +191,45 @@ by_layer(over_banks(trained, norm), over_banks(initial, norm))
 # %% [markdown]
 # In full mode the 2x2 filter has 1.6 to 2.0 times the norm of the kernel that it stands for, and in most banks more
 # than before training (1.7), when there was nothing to take apart. "Similar" is a generous word for it.
+
+# %% [markdown]
+# ## Does position matter less in the upper layers?
 #
+# The paper finds the filters of its ImageNet network smoothest in the upper layers, "suggesting that perhaps in the upper layers
+# precise relative position is less important". That can be tried: take it away and count what is still right.
+# One filter bank at a time of a trained network is changed, in one of two ways.
+#
+# - *Shuffled*: its input maps have their positions permuted at random, the same for all channels of an image. The bank still
+#   sees what is there, and not where.
+# - *Averaged*: each of its 3x3 kernels is replaced by its mean over the nine taps, the smoothest there is. The bank
+#   still sees what is near, and not on which side.
+#
+# A changed bank hands on activations of another size, and a network may fail on that account alone. So batch norm
+# statistics are computed anew, on images apart from those that are counted. {numref}`fig-4-positions` shows the
+# accuracy on test images; 0 is the network as it was.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of five curves: accuracy over the filter bank that was changed, shuffled on the left, averaged on the right."}, "figure": {"name": "fig-4-positions", "caption": "Test accuracy, in percent, of trained networks in which one filter bank was changed, with batch norm statistics computed anew; 0 is no change. Left: the positions of its input shuffled. Right: its kernels replaced by their means. Grey: chance. Records: {glue:text}`fig-4-positions-note`."}}
+positions = collect("cifar10-positions", mode)
+glue("fig-4-positions-note", positions.note, display=False)
+changed = {what: positions.changed(what, statistics="calibrated") for what in ("shuffled", "averaged")}
+panels_by_layer(changed, "test accuracy, %", level=("chance", {what: 10 for what in changed}))
+
+# %% tags=["hide-input"]
+by_layer(changed["shuffled"])
+
+# %% tags=["hide-input"]
+by_layer(changed["averaged"])
+
+# %% [markdown]
+# The same with that bank and all above it changed:
+
+# %% tags=["hide-input"]
+by_layer(positions.changed("shuffled", "upward", statistics="calibrated"))
+
+# %% tags=["hide-input"]
+by_layer(positions.changed("averaged", "upward", statistics="calibrated"))
+
+# %% [markdown]
 # ## What is not here yet
 #
 # Figures 4, 5 and 6a of the paper, and the repeated draws of footnote 1, need runs of their own, which
