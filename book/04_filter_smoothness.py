@@ -208,11 +208,11 @@ by_layer(over_banks(trained, norm), over_banks(initial, norm))
 # statistics are computed anew, on images apart from those that are counted. {numref}`fig-4-positions` shows the
 # accuracy on test images; 0 is the network as it was.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of five curves: accuracy over the filter bank that was changed, shuffled on the left, averaged on the right."}, "figure": {"name": "fig-4-positions", "caption": "Test accuracy, in percent, of trained networks in which one filter bank was changed, with batch norm statistics computed anew; 0 is no change. Left: the positions of its input shuffled. Right: its kernels replaced by their means. Grey: chance. Records: {glue:text}`fig-4-positions-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of five curves: accuracy over the filter bank that was changed, shuffled on the left, averaged on the right."}, "figure": {"name": "fig-4-positions", "caption": "Test accuracy of trained networks in which one filter bank was changed, with batch norm statistics computed anew; 0 is no change. Left: the positions of its input shuffled. Right: its kernels replaced by their means. Grey: chance. Records: {glue:text}`fig-4-positions-note`."}}
 positions = collect("cifar10-positions", mode)
 glue("fig-4-positions-note", positions.note, display=False)
 changed = {what: positions.changed(what, statistics="calibrated") for what in ("shuffled", "averaged")}
-panels_by_layer(changed, "test accuracy, %", level=("chance", {what: 10 for what in changed}))
+panels_by_layer(changed, "test accuracy", level=("chance", {what: 0.1 for what in changed}))
 
 # %% tags=["hide-input"]
 by_layer(changed["shuffled"])
