@@ -33,6 +33,7 @@ from deformlib.protocol import banks_of
 
 evidence = collect("cifar10", mode)
 glue("fig-6b-note", evidence.note, display=False)
+glue("fig-4-note", collect("cifar10", mode, seeds=[0]).note, display=False)
 overlay = published("6b") if mode == "full" else None
 
 # %% [markdown]
@@ -119,7 +120,7 @@ def sorted_kernels(network):
     banks = banks_of(network)
     return {name: kernels_by_variation(banks[name], [k / 8 for k in range(9)]) for name in shown}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of nine 3x3 kernels: at the left of one colour, in the middle mixed, at the right with colours that alternate or a single strong tap."}, "figure": {"name": "fig-4-kernels", "caption": "Kernels of three filter banks of one trained network, from the smoothest to the roughest, with their normalized total variation. Red is positive, blue negative, white zero, each kernel by its own largest weight. The network is Max-pool, seed 0, unless the parameter `arm` was changed. Records: {glue:text}`fig-6b-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of nine 3x3 kernels: at the left of one colour, in the middle mixed, at the right with colours that alternate or a single strong tap."}, "figure": {"name": "fig-4-kernels", "caption": "Kernels of three filter banks of one trained network, from the smoothest to the roughest, with their normalized total variation. Red is positive, blue negative, white zero, each kernel by its own largest weight. The network is Max-pool, seed 0, unless the parameter `arm` was changed. Records: {glue:text}`fig-4-note`."}}
 after_kernels = sorted_kernels(load_trained("cifar10", arm, mode=mode))
 filters(after_kernels, titles)
 
@@ -152,7 +153,7 @@ pd.DataFrame.from_dict(rows, orient="index", columns=titles).round(2)
 # networks begin. For the second smoothing, a Gaussian sampled on 3x3 pixels with a standard deviation of one pixel, what
 # is left of the filter is a single tap: one dimension of nine.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of five curves over eight filter banks: shares near 0.6 falling to near 0.5 above a line at 4/9, and shares of 0.12 to 0.26 above a line at 1/9."}, "figure": {"name": "fig-4-decomposition", "caption": "How much of a trained kernel is a smaller filter followed by a smoothing: share of its energy, mean over the kernels of a bank. Left: the smoothing is a 2x2 box, the smaller filter is 2x2. Right: a 3x3 Gaussian of one pixel, the smaller filter is one tap. Grey: the expectation for independent weights, 4/9 and 1/9. Networks of seed 0. Records: {glue:text}`fig-6b-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of five curves over eight filter banks: shares near 0.6 falling to near 0.5 above a line at 4/9, and shares of 0.12 to 0.26 above a line at 1/9."}, "figure": {"name": "fig-4-decomposition", "caption": "How much of a trained kernel is a smaller filter followed by a smoothing: share of its energy, mean over the kernels of a bank. Left: the smoothing is a 2x2 box, the smaller filter is 2x2. Right: a 3x3 Gaussian of one pixel, the smaller filter is one tap. Grey: the expectation for independent weights, 4/9 and 1/9. Seed 0. Records: {glue:text}`fig-4-note`."}}
 trained = {arm: load_trained("cifar10", arm, mode=mode) for arm in evidence.seeds}
 initial = {"initialization": load_initial("cifar10", arm, mode=mode)}  # the same 3x3 filters in every arm
 shares, shares_before = (
