@@ -212,9 +212,11 @@ by_layer(over_banks(trained, norm), over_banks(initial, norm))
 #
 # What to look for in {numref}`fig-4-positions`: whether less is lost the higher the bank.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of five curves: accuracy over the filter bank that was changed. Shuffled: a fall to just above chance at the first bank, then a steady rise. Averaged: a zigzag that rises from the first bank to the fourth and stays near there."}, "figure": {"name": "fig-4-positions", "caption": "Test accuracy of trained networks in which one filter bank was changed, with batch norm statistics computed anew; at 0 nothing is changed. Left: the positions of its input shuffled. Right: its kernels replaced by their means. Grey: chance. Records: {glue:text}`fig-4-positions-note`."}}
+# %% tags=["hide-input"]
 positions = collect("cifar10-positions", mode)
 glue("fig-4-positions-note", positions.note, display=False)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of five curves: accuracy over the filter bank that was changed. Shuffled: a fall to just above chance at the first bank, then a steady rise. Averaged: a zigzag that rises from the first bank to the fourth and stays near there."}, "figure": {"name": "fig-4-positions", "caption": "Test accuracy of trained networks in which one filter bank was changed, with batch norm statistics computed anew; at 0 nothing is changed. Left: the positions of its input shuffled. Right: its kernels replaced by their means. Grey: chance. Records: {glue:text}`fig-4-positions-note`."}}
 changed = {what: positions.changed(what, statistics="calibrated") for what in ("shuffled", "averaged")}
 panels_by_layer(changed, "test accuracy", level=("chance", {what: 0.1 for what in changed}))
 

@@ -10,7 +10,8 @@ How a chapter is written
 - One cell is tagged: `# %% tags=["parameters"]`, with `mode = "full"` first. Every other parameter that
   papermill may set is assigned in the same cell, with the value of the paper.
 - A figure (PNG, never glued) is the last expression of its cell, without a semicolon, which nbval does not heed.
-  Whatever drew it with pyplot has closed it (`plt.close`), or it would be shown twice. Its caption is the cell's
+  Whatever drew it with pyplot has closed it (`plt.close`), or it would be shown twice. Its cell has no other
+  output: records are collected in a cell before it, where quick mode shows its progress. Its caption is the cell's
   metadata, all on one line:
   `# %% mystnb={"figure": {"name": "fig-3c", "caption": "..."}}`. Prose refers to it by `` {numref}`fig-3c` ``
   or `` {ref}`...` ``, to a paper by `` {cite:p}`ruderman2018` `` (`book/references.bib`).
