@@ -12,11 +12,12 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,14 @@ def sweep(missing: Iterable[Spec], store: Store, executor: Executor, *, weights:
 def local(workers: int, source: str | None = None) -> ProcessPoolExecutor:
     """Processes on this machine, each with its share of the cores; `source` is what each one reads first, a study of
     the reader's own ("FILE.py:STUDY"), whose file may add to the tables."""
-    return ProcessPoolExecutor(workers, get_context("spawn"), named_object, (source,)) if source else ProcessPoolExecutor(workers, get_context("spawn"))
+    return ProcessPoolExecutor(workers, get_context("spawn"), _begin, (source,))
+
+
+def _begin(source: str | None) -> None:
+    # A killed parent cannot tell its workers to stop: they would train on, unseen, and hold the locks of their runs.
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    if source:
+        named_object(source)
 
 
 def threads_for(workers: int) -> int:

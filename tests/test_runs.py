@@ -434,3 +434,33 @@ def test_progress_is_what_a_run_last_wrote(cache: Path):
     for text, expected in (('{"done":0.25}', 0.25), ("", None), ("{}", None)):
         file.write_text(text)
         assert runs.progress_of(SPEC) == expected
+
+
+def sleepy_parent(pids) -> None:
+    executor = runs.local(1)
+    pids.put(executor.submit(os.getpid).result())
+    executor.submit(time.sleep, 600).result()
+
+
+def test_workers_end_with_the_process_that_started_them():
+    context = multiprocessing.get_context("spawn")
+    pids = context.SimpleQueue()
+    parent = context.Process(target=sleepy_parent, args=(pids,))
+    parent.start()
+    worker = pids.get()
+    parent.kill()
+    parent.join()
+    for _ in range(200):
+        if not alive(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker of a killed process went on")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
