@@ -438,3 +438,14 @@ def test_a_third_distance_is_one_entry(monkeypatch):
     monkeypatch.setitem(DISTANCES, "squared", squared)
     x = normal(5, 7)
     torch.testing.assert_close(pairwise_distances(x, "squared"), pairwise_distances(x, "euclidean") ** 2)
+
+
+@pytest.mark.parametrize(("dtype", "large"), [(torch.float16, 6e4), (torch.float32, 3e38)])
+def test_finite_values_whose_sum_is_not_are_finite(dtype: torch.dtype, large: float):
+    vectors.check_vectors("x", torch.full((4, 100), large, dtype=dtype))
+    for bad in (math.inf, -math.inf, math.nan):
+        with pytest.raises(ValueError, match="x must be finite, got 1 NaN"):
+            vectors.check_vectors("x", torch.full((4, 100), large, dtype=dtype).index_put_((torch.tensor(1), torch.tensor(3)), torch.tensor(bad, dtype=dtype)))
+    opposite = torch.zeros(4, 100).index_put_((torch.tensor([0, 1]), torch.tensor([0, 0])), torch.tensor([math.inf, -math.inf]))
+    with pytest.raises(ValueError, match="got 2 NaN or infinite"):
+        vectors.check_vectors("x", opposite)
