@@ -21,7 +21,7 @@ from . import models, runs, studies
 from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
 from .protocol import banks_of
-from .specs import Spec, Training
+from .specs import Resampling, Spec, Training
 from .store import RESULTS, Record, Store, cache_root, load_tensors
 
 
@@ -57,12 +57,16 @@ class Evidence:
 
     @property
     def note(self) -> str:
-        """One line for a caption: on what, how many seeds, how many epochs; and what is missing."""
+        """One line for a caption: on what, how many seeds, how many epochs (draws, if of nothing else); and what is
+        missing."""
         if not self.records:
             return f"no records: {self._command}"
         counts, spec = sorted(set(self.seeds.values())), getattr(self.records[0].spec, "training", self.records[0].spec)
         seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
-        text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
+        if isinstance(spec, Resampling):
+            text = f"{spec.draws:,} draws"
+        else:
+            text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
         if self.missing:
             text += f"; {len(self.missing)} planned runs of these arms missing: {self._command}"
         return text

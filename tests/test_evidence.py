@@ -356,6 +356,8 @@ def test_footnote_1_as_a_table():
         ("bank", "mean"): 1.87, ("bank", "deviation"): 0.03, ("kernel", "mean"): 1.87, ("kernel", "deviation"): 0.034}
     assert table.index.tolist() == [("cifar10_vgg", "conv1_1"), ("cifar10_vgg", "conv1_2")]
     assert table["kernel"].columns.tolist() == ["mean", "deviation"], "averages above, statistics below"
+    many = Record(Resampling("cifar10_vgg", 10_000, 0), {}, {})
+    assert Evidence("", "full", [many], [], "architecture").note == "10,000 draws", "it has no data and no epochs"
 
 
 def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):
