@@ -8,7 +8,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from . import models, runs, studies
+from . import claims, models, runs, studies
 from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
 from .protocol import banks_of
@@ -50,6 +51,14 @@ class Evidence:
     def seeds(self) -> dict[str, int]:
         """{arm: number of seeds with a record}."""
         return pd.Series([self.arm(record.spec) for record in self.records]).value_counts(sort=False).to_dict()
+
+    def only(self, **fields: object) -> "Evidence":
+        """What of it has these values in its specs, as in `only(classes=100)`: a study may have variants of its arms."""
+        def has(spec: Spec) -> bool:
+            return all(getattr(spec, name) == value for name, value in fields.items())
+
+        records = [record for record in self.records if has(record.spec)]
+        return replace(self, records=records, missing=[spec for spec in self.missing if has(spec)])
 
     @property
     def _command(self) -> str:
@@ -218,6 +227,19 @@ def at_loss(evidence: Evidence, losses: Mapping[str | float, float], measure: st
         mine = ((first["arm"] == arm) & (first["seed"] == seed)).to_numpy()
         rows.append(first[mine].assign(value=(1 - share) * values[after - 1, mine] + share * values[after, mine]))
     return pd.concat(rows, ignore_index=True) if rows else first.iloc[:0]
+
+
+def at_displacement(evidence: Evidence) -> pd.DataFrame:
+    """As `Evidence.banks`, of the digit tasks: each filter bank where, on its way, it had moved as far as it did under
+    the strength that moved it least, by the rule of claim 7 (`claims.at_matched_displacement`). Of the seeds that all
+    strengths have; no rows if a strength has none."""
+    study, banks = "mnist-templates", evidence.banks()
+    matched = claims.at_matched_displacement(partial(claims.observed, {study: evidence}), study)
+    seeds = sorted(set.intersection(*(set(of_arm["seed"]) for _, of_arm in banks.groupby("arm"))))
+    values = {(float(arm), seed, layer): value for arm, table in matched.items()
+              for seed, row in zip(seeds, table.to_numpy()) for layer, value in enumerate(row, 1)}
+    keys = pd.MultiIndex.from_frame(banks[["arm", "seed", "layer"]])
+    return banks.assign(value=[values.get(key, np.nan) for key in keys]).dropna(subset="value").reset_index(drop=True)
 
 
 def existing(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:
