@@ -207,11 +207,11 @@ sensitivity_by_layer(large_calibrated, overlay["3a"])
 by_layer(large_calibrated)
 
 # %% [markdown]
-# At the last layer: {glue:text}`fig-3a-calibrated-last`. In full mode, with seed 0, both arms become far more sensitive, about
-# four to five times at the last layer, and now Strided-ReLU rises at every layer, as the published curve nearly does,
-# but to much higher values. Max-pool becomes a saw: up with every convolution, down with every pooling layer, and up on
-# the whole. The published curves lie between the two versions, much nearer to the plain one. Which arm is the stabler
-# does not depend on the choice; whether a deep untrained network damps a deformation or amplifies it does.
+# At the last layer: {glue:text}`fig-3a-calibrated-last`. In full mode, with seed 0, both arms become far more sensitive: at the
+# last layer four times (Strided-ReLU) and five times (Max-pool). Now Strided-ReLU rises at every layer, as the published
+# curve nearly does, but to much higher values. Max-pool becomes a saw: up with every convolution, down with every pooling
+# layer, and up on the whole. From layer 11 on the published curves lie between the two versions, nearer to the plain one. Which arm
+# ends stabler does not depend on the choice; whether a deep untrained network damps a deformation or amplifies it does.
 #
 # ### By Euclidean distance
 #
