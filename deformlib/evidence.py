@@ -8,7 +8,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,11 @@ import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from . import models, runs, studies
+from . import claims, models, runs, studies
 from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
 from .protocol import banks_of
-from .specs import Spec, Training
+from .specs import Resampling, Spec, Training
 from .store import RESULTS, Record, Store, cache_root, load_tensors
 
 
@@ -51,18 +52,30 @@ class Evidence:
         """{arm: number of seeds with a record}."""
         return pd.Series([self.arm(record.spec) for record in self.records]).value_counts(sort=False).to_dict()
 
+    def only(self, **fields: object) -> "Evidence":
+        """What of it has these values in its specs, as in `only(classes=100)`: a study may have variants of its arms."""
+        def has(spec: Spec) -> bool:
+            return all(getattr(spec, name) == value for name, value in fields.items())
+
+        records = [record for record in self.records if has(record.spec)]
+        return replace(self, records=records, missing=[spec for spec in self.missing if has(spec)])
+
     @property
     def _command(self) -> str:
         return f"python -m deformlib run {self.study}" + ("" if self.mode == "full" else f" --mode {self.mode}")
 
     @property
     def note(self) -> str:
-        """One line for a caption: on what, how many seeds, how many epochs; and what is missing."""
+        """One line for a caption: on what, how many seeds, how many epochs (draws, if of nothing else); and what is
+        missing."""
         if not self.records:
             return f"no records: {self._command}"
         counts, spec = sorted(set(self.seeds.values())), getattr(self.records[0].spec, "training", self.records[0].spec)
         seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
-        text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
+        if isinstance(spec, Resampling):
+            text = f"{spec.draws:,} draws"
+        else:
+            text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
         if self.missing:
             text += f"; {len(self.missing)} planned runs of these arms missing: {self._command}"
         return text
@@ -214,6 +227,19 @@ def at_loss(evidence: Evidence, losses: Mapping[str | float, float], measure: st
         mine = ((first["arm"] == arm) & (first["seed"] == seed)).to_numpy()
         rows.append(first[mine].assign(value=(1 - share) * values[after - 1, mine] + share * values[after, mine]))
     return pd.concat(rows, ignore_index=True) if rows else first.iloc[:0]
+
+
+def at_displacement(evidence: Evidence) -> pd.DataFrame:
+    """As `Evidence.banks`, of the digit tasks: each filter bank where, on its way, it had moved as far as it did under
+    the strength that moved it least, by the rule of claim 7 (`claims.at_matched_displacement`). Of the seeds that all
+    strengths have; no rows if a strength has none."""
+    study, banks = "mnist-templates", evidence.banks()
+    matched = claims.at_matched_displacement(partial(claims.observed, {study: evidence}), study)
+    seeds = sorted(set.intersection(*(set(of_arm["seed"]) for _, of_arm in banks.groupby("arm"))))
+    values = {(float(arm), seed, layer): value for arm, table in matched.items()
+              for seed, row in zip(seeds, table.to_numpy()) for layer, value in enumerate(row, 1)}
+    keys = pd.MultiIndex.from_frame(banks[["arm", "seed", "layer"]])
+    return banks.assign(value=[values.get(key, np.nan) for key in keys]).dropna(subset="value").reset_index(drop=True)
 
 
 def existing(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:

@@ -38,16 +38,21 @@ styled = plt.rc_context(STYLE)  # decorates a function that draws
 plt.switch_backend(matplotlib.get_backend())
 
 
-@styled
 def deformed_pairs(names: Sequence[str], originals: Tensor, deformed: Tensor) -> Figure:
     """Figure 1: images (N, 3, H, W) in [0, 1] in one row, the same deformed (N, 3, H, W) below."""
-    figure = Figure(figsize=(WIDTH, WIDTH * 2.1 / len(names)), layout="constrained")
-    rows = figure.subplots(2, len(names), squeeze=False)
-    for axes, image in zip(rows.flat, [*originals, *deformed], strict=True):
+    return image_rows({"original": originals, "deformed": deformed}, names)
+
+
+@styled
+def image_rows(rows: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
+    """Images (N, C, H, W) in [0, 1] with one or three channels, a row for each label, a name above each of N columns."""
+    figure = Figure(figsize=(WIDTH, WIDTH * (len(rows) + 0.1) / len(names)), layout="constrained")
+    panels = figure.subplots(len(rows), len(names), squeeze=False)
+    for axes, image in zip(panels.flat, [image for images in rows.values() for image in images], strict=True):
         _show(axes, image)
-    for axes, name in zip(rows[0], names, strict=True):
+    for axes, name in zip(panels[0], names, strict=True):
         axes.set_title(name)
-    for axes, label in zip(rows[:, 0], ("original", "deformed"), strict=True):
+    for axes, label in zip(panels[:, 0], rows, strict=True):
         axes.set_axis_on()
         axes.set(xticks=[], yticks=[], ylabel=label)
         axes.spines[:].set_visible(False)
@@ -150,18 +155,21 @@ def panels_by_layer(
     initial: Mapping[str, pd.DataFrame] | None = None,
     level: tuple[str, Mapping[str, float]] | None = None,
     arm_field: str = "downsampling",
+    shared: bool = False,
 ) -> Figure:
     """Curves over the filter banks side by side, one panel per title: as `smoothness_by_layer`, with a horizontal line
-    in each, `level`: its label, and its height by title."""
+    in each, `level`: its label, and its height by title. Every panel from 0 on, or all as `shared` values need."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.55), layout="constrained")
-    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    row = figure.subplots(1, len(panels), squeeze=False, sharey=shared)[0]
     for axes, (title, values) in zip(row, panels.items()):
         if initial:
             _initial(axes, initial[title])
         if level:
             axes.axhline(level[1][title], color="#999999", linewidth=1, label=level[0])
         _curves(axes, values, None, arm_field)
-        axes.set(title=title, xlabel="filter bank", ylim=(0, None))
+        axes.set(title=title, xlabel="filter bank")
+        if not shared:
+            axes.set_ylim(0)
     row[0].set_ylabel(ylabel)
     figure.legend(*row[0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
     return figure
@@ -224,7 +232,7 @@ def _looks(arms: Sequence[str | float], arm_field: str) -> dict[str | float, tup
 
 
 def _show(axes: Axes, image: Tensor) -> None:
-    axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
+    axes.imshow(image.expand(3, -1, -1).permute(1, 2, 0).clamp(0, 1).numpy())
     axes.set_axis_off()
 
 

@@ -67,6 +67,10 @@ PROTOCOLS: dict[str, Protocol] = {
     "quick-1": Protocol(
         images=64, sets=1, strengths=(0.5, 2.0), light=4, full=2, calibration=512, probes=256, final=1024
     ),
+    # Its study has many short runs, in which the other would take longer than the training.
+    "quick-templates-1": Protocol(
+        images=32, sets=1, strengths=(), light=4, full=2, calibration=128, probes=128, final=256
+    ),
 }
 
 

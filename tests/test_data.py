@@ -235,3 +235,13 @@ class TestPhotos:
         x = photos.photograph("astronaut")
         assert x.shape == (3, 512, 512) and x.dtype == torch.uint8 and not torch.equal(x[0], x[1])
         assert photos.photograph("camera").shape == (3, 512, 512)
+
+
+def test_typeset_digits_are_ten_shapes_inside_their_image():
+    digits = photos.typeset_digits()
+    assert digits.shape == (10, 1, 32, 32) and digits.min() == 0 and 0.9 < digits.max() <= 1
+    edge = torch.ones(32, 32, dtype=torch.bool)
+    edge[4:-4, 4:-4] = False
+    assert not digits[:, 0, edge].any(), "room for a deformation of 4 px"
+    different = (digits[:, None] - digits[None]).abs().mean((2, 3, 4))
+    assert (different + torch.eye(10) > 0.02).all()

@@ -281,6 +281,35 @@ def test_at_loss_is_between_the_checkpoints_around_it():
     assert list(found.columns) == ["arm", "seed", "layer", "name", "value"]
 
 
+def test_at_displacement_is_read_off_the_way():
+    """C = 4 moves every bank three times as far as C = 1; a third of its way from 1.8 to 1.2 it is at 1.6."""
+    recipe = Recipe(1, 64, 0.1)
+
+    def run(strength: float, seed: int, far: float, end: float) -> Record:
+        spec = Training("mnist", "max-pool", seed, recipe, "templates-1", task="templates", classes=10, strength=strength)
+        smoothness = [{"kernel": [1.8, 1.8], "change_norm": [0.0, 0.0]}, {"kernel": [end, end + seed], "change_norm": [far, far]}]
+        return Record(spec, {"layers": [], "banks": ["conv1_1", "conv1_2"], "checkpoints": [{"smoothness": s} for s in smoothness]}, {})
+
+    records = [run(strength, seed, 0.3 if strength == 4 else 0.1, 1.2 if strength == 4 else 1.7)
+               for seed in (0, 1) for strength in (1.0, 2.0, 3.0, 4.0) if (strength, seed) != (2.0, 0)]
+    everything = Evidence("mnist-templates", "full", records, [], "strength")
+    found = evidence.at_displacement(everything)
+    assert found.columns.tolist() == everything.banks().columns.tolist() and set(found["seed"]) == {1}, "C = 2 lacks seed 0"
+    of = found.set_index(["arm", "name"])["value"]
+    assert len(of) == 8 and of[1.0].tolist() == pytest.approx([1.7, 2.7])
+    assert of[4.0].tolist() == pytest.approx([1.8 - 0.6 / 3, 1.8 + 0.4 / 3])
+    assert evidence.at_displacement(everything.only(seed=0)).empty, "C = 2 has no seed at all"
+
+
+def test_variants_of_an_arm_are_told_apart():
+    specs = [dataclasses.replace(spec, **fields) for fields in (dict(classes=100), dict(label_seed=1)) for spec in specs_of("full", 0)]
+    both = Evidence("made-up", "full", [record(spec) for spec in specs[:3]], specs[3:])
+    hundred, other = both.only(classes=100), both.only(label_seed=1, classes=None)
+    assert [r.spec for r in hundred.records] == specs[:2] and not hundred.missing
+    assert [r.spec for r in other.records] == specs[2:3] and other.missing == specs[3:]
+    assert hundred.note == "cifar10, 1 seed per arm, 5 epochs"
+
+
 def test_the_last_layer_in_words():
     rows = [(arm, seed, layer, "", value + seed / 10 + layer) for arm, value in (("strided-relu", 0.2), ("max-pool", 0.1))
             for seed in (0, 2) for layer in (0, 1)]
@@ -356,6 +385,8 @@ def test_footnote_1_as_a_table():
         ("bank", "mean"): 1.87, ("bank", "deviation"): 0.03, ("kernel", "mean"): 1.87, ("kernel", "deviation"): 0.034}
     assert table.index.tolist() == [("cifar10_vgg", "conv1_1"), ("cifar10_vgg", "conv1_2")]
     assert table["kernel"].columns.tolist() == ["mean", "deviation"], "averages above, statistics below"
+    many = Record(Resampling("cifar10_vgg", 10_000, 0), {}, {})
+    assert Evidence("", "full", [many], [], "architecture").note == "10,000 draws", "it has no data and no epochs"
 
 
 def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):

@@ -13,6 +13,7 @@ from deformlib.figures import (
     deformation_steps,
     deformed_pairs,
     filters,
+    image_rows,
     panels_by_layer,
     sensitivity_by_layer,
     smoothness_against_stability,
@@ -37,6 +38,16 @@ def test_deformed_pairs_has_originals_above_deformed(images):
     np.testing.assert_allclose(np.stack(shown), images.permute(0, 2, 3, 1), rtol=1e-6)
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "", "", ""]
     assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["original", "deformed"]
+
+
+def test_rows_of_grey_images(images):
+    grey = {label: factor * images[:3, :1] for label, factor in (("class", 1.0), ("C = 1", 0.5))}
+    figure = drawn(image_rows(grey, "abc"))
+    shown = np.stack([axes.images[0].get_array() for axes in figure.axes])
+    assert shown.shape == (6, 20, 20, 3) and (shown == shown[..., :1]).all(), "grey in all three channels"
+    np.testing.assert_allclose(shown[3:, ..., 0], 0.5 * images[:3, 0], rtol=1e-6)
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["a", "b", "c"]
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["class", "C = 1"]
 
 
 def test_deformed_pairs_wants_as_many_of_each(images):
@@ -135,6 +146,15 @@ def test_panels_stand_side_by_side():
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["initialization", "chance", "Max-pool", "Strided"]
     assert set(lines(drawn(panels_by_layer(panels, "share")).axes[0])) == {"Max-pool", "Strided"}
+
+
+def test_panels_may_share_an_axis_that_holds_all_of_them():
+    panels = {title: curves(["max-pool"], range(1, 9)).assign(value=value) for title, value in (("one", 1.8), ("two", 1.2))}
+    alone, shared = (drawn(panels_by_layer(panels, "variation", shared=shared)).axes for shared in (False, True))
+    assert [axes.get_ylim()[0] for axes in alone] == [0, 0] and alone[0].get_ylim() != alone[1].get_ylim()
+    assert shared[0].get_ylim() == shared[1].get_ylim()
+    low, high = shared[0].get_ylim()
+    assert 1 < low < 1.2 and 1.8 < high < 2, "no panel's curve is cut off"
 
 
 def test_filters_have_a_row_for_each_layer_and_their_own_scale():

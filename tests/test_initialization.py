@@ -97,13 +97,9 @@ def found() -> dict:
 
 class TestResampling:
     def test_means_are_the_closed_form_and_the_footnote(self, found: dict):
-        # E|X - Y| / E|X| for a normal truncated at two deviations, by quadrature; 12 neighbours over 9 taps.
-        x = np.linspace(-2, 2, 1201)
-        p = np.exp(-x**2 / 2) / np.exp(-x**2 / 2).sum()
-        ratio = (abs(x[:, None] - x) * p[:, None] * p).sum() / (abs(x) * p).sum()
         for k, mean in enumerate(found["bank"]["mean"]):
             kernels = found["bank"]["deviation"][k]
-            assert mean == pytest.approx(12 / 9 * ratio, abs=5 * kernels / math.sqrt(40) + 1e-3)
+            assert mean == pytest.approx(initialization.expected_variation(), abs=5 * kernels / math.sqrt(40) + 1e-3)
         assert found["bank"]["mean"][-1] == pytest.approx(1.857, abs=1e-3)
         assert found["kernel"]["mean"][-1] == pytest.approx(1.870, abs=2e-3)
 
@@ -123,3 +119,16 @@ class TestResampling:
         model = models.cifar10_vgg("max-pool", width=0.1)
         one, again, other = (initialization.resample(Resampling("cifar10_vgg", 3, seed), model, lambda share: None) for seed in (0, 0, 1))
         assert one == again != other
+
+
+@pytest.mark.parametrize("cutoff", [1.0, 2.0])
+def test_expected_variation_is_that_of_a_fine_grid(cutoff: float):
+    x = np.linspace(-cutoff, cutoff, 2401)
+    p = np.exp(-x**2 / 2) / np.exp(-x**2 / 2).sum()
+    ratio = (abs(x[:, None] - x) * p[:, None] * p).sum() / (abs(x) * p).sum()
+    assert initialization.expected_variation(cutoff) == pytest.approx(12 / 9 * ratio, rel=1e-3)
+
+
+def test_expected_variation_without_truncation():
+    assert initialization.expected_variation(math.inf) == pytest.approx(4 * math.sqrt(2) / 3, rel=1e-6)
+    assert initialization.expected_variation() == pytest.approx(1.857, abs=5e-4)
