@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
@@ -128,6 +129,20 @@ def sensitivity_of_a_network(values: pd.Series) -> Figure:
     axes.set(xlabel="normalized cosine distance", xlim=(0, None), ylim=(len(values) - 0.5, -0.5))
     axes.set_yticks(places, values.index, fontsize=8)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    return figure
+
+
+@styled
+def sensitivity_by_depth(networks: Mapping[str, pd.Series]) -> Figure:
+    """Sensitivity of the layers of different networks, in execution order, over the share of its layers that a
+    representation has behind it: one line per name."""
+    figure = Figure(figsize=(WIDTH, WIDTH * 0.5), layout="constrained")
+    axes = figure.subplots()
+    for (name, values), marker, look in zip(networks.items(), "os^Dv", DOWNSAMPLINGS.values()):
+        depth = np.linspace(0, 1, len(values))
+        axes.plot(depth, values, color=look.colour, label=name, linewidth=2, marker=marker, markersize=4.5)
+    axes.set(xlabel="depth, as a share of the layers shown", ylabel="normalized cosine distance", ylim=(0, None))
+    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 

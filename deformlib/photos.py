@@ -58,6 +58,21 @@ def photograph(name: str) -> Tensor:
     return torch.from_numpy(np.broadcast_to(image, (*image.shape[:2], 3)).copy()).permute(2, 0, 1).contiguous()
 
 
+def crops(count: int, side: int = 224) -> Tensor:
+    """Random squares of the photographs in turn, in colour, (N, 3, side, side) in [0, 1]: each at least half as large as
+    its photograph allows, reduced or enlarged to `side`. The same at every call."""
+    generator, squares = stream(0, "photos-crops"), []
+    for number in range(count):
+        image = photograph(PHOTOGRAPHS[number % len(PHOTOGRAPHS)])
+        size, top, left = torch.rand(3, generator=generator).tolist()
+        height, width = image.shape[1:]
+        length = round(min(height, width) * (1 + size) / 2)
+        top, left = round(top * (height - length)), round(left * (width - length))
+        square = image[None, :, top : top + length, left : left + length].float() / 255
+        squares.append(F.interpolate(square, (side, side), mode="bilinear", antialias=True)[0].clamp(0, 1))
+    return torch.stack(squares)
+
+
 def typeset_digits() -> Tensor:
     """The ten digits in the typeface that comes with Pillow, white on black, (10, 1, 32, 32) in [0, 1]: where
     handwritten ones are to be pictured without a data set."""

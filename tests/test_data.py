@@ -245,3 +245,14 @@ def test_typeset_digits_are_ten_shapes_inside_their_image():
     assert not digits[:, 0, edge].any(), "room for a deformation of 4 px"
     different = (digits[:, None] - digits[None]).abs().mean((2, 3, 4))
     assert (different + torch.eye(10) > 0.02).all()
+
+
+def test_crops_are_squares_of_the_photographs_in_turn():
+    pytest.importorskip("skimage")
+    squares = photos.crops(7, 96)
+    assert squares.shape == (7, 3, 96, 96) and 0 <= squares.min() and squares.max() <= 1
+    assert torch.equal(squares[:3], photos.crops(3, 96))
+    for square, name in zip(squares, photos.PHOTOGRAPHS * 2):
+        assert (square.mean((1, 2)) - photos.photograph(name).float().mean((1, 2)) / 255).abs().max() < 0.25
+    grey = [bool((square.std(0) < 1e-6).all()) for square in squares[:5]]
+    assert grey == [False, False, False, False, True]  # camera is the only one without colour

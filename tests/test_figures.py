@@ -8,6 +8,7 @@ import torch
 
 from deformlib import Deformation
 from deformlib.figures import (
+    sensitivity_by_depth,
     STYLE,
     WIDTH,
     deformation_steps,
@@ -186,3 +187,10 @@ def test_smoothness_against_stability_pairs_a_convolution_with_its_filters():
             x, y = line.get_data()
             assert sorted(x) == [10 * k, 10 * k + 1] and list(y - x) == [0.5, 0.5]
 
+
+
+def test_sensitivity_by_depth_puts_networks_of_any_depth_on_one_axis():
+    axes = sensitivity_by_depth({"shallow": pd.Series([0.1, 0.2]), "deep": pd.Series([0.1, 0.3, 0.2, 0.4])}).axes[0]
+    shallow, deep = axes.get_lines()
+    assert shallow.get_xdata().tolist() == [0, 1] and deep.get_xdata() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert deep.get_ydata().tolist() == [0.1, 0.3, 0.2, 0.4] and shallow.get_label() == "shallow"

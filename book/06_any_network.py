@@ -1,0 +1,121 @@
+# %% [markdown]
+# # Any network
+#
+# Nothing in the measure knows about VGG. It needs images, a deformation, and representations; so it can be
+# taken of any network. This chapter takes it of three that are in wide use and differ in all that this book has held
+# fixed: ResNet-18 {cite:p}`he2016`, with shortcuts around its convolutions; ConvNeXt-Tiny {cite:p}`liu2022`, whose filters are 7x7, each over a
+# single channel; and ViT-B/16 {cite:p}`dosovitskiy2021`, which has no convolutions but the one that cuts the image into patches
+# of 16x16 pixels, and no downsampling after it.
+#
+# All three are untrained: torchvision's own initialization, one seed. What they do on a trained network's weights
+# {ref}`takes one more argument <trained-weights>`.
+
+# %% tags=["parameters"]
+mode = "full"
+seed = 0
+images = 16  # of 224x224 pixels; 8 in quick mode
+
+# %% tags=["hide-input"]
+import pandas as pd
+import torch
+import torchvision
+
+from deformlib import Deformation, deform, sensitivity, smoothness
+from deformlib.figures import sensitivity_by_depth
+from deformlib.photos import crops
+from deformlib.streams import stream
+
+# %% [markdown]
+# ## Five lines
+#
+# Layers are asked for by name, as in `model.named_modules()`, or by a pattern of names; `"layer?.?"` stands for the
+# eight blocks of the ResNet. Without a list, every module that has no others inside is measured. The network may be in
+# training mode, frozen or compiled, and is left as it was found.
+
+# %%
+clean = crops(images if mode == "full" else 8)  # (N, 3, 224, 224) in [0, 1]
+deformed = deform(clean, Deformation.IMAGENET, generator=stream(seed, "any network"))
+torch.manual_seed(seed)
+resnet = torchvision.models.resnet18(weights=None)
+pd.Series(sensitivity(resnet, clean, deformed, ["input", "conv1", "layer?.?", "avgpool", "fc"])).round(2)
+
+# %% [markdown]
+# `deform` displaces 5x5 control points by up to 10 px, as the paper does for ImageNet. The images are squares cut out of the
+# public-domain photographs that quick mode trains on. There are five photographs, so some pairs of images show parts of the same
+# scene, which makes the median distance between images smaller than it would be on ImageNet. The numbers below
+# compare networks with each other, and not with {doc}`03_learned_stability`.
+#
+# ## Three architectures
+
+# %%
+layers = {
+    "resnet18": ["input", "conv1", "layer?.?", "avgpool"],
+    "convnext_tiny": ["input", "features.?.?", "avgpool"],
+    "vit_b_16": ["input", "conv_proj", "encoder.layers.encoder_layer_?", "encoder.layers.encoder_layer_??", "encoder.ln"],
+}
+
+# %% tags=["hide-input"]
+found, smooth = {}, {}
+for name, wanted in layers.items():
+    torch.manual_seed(seed)
+    network = torchvision.models.get_model(name, weights=None)
+    found[name] = pd.Series(sensitivity(network, clean, deformed, wanted))
+    smooth[name] = pd.Series(smoothness(network, "kernel"))
+
+# %% [markdown]
+# {numref}`fig-any` puts each network's layers on one axis from the image, 0, to the last one before the classifier, 1.
+# What to look for: which networks become more stable with depth before they have learned anything, and where.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of sensitivity over depth, of ResNet-18, ConvNeXt-Tiny and ViT-B/16, which begin at the same value."}, "figure": {"name": "fig-any", "caption": "Sensitivity to deformation of three untrained networks on photographs of 224x224 pixels, one seed each, over their blocks. The last point of ResNet-18 and ConvNeXt-Tiny is the global average pool, that of ViT-B/16 the last layer norm."}}
+sensitivity_by_depth(found)
+
+# %% tags=["hide-input"]
+pd.concat({name: values.round(2).astype(str).rename_axis("layer").reset_index(name="sensitivity") for name, values in found.items()}, axis=1).fillna("")
+
+# %% [markdown]
+# In full mode, with one seed, the blocks of an untrained ResNet-18 are about as stable as the image, from the first to
+# the last. ConvNeXt-Tiny jumps at `features.0.1`, a layer norm, which takes the mean over channels away at every position;
+# {doc}`03_learned_stability` saw the same with batch norm, once it centred. Smaller steps follow at its downsampling
+# layers, each of which begins with another layer norm. Between them nothing happens, because its blocks begin as the identity: torchvision
+# scales what they add by one millionth. ViT-B/16 becomes a little more stable with each block; its attention, not knowing yet where
+# to look, averages over positions. None of this is large beside the last step: averaging over the whole image leaves
+# the ResNet a third of its sensitivity and the ConvNeXt a tenth.
+#
+# Smoothness is a number for each convolution whose kernels are at least 3x3. Independent weights of an n x n kernel
+# come to $2(n - 1)\sqrt2/n$ before any truncation: 1.89 for 3x3, 2.42 for 7x7, 2.65 for 16x16. So kernels of different
+# sizes cannot be compared with each other, and each has to be compared with its own beginning.
+
+# %% tags=["hide-input"]
+sizes = {"conv1": "resnet18", "layer1.0.conv1": "resnet18", "layer4.1.conv2": "resnet18", "features.0.0": "convnext_tiny",
+         "features.1.0.block.0": "convnext_tiny", "features.7.2.block.0": "convnext_tiny", "conv_proj": "vit_b_16"}
+pd.DataFrame([(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes.items()], columns=["network", "convolution", "smoothness"])
+
+# %% [markdown]
+# (trained-weights)=
+# ## Trained weights
+#
+# torchvision downloads them when asked. The machine that made this book has no access to them, so **this was not run here**;
+# on yours it is
+#
+# ```python
+# weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+# model = torchvision.models.resnet18(weights=weights)
+# normalize = torchvision.transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+# sensitivity(model, normalize(clean), normalize(deformed), ["input", "layer?.?", "avgpool", "fc"])
+# ```
+#
+# Deform first and normalize after, so that what lies beyond the edge is the edge's colour. Use a hundred images or
+# more, of different scenes.
+#
+# ## A network and images of your own
+#
+# From the command line nothing has to be written. A factory is a function of yours, in a file or a module, that returns the
+# network; images are a folder of photographs:
+#
+# ```bash
+# python -m deformlib measure mynetworks.py:resnet --images photos --normalize --layers "layer?.?" fc
+# ```
+#
+# It prints the table of this chapter, and writes it as CSV with a plot beside it. More images than fit in memory go
+# through in batches with the same result (`batch_size` of `sensitivity`). A layer that is passed twice is numbered, one that is
+# never reached is an error that names it, and so is one whose output is several tensors.
