@@ -7,6 +7,7 @@ tensor([1.0000, 0.2929, 0.2929])
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ def _root(square: Tensor) -> Tensor:
 
 def _norm(rows: Tensor) -> Tensor:
     # By blocks, because one sum over millions of float32 loses digits.
-    return _root(sum(_upcast(block).square().sum(1, keepdim=True) for block in _columns(rows)))
+    norms = [torch.linalg.vector_norm(_upcast(block), dim=1, keepdim=True) for block in _columns(rows)]
+    return torch.linalg.vector_norm(torch.cat(norms, 1), dim=1, keepdim=True)
 
 
 def _one(rows: Tensor) -> Tensor:
@@ -73,38 +75,43 @@ def median(values: Tensor) -> Tensor:
 def paired(a: Tensor, b: Tensor, distance: Distance) -> Tensor:
     """`paired_distances` of checked input."""
     order = _memory_order(a)
-    blocks = zip(_embedded(_rows(a, order), distance), _embedded(_rows(b, order), distance), strict=True)
-    return distance.of_square(sum((x - y).square().sum(1) for x, y in blocks))
+    (length, xs), (other, ys) = (_embedded(_rows(r, order), distance) for r in (a, b))
+    ratio = length / other  # x / length - y / other = (x - ratio y) / length, which reads each value once
+    moves = [torch.linalg.vector_norm(torch.addcmul(x, ratio, y, value=-1), dim=1) for x, y in zip(xs, ys, strict=True)]
+    return distance.of_square((torch.stack(moves, 1) / length).square().sum(1))
 
 
 def pairwise(x: Tensor, distance: Distance) -> Tensor:
     """`pairwise_distances` of checked input, through one Gram matrix: |x - y|^2 = |x|^2 + |y|^2 - 2xy."""
     rows = _rows(x, _memory_order(x))
+    length, blocks = _embedded(rows, distance)
     with torch.autocast(x.device.type, enabled=False):
-        gram = sum(_centred_gram(block) for block in _embedded(rows, distance))
+        gram = sum(_centred_gram(block, length) for block in blocks) / length / length.mT
     i, j = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
     scale = gram.diagonal()[i] + gram.diagonal()[j]
     square = scale - 2 * gram[i, j]
     # Rows that are close to each other and far from the mean lose their digits all the same: take differences.
     lost = square < 1e4 * torch.finfo(gram.dtype).eps * scale
     if lost.any():
-        square = torch.pdist(torch.cat([*_embedded(rows, distance)], 1)).square()
+        length, blocks = _embedded(rows, distance)
+        square = torch.pdist(torch.cat([block / length for block in blocks], 1)).square()
     return distance.of_square(square)
 
 
-def _centred_gram(x: Tensor) -> Tensor:
-    centred = x - x.mean(0)  # what all rows share would cost the digits of their differences
+def _centred_gram(block: Tensor, length: Tensor) -> Tensor:
+    """Products of rows (N, d), but for their length (N, 1), about the mean of all rows divided by their length."""
+    mean = length.reciprocal().mT @ block / len(block)  # (1, d)
+    centred = torch.addmm(block, length, mean, alpha=-1)  # what rows share would cost the digits of their differences
     return centred @ centred.mT  # (N, d) x (d, N) -> (N, N)
 
 
-def _embedded(rows: Tensor, distance: Distance) -> Iterator[Tensor]:
-    """Rows divided by their length, (N, D) -> blocks (N, d), and one coordinate in which only zero rows are 1:
-    so they are at squared distance 2 from unit vectors and 0 from each other."""
+def _embedded(rows: Tensor, distance: Distance) -> tuple[Tensor, Iterator[Tensor]]:
+    """Length of each row (N, 1), and what to divide by it: rows (N, D) in blocks (N, d), and one coordinate in which
+    only zero rows, whose length counts as 1, are 1: so they are at squared distance 2 from unit vectors and 0 from
+    each other."""
     length = distance.length(rows)
     zero = length == 0
-    for block in _columns(rows):
-        yield _upcast(block) / length.masked_fill(zero, 1)
-    yield zero.to(length.dtype)
+    return length.masked_fill(zero, 1), chain(map(_upcast, _columns(rows)), [zero.to(length.dtype)])
 
 
 def _columns(rows: Tensor) -> tuple[Tensor, ...]:
