@@ -21,7 +21,7 @@ from . import models, runs, studies
 from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
 from .protocol import banks_of
-from .specs import Spec, Training
+from .specs import Spec, Training, network_of
 from .store import RESULTS, Record, Store, cache_root, load_tensors
 
 
@@ -60,7 +60,7 @@ class Evidence:
         """One line for a caption: on what, how many seeds, how many epochs; and what is missing."""
         if not self.records:
             return f"no records: {self._command}"
-        counts, spec = sorted(set(self.seeds.values())), getattr(self.records[0].spec, "training", self.records[0].spec)
+        counts, spec = sorted(set(self.seeds.values())), network_of(self.records[0].spec)
         seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
         text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
         if self.missing:
