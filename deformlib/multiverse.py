@@ -126,7 +126,7 @@ CROSSED = {
 MULTIVERSES: dict[str, Multiverse] = {
     "cifar10-choices-1": Multiverse(
         {**NETWORK, **GEOMETRY, "displacement": ("1", "0.5"), "split": ("test", "train"),
-         "images": ("128", "32", "64", "256", "512"), **MEASURE, "draw": tuple(map(str, range(4)))},
+         "images": ("128", "32", "512"), **MEASURE, "draw": ("0", "1", "2")},
         CROSSED,
     ),
     # The input of a network is the same in all of them, so one stands for all.
@@ -135,7 +135,7 @@ MULTIVERSES: dict[str, Multiverse] = {
          "displacement": ("1", "0.875", "0.75", "0.6", "0.5"), "images": ("128", "32", "64", "256", "512"),
          "pixels": ("unit", "signed", "centred", "standardized", "image", "grey"), **MEASURE,
          "draw": tuple(map(str, range(4)))},
-        {"draw": ("0", "1"), "resize": ("crop", "squash"), "deformations": ("each", "shared"), "grid": ("edge", "inside"),
+        {"resize": ("crop", "squash"), "deformations": ("each", "shared"), "grid": ("edge", "inside"),
          "sources": ("free", "clipped"), "displacement": ("1", "0.5"), "pixels": ("unit", "centred", "image"), **MEASURE},
         layers=1,
     ),
@@ -264,7 +264,8 @@ class Bench:
 
     def sensitivity(self, when: str, choice: Combination) -> list[float]:
         """Of every layer of the network "before" or "after" training, under one combination."""
-        seen = self._pass(when, *(choice[name] for name in self.SEEN))
+        inside = choice["representation"] != "relu"
+        seen = self._pass(when, inside, *(choice[name] for name in self.SEEN))
         average, pairs = f"{choice['average']} of images", f"{choice['pairs']} of pairs"
         found = []
         for name in self.layers:
@@ -313,14 +314,15 @@ class Bench:
         return scaled(images, images, pixels)
 
     @torch.no_grad()
-    def _profile(self, when: str, *options: str) -> dict[str, dict[str, float]]:
-        """{layer, or "layer.norm" and "layer.conv": what `statistics` gives}, in one forward pass."""
+    def _profile(self, when: str, inside: bool, *options: str) -> dict[str, dict[str, float]]:
+        """{layer: what `_summary` gives}, in one forward pass; `inside` conv blocks also "layer.norm" and "layer.conv"."""
         *pair, pixels, statistics = options
         clean, moved = self._pair(*pair)
         model = self._network(when, statistics, pixels)
         both = torch.cat([scaled(clean, clean, pixels), scaled(moved, clean, pixels)])
         known = dict(model.named_modules())
-        names = [*self.layers, *(f"{name}.{part}" for name in self.layers for part in ("norm", "conv") if f"{name}.{part}" in known)]
+        parts = [f"{name}.{part}" for name in self.layers for part in ("norm", "conv") if f"{name}.{part}" in known]
+        names = [*self.layers, *(parts if inside else ())]
         with evaluating(model):
             return visit(model, both.contiguous(memory_format=torch.channels_last), names, lambda r: _summary(*r.chunk(2)))
 
