@@ -198,8 +198,8 @@ def specification_curve(
     `values` has a MultiIndex of options, one level a choice; `words` gives choice and option in words. `level` is a
     horizontal line and its label; `marked` are single combinations, {label: {choice: option}}, shown as points.
     """
-    values = values.sort_values(kind="stable")
     rows = [(name, option) for name in values.index.names for option in values.index.unique(name)]
+    values = values.sort_values(kind="stable")
     figure = Figure(figsize=(WIDTH, 2.3 + 0.185 * (len(rows) + 0.5 * len(values.index.names))), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 0.185 * (len(rows) + 0.5 * len(values.index.names))])
     places = np.arange(len(values))

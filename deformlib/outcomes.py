@@ -28,6 +28,17 @@ def in_words(choice: str, option: str) -> tuple[str, str]:
     return (choice, option) if (choice, option) == BOOK else (CHOICES[choice].label, CHOICES[choice].options[option])
 
 
+def options(*evidence: Any) -> pd.DataFrame:
+    """What was varied in these studies: one row a choice, its options in words, the book's first."""
+    tables = [MULTIVERSES[record.spec.choices].alone for each in evidence for record in each.records]
+    found: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for name, taken in table.items():
+            found.setdefault(name, {}).update(dict.fromkeys(taken))
+    rows = {CHOICES[name].label: "; ".join(CHOICES[name].options[option] for option in taken) for name, taken in found.items()}
+    return pd.Series(rows, name="options, the book's first").to_frame()
+
+
 def alone(record: Record) -> Iterator[tuple[tuple[str, str], Measured]]:
     """(choice, option), as in CHOICES, and what was measured; the book's first, then every other option by itself."""
     yield BOOK, record.measurements["book"]
