@@ -146,13 +146,19 @@ MULTIVERSES: dict[str, Multiverse] = {
         layers=1,
     ),
     "quick-choices-1": Multiverse(
-        {**NETWORK, **GEOMETRY, "images": ("64", "32"), **MEASURE},
+        {**NETWORK, "pixels": ("unit", "standardized"), "statistics": ("running", "calibrated", "local"), "grid": ("edge", "inside"),
+         "sources": ("free", "clipped"), "images": ("64", "32"), **MEASURE},
         {"pixels": ("unit", "standardized"), "statistics": ("running", "calibrated"), "representation": ("relu", "norm")},
         calibration=256,
     ),
     "quick-input-choices-1": Multiverse(
         {**GEOMETRY, "displacement": ("1", "0.5"), "pixels": ("unit", "image", "grey"), **MEASURE, "images": ("64", "32")},
         {"grid": ("edge", "inside"), "sources": ("free", "clipped"), "pixels": ("unit", "image"), **MEASURE},
+        layers=1,
+    ),
+    "quick-shared-draws-1": Multiverse(
+        {"deformations": ("each", "shared"), "draw": ("0", "1", "2", "3"), "images": ("32",)},
+        {"draw": ("0", "1", "2", "3"), "deformations": ("each", "shared")},
         layers=1,
     ),
 }

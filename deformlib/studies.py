@@ -134,9 +134,9 @@ def _multiverse(mode: str, seed: int) -> list[Spec]:
 
 
 def _input(mode: str, seed: int) -> list[Spec]:
-    names = {"full": ("input-choices-1", "shared-draws-1"), "quick": ("quick-input-choices-1",)}[mode]
+    quick = {"full": "", "quick": "quick-"}[mode]
     network = _initial(mode, seed, "max-pool", calibration=0)
-    return [Variation(network, choices) for choices in names]
+    return [Variation(network, f"{quick}{choices}") for choices in ("input-choices-1", "shared-draws-1")]
 
 
 def _training(mode: str, seed: int, arm: str, recipe: Recipe, **fields) -> Training:
