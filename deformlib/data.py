@@ -7,8 +7,9 @@ neither: it is made from the public-domain photographs inside the scikit-image p
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,21 @@ DATASETS: dict[str, Source | None] = {
 }
 
 
-def load(name: str, split: str, root: str | Path | None = None, size: int | None = None) -> Loaded:
+def load(
+    name: str, split: str, root: str | Path | None = None, size: int | None = None, resize: str = "crop"
+) -> Loaded:
     """Images and labels of a set: (uint8 (N, C, H, W), int64 (N,), class names).
 
     name   one of DATASETS
     split  "train" or "test"
     root   the folder that holds the sets' folders; $DEFORMLIB_DATA when None
     size   resizes the short side to `size` pixels (bilinear) and crops the center; required for imagenet
+    resize another way to get there, one of RESIZES
 
     ValueError for an argument out of range; FileNotFoundError, naming the folder and the hub id, when the set is
     neither in the folder nor within reach.
     """
-    _check(name, split, size)
+    _check(name, split, size, resize)
     source = DATASETS[name]
     if source is None:
         from .photos import views
@@ -69,7 +73,7 @@ def load(name: str, split: str, root: str | Path | None = None, size: int | None
     features = rows.features
     images, labels = [], []
     for row in tqdm(rows, total=count, desc=f"{name} {split}", unit="image", leave=False, disable=None):
-        images.append(_pixels(row[source.image], source.mode, size))
+        images.append(_pixels(row[source.image], source.mode, size, resize))
         labels.append(row["label"])
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # (N, C, H, W)
     x = torch.nn.functional.pad(x, [source.pad] * 4)
@@ -102,8 +106,11 @@ def _check_name(name: str) -> None:
         raise ValueError(f"name must be one of {', '.join(DATASETS)}, got {name!r}")
 
 
-def _check(name: str, split: str, size: int | None) -> None:
+def _check(name: str, split: str, size: int | None, resize: str) -> None:
     _check_name(name)
+    if resize not in RESIZES or (resize != "crop" and (size is None or DATASETS[name] is None)):
+        which = "crop for photos and for images of their own size, else one of " + ", ".join(RESIZES)
+        raise ValueError(f"resize must be {which}, got {resize!r}")
     if split not in ("train", "test"):
         raise ValueError(f"split must be train or test, got {split!r}")
     if size is not None and (not isinstance(size, int) or size < 1):
@@ -161,10 +168,36 @@ def _hub(hub: str, missing: str) -> str:
     return f"{hub} on the Hugging Face hub"
 
 
-def _pixels(image: Any, mode: str, size: int | None) -> np.ndarray:
+def _fit(image: Any, size: int, filter: str) -> Any:
+    from PIL import Image, ImageOps
+
+    return ImageOps.fit(image, (size, size), Image.Resampling[filter])
+
+
+def _squash(image: Any, size: int) -> Any:
+    from PIL import Image
+
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _centre(image: Any, size: int) -> Any:
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+# How a photograph becomes a square of `size` pixels: the middle square of it, resized with this filter; all of it,
+# whatever its proportions; or its middle, cut out at its own scale (black beyond its edges).
+RESIZES: dict[str, Callable[[Any, int], Any]] = {
+    "crop": partial(_fit, filter="BILINEAR"),
+    "bicubic": partial(_fit, filter="BICUBIC"),
+    "nearest": partial(_fit, filter="NEAREST"),
+    "squash": _squash,
+    "centre": _centre,
+}
+
+
+def _pixels(image: Any, mode: str, size: int | None, resize: str) -> np.ndarray:
     image = image.convert(mode)
     if size is not None:
-        from PIL import Image, ImageOps
-
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+        image = RESIZES[resize](image, size)
     return np.asarray(image).reshape(image.height, image.width, -1)

@@ -22,7 +22,7 @@ from . import claims, models, runs, studies
 from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
 from .protocol import banks_of
-from .specs import Resampling, Spec, Training
+from .specs import Resampling, Spec, Training, network_of
 from .store import RESULTS, Record, Store, cache_root, load_tensors
 
 
@@ -70,7 +70,7 @@ class Evidence:
         missing."""
         if not self.records:
             return f"no records: {self._command}"
-        counts, spec = sorted(set(self.seeds.values())), getattr(self.records[0].spec, "training", self.records[0].spec)
+        counts, spec = sorted(set(self.seeds.values())), network_of(self.records[0].spec)
         seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
         if isinstance(spec, Resampling):
             text = f"{spec.draws:,} draws"

@@ -4,7 +4,7 @@ Every function is decorated with `styled` and returns a Figure that pyplot does 
 wide, so that its type can be read both across a page and, at half that size, on a phone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -20,7 +20,7 @@ from .models import DOWNSAMPLINGS
 from .warping import ThinPlateSpline
 
 WIDTH = 6.5  # inches
-INK, ARROW, HIGHLIGHT = "#333333", "#0072B2", "#F0E442"  # of Okabe and Ito, told apart by the colour-blind
+INK, ARROW, HIGHLIGHT, MARK = "#333333", "#0072B2", "#F0E442", "#D55E00"  # of Okabe and Ito, told apart by the colour-blind
 STYLE = {
     "figure.dpi": 150,
     "font.size": 11,
@@ -206,6 +206,47 @@ def filters(kernels: Mapping[str, tuple[Tensor, Tensor]], columns: Sequence[str]
         row[0].set_ylabel(name)
     for axes, title in zip(rows[0], columns, strict=True):
         axes.set_title(title, fontsize=STYLE["ytick.labelsize"])
+    return figure
+
+
+@styled
+def specification_curve(
+    values: pd.Series, ylabel: str, words: Callable[[str, str], tuple[str, str]], level: tuple[str, float] | None = None,
+    marked: Mapping[str, Mapping[str, str]] | None = None,
+) -> Figure:
+    """What comes out under every combination of choices, sorted (Simonsohn et al. 2020): the values above, and below,
+    for each option, a mark under every combination that has it.
+
+    `values` has a MultiIndex of options, one level a choice; `words` gives choice and option in words. `level` is a
+    horizontal line and its label; `marked` are single combinations, {label: {choice: option}}, shown as points.
+    """
+    rows = [(name, option) for name in values.index.names for option in values.index.unique(name)]
+    values = values.sort_values(kind="stable")
+    figure = Figure(figsize=(WIDTH, 2.3 + 0.185 * (len(rows) + 0.5 * len(values.index.names))), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 0.185 * (len(rows) + 0.5 * len(values.index.names))])
+    places = np.arange(len(values))
+    above.plot(places, values, ".", color=ARROW, markersize=3)
+    if level:
+        above.axhline(level[1], color=INK, linewidth=1, linestyle=(0, (4, 2)), label=level[0])
+    for (label, options), shape in zip((marked or {}).items(), "os^D"):
+        found = int(np.flatnonzero([key == tuple(options[name] for name in values.index.names) for key in values.index])[0])
+        above.plot(found, values.iloc[found], shape, color=MARK, markersize=7, label=label)
+    if level or marked:
+        above.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    above.set(ylabel=ylabel, ylim=(0, None), xlim=(-0.01 * len(values), 1.01 * len(values)))
+    heights, labels, height, last = [], [], 0.0, None
+    for name, option in rows:
+        height += 1.0 if name == last else 1.5
+        has = places[values.index.get_level_values(name) == option]
+        below.plot(has, np.full(len(has), height), "|", color=INK, markersize=5, markeredgewidth=max(0.25, 250 / len(values) * 0.6))
+        choice, said = words(name, option)
+        labels.append(said if name == last else f"{choice}: {said}")
+        heights.append(height)
+        last = name
+    below.set(ylim=(height + 0.7, 0.8), xticks=[], xlabel="combinations, sorted")
+    below.set_yticks(heights, labels, fontsize=8)
+    below.tick_params(axis="y", length=0)
+    below.spines[:].set_visible(False)
     return figure
 
 

@@ -25,10 +25,10 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from . import initialization, interventions, models, specs, tasks
+from . import initialization, interventions, models, multiverse, specs, tasks
 from .names import named_object
 from .protocol import PROTOCOLS, Instrument, layers_of
-from .specs import Initialization, Intervention, Resampling, Spec, Training
+from .specs import Initialization, Intervention, Resampling, Spec, Training, Variation
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
 from .streams import stream
 from .training import State, fast_bfloat16, train
@@ -62,7 +62,9 @@ def sides(tensors: dict[str, Tensor]) -> tuple[int, int]:
 
 def check(spec: Spec) -> None:
     """ValueError, before any work, if `spec` names something that does not exist."""
-    spec = getattr(spec, "training", spec)
+    if isinstance(spec, Variation) and spec.choices not in multiverse.MULTIVERSES:
+        raise ValueError(f"choices must be one of {', '.join(multiverse.MULTIVERSES)}, got {spec.choices!r}")
+    spec = specs.network_of(spec)
     tables = {
         "architecture": ARCHITECTURES,
         "downsampling": models.DOWNSAMPLINGS,
@@ -166,12 +168,32 @@ def execute_resampling(spec: Resampling, store: Store, folder: Path, progress: P
 def execute_intervention(spec: Intervention, store: Store, folder: Path, progress: Progress) -> Executed:
     """Change the network that `store` keeps, layer by layer. FileNotFoundError if its weights are not kept there."""
     torch.set_float32_matmul_precision("highest")
-    clock, path = time.monotonic(), store.weights_path(spec.training)
-    if not path.exists():
-        raise FileNotFoundError(f"an intervention needs the weights of {spec.training.slug}, and there is no {path}")
-    model = restore(spec.training, load_tensors(path)[0])
+    clock = time.monotonic()
+    model = restore(spec.training, _kept(spec, store))
     measurements, identity = interventions.measure(spec, model, progress)
     return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
+
+
+def execute_variation(spec: Variation, store: Store, folder: Path, progress: Progress) -> Executed:
+    """Measure a network under other choices. FileNotFoundError if it was trained and its weights are not in `store`."""
+    torch.set_float32_matmul_precision("highest")
+    clock = time.monotonic()
+    if isinstance(spec.network, Training):
+        tensors = _kept(spec, store)
+        networks = {"before": build(spec.network, *sides(tensors)), "after": restore(spec.network, tensors)}
+    else:
+        networks = {"before": build(spec.network, 1000, 3)}
+    measurements, identity = multiverse.measure(spec, networks, progress)
+    return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
+
+
+def _kept(spec: Intervention | Variation, store: Store) -> dict[str, Tensor]:
+    """The weights that a run on a trained network starts from."""
+    path = store.weights_path(network := specs.network_of(spec))
+    if not path.exists():
+        article = "an" if isinstance(spec, Intervention) else "a"
+        raise FileNotFoundError(f"{article} {spec.kind} needs the weights of {network.slug}, and there is no {path}")
+    return load_tensors(path)[0]
 
 
 EXECUTE: dict[type, Callable[[Any, Store, Path, Progress], Executed]] = {
@@ -179,6 +201,7 @@ EXECUTE: dict[type, Callable[[Any, Store, Path, Progress], Executed]] = {
     Initialization: execute_initialization,
     Resampling: execute_resampling,
     Intervention: execute_intervention,
+    Variation: execute_variation,
 }
 
 

@@ -125,8 +125,43 @@ class Intervention:
         return f"{self.training.slug}-positions"
 
 
-Spec = Training | Initialization | Resampling | Intervention
-KINDS: dict[str, type] = {spec.kind: spec for spec in (Training, Initialization, Resampling, Intervention)}
+@dataclass(frozen=True)
+class Variation:
+    """One network measured under other choices than the book's, which the paper leaves open.
+
+    `network` is a training, whose kept weights are measured and the network as it was before, or an initialization.
+    `choices` names an entry of `deformlib.multiverse.MULTIVERSES`: what is varied, and how.
+    """
+
+    kind: ClassVar[str] = "variation"
+
+    network: Training | Initialization
+    choices: str
+
+    @property
+    def data(self) -> str:
+        return self.network.data
+
+    @property
+    def downsampling(self) -> str:
+        return self.network.downsampling
+
+    @property
+    def seed(self) -> int:
+        return self.network.seed
+
+    @property
+    def slug(self) -> str:
+        return f"{self.network.slug}-{self.choices}"
+
+
+Spec = Training | Initialization | Resampling | Intervention | Variation
+KINDS: dict[str, type] = {spec.kind: spec for spec in (Training, Initialization, Resampling, Intervention, Variation)}
+
+
+def network_of(spec: Spec) -> Spec:
+    """The run whose network a spec works on: its own, but for those that look at another's."""
+    return getattr(spec, "training", getattr(spec, "network", spec))
 
 
 def to_dict(spec: Spec) -> dict[str, Any]:
@@ -176,6 +211,10 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, _exactly)
+    converter.register_structure_hook(
+        Training | Initialization,
+        lambda fields, _: converter.structure(fields, Training if "recipe" in fields else Initialization),
+    )
     converter.register_structure_hook_factory(
         lambda cls: cls in (*KINDS.values(), Recipe),
         lambda cls: make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .models import DOWNSAMPLINGS
 from .names import named_object
-from .specs import Initialization, Intervention, Resampling, Spec, Training
+from .specs import Initialization, Intervention, Resampling, Spec, Training, Variation
 from .training import Recipe
 
 MODES = ("full", "quick")
@@ -133,6 +133,17 @@ def _positions(mode: str, seed: int) -> list[Spec]:
     return [Intervention(training, images, calibration) for training in _cifar10(mode, seed)]
 
 
+def _multiverse(mode: str, seed: int) -> list[Spec]:
+    choices = {"full": "cifar10-choices-1", "quick": "quick-choices-1"}[mode]
+    return [Variation(training, choices) for training in _cifar10(mode, seed)]
+
+
+def _input(mode: str, seed: int) -> list[Spec]:
+    quick = {"full": "", "quick": "quick-"}[mode]
+    network = _initial(mode, seed, "max-pool", calibration=0)
+    return [Variation(network, f"{quick}{choices}") for choices in ("input-choices-1", "shared-draws-1")]
+
+
 def _training(mode: str, seed: int, arm: str, recipe: Recipe, **fields) -> Training:
     if mode == "quick":
         return Training("photos", arm, seed, QUICK, "quick-1", width=0.25, **fields)
@@ -227,6 +238,14 @@ STUDIES: dict[str, Study] = {
     "cifar10-positions": Study(
         "Section 4.4: what the trained networks lose without relative position, layer by layer",
         _positions, {"full": range(1), "quick": range(1)},
+    ),
+    "multiverse-cifar10": Study(
+        "what the outcome depends on: choices that the paper leaves open, before and after training",
+        _multiverse, {"full": range(2), "quick": range(1)},
+    ),
+    "multiverse-input": Study(
+        "the same for photographs of 224x224 themselves, layer 0 of Figure 3a",
+        _input, {"full": range(1), "quick": range(1)}, arm="choices",
     ),
 }
 

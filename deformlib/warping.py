@@ -29,6 +29,7 @@ class ThinPlateSpline:
     Args:
         size: (H, W) of the images in pixels, at least 2 each.
         grid: control points as an int or (rows, columns), at least 2, evenly spaced from edge to edge.
+        inset: how far the outermost control points lie from the edge, as a share of the image's side, below a half.
         device: where the matrix is kept; the CPU if None. It is solved on the CPU, so all devices agree.
         dtype: float32 or float64; a lower one is raised to float32, which coordinates need.
 
@@ -37,7 +38,7 @@ class ThinPlateSpline:
         basis: (H*W, K), pixels row by row: field = basis @ control.
 
     Raises:
-        ValueError: a side of size or grid below 2, or a dtype that is not floating point.
+        ValueError: a side of size or grid below 2, another inset, or a dtype that is not floating point.
     """
 
     def __init__(
@@ -45,16 +46,18 @@ class ThinPlateSpline:
         size: Sequence[int],
         grid: int | Sequence[int],
         *,
+        inset: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.size = _sides("size", size)
         self.grid = _grid_sides(grid)
+        _require(0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
         _require(dtype.is_floating_point, "dtype", "a floating-point type", dtype)
         dtype = torch.promote_types(dtype, torch.float32)
         extent = torch.tensor([self.size[1] - 1, self.size[0] - 1], dtype=torch.float64, device="cpu")  # (x, y)
-        self.points = ((_unit_lattice(self.grid).T + 1) / 2 * extent).to(device, dtype)
-        self._planes = _planes(self.size, self.grid, dtype).to(device)  # (K+2, H*W)
+        self.points = (((1 - 2 * inset) * _unit_lattice(self.grid).T + 1) / 2 * extent).to(device, dtype)
+        self._planes = _planes(self.size, self.grid, inset, dtype).to(device)  # (K+2, H*W)
 
     @property
     def basis(self) -> Tensor:
@@ -197,12 +200,12 @@ def deform(images: Tensor, deformation: Deformation, *, generator: torch.Generat
     return spline.warp(images, deformation.sample(len(images), generator=generator, device=images.device))
 
 
-def _planes(size: tuple[int, int], grid: tuple[int, int], dtype: torch.dtype) -> Tensor:
+def _planes(size: tuple[int, int], grid: tuple[int, int], inset: float, dtype: torch.dtype) -> Tensor:
     """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for grid_sample."""
     # The spline does not depend on the unit of length, but in pixels the kernel outgrows the polynomial, which costs a
     # decimal digit of the solution; so the longer side is 2.
     aspect = torch.tensor([[size[1] - 1], [size[0] - 1]], dtype=torch.float64, device="cpu") / (max(size) - 1)
-    points, pixels = _unit_lattice(grid) * aspect, _unit_lattice(size)  # (2, K), (2, H*W)
+    points, pixels = (1 - 2 * inset) * _unit_lattice(grid) * aspect, _unit_lattice(size)  # (2, K), (2, H*W)
     k = points.shape[1]
     system = torch.zeros(k + 3, k + 3, dtype=torch.float64, device="cpu")
     system[:, :k] = _terms(points, points)

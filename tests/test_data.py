@@ -70,6 +70,19 @@ def test_mnist_is_padded_to_32_with_zeros(root: Path):
     np.testing.assert_array_equal(x, expected)
 
 
+@pytest.mark.parametrize("resize, filter", [("bicubic", Image.Resampling.BICUBIC), ("nearest", Image.Resampling.NEAREST), ("squash", None)])
+def test_other_ways_to_resize(resize: str, filter: Image.Resampling | None, root: Path):
+    x, _, _ = data.load("imagenet", "test", root, 20, resize)
+    photograph = Image.fromarray(pixels(*PHOTOGRAPHS[0], seed=10))  # 60 wide, 40 high
+    square = photograph.resize((20, 20), filter, (10, 0, 50, 40)) if filter is not None else photograph.resize((20, 20), Image.Resampling.BILINEAR)
+    assert np.array_equal(x[0].permute(1, 2, 0), square)
+
+
+def test_the_centre_is_cut_out_at_its_own_scale(root: Path):
+    x, _, _ = data.load("imagenet", "test", root, 32, "centre")
+    assert np.array_equal(x[0].permute(1, 2, 0), pixels(*PHOTOGRAPHS[0], seed=10)[4:36, 14:46])
+
+
 @pytest.mark.parametrize("size", [32, 48, 20])
 def test_size_resizes_the_short_side_and_crops_the_center(size: int, root: Path):
     x, _, _ = data.load("imagenet", "test", root, size)
@@ -166,6 +179,9 @@ def test_the_origin_is_the_hub_or_its_cache_or_an_error(root: Path, monkeypatch:
     (("cifar", "train"), "name must be one of photos, cifar10, mnist, tiny-imagenet, imagenet, got 'cifar'"),
     (("mnist", "valid"), "split must be train or test, got 'valid'"),
     (("imagenet", "test"), "size must be given for imagenet"),
+    (("imagenet", "test", None, 32, "stretch"), "resize must be crop for photos .*one of crop, bicubic, .*got 'stretch'"),
+    (("photos", "test", None, 32, "squash"), "resize must be crop for photos .*got 'squash'"),
+    (("cifar10", "test", None, None, "squash"), "resize must be crop for photos and for images of their own size, .*got 'squash'"),
     (("photos", "test", None, 0), "size must be an integer >= 1, in pixels, got 0"),
     (("photos", "test", None, 32.0), "size must be an integer >= 1, in pixels, got 32.0"),
 ])

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from deformlib import specs, studies
-from deformlib.specs import Intervention, Training
+from deformlib.specs import Initialization, Intervention, Training, Variation
 from deformlib.training import Recipe
 
 SPEC = Training("cifar10", "max-pool", 0, Recipe(epochs=5, batch_size=64, learning_rate=0.05), "protocol-1")
@@ -20,6 +20,7 @@ AUGMENTED = Recipe(epochs=12, batch_size=128, learning_rate=0.2, weight_decay=5e
                    flip=True, crop=4, pixels="standardized")
 FULL = Training("tiny-imagenet", "strided-relu", 3, AUGMENTED, "protocol-1", "imagenet_vgg", 0.5, "random-labels", 5000, 1, 64)
 INTEGER_FOR_FLOAT = Training("photos", "strided", 1, Recipe(6, 64, 1), "quick-1", width=1)
+UNTRAINED = Initialization("imagenet", "max-pool", 0, 128, 0, size=224)
 FLOAT_FOR_INTEGER = Training("photos", "strided", 1, Recipe(6, 64, 1.0), "quick-1", width=1.0)
 
 
@@ -30,6 +31,8 @@ def test_identity_is_the_hash_of_canonical_json():
 # Records are found by these: a change that moves one of them loses every record there is.
 @pytest.mark.parametrize("spec, identity", [
     (Intervention(SPEC, 2000, 1024), "d4c158fce059"),
+    (Variation(SPEC, "cifar10-choices-1"), "1c82c9e1f52f"),
+    (Variation(UNTRAINED, "input-choices-1"), "9ebb28cd85f0"),
     (SPEC, "63b999cef2ae"),
     (FULL, "e5a97aacfc69"),
     (INTEGER_FOR_FLOAT, "910687abbb8a"),
@@ -46,7 +49,7 @@ def test_fields_that_are_none_do_not_count():
     assert specs.to_dict(FULL)["examples"] == 5000
 
 
-@pytest.mark.parametrize("spec", [SPEC, FULL, INTEGER_FOR_FLOAT, Intervention(FULL, 20, 10)])
+@pytest.mark.parametrize("spec", [SPEC, FULL, INTEGER_FOR_FLOAT, Intervention(FULL, 20, 10), Variation(FULL, "a"), Variation(UNTRAINED, "a")])
 def test_round_trip(spec: Training | Intervention):
     fields = specs.to_dict(spec)
     again = specs.from_dict(fields)

@@ -1,0 +1,161 @@
+"""What comes out under each combination of choices: how near the published curves, and which claims survive.
+
+`Evidence` of a study of `Variation` specs in, tables out. The combinations are those of `deformlib.multiverse`; claims
+are judged by the rules of `deformlib.claims`, on records as if all had been measured under the combination at hand.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import claims
+from .agreement import published
+from .multiverse import CHOICES, MULTIVERSES, Multiverse
+from .store import Record
+
+BOOK = ("none", "the book's")  # where nothing is chosen otherwise
+INITIAL = (1,)  # claims on networks before training
+JUDGED = (1, 2, 3, 4, 5)  # claims on sensitivity, by number
+Measured = Mapping[str, list[float]]  # when -> sensitivities
+
+
+def in_words(choice: str, option: str) -> tuple[str, str]:
+    """A choice and an option, in the words of CHOICES."""
+    return (choice, option) if (choice, option) == BOOK else (CHOICES[choice].label, CHOICES[choice].options[option])
+
+
+def options(*evidence: Any) -> pd.DataFrame:
+    """What was varied in these studies: one row a choice, its options in words, the book's first."""
+    tables = [MULTIVERSES[record.spec.choices].alone for each in evidence for record in each.records]
+    found: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for name, taken in table.items():
+            found.setdefault(name, {}).update(dict.fromkeys(taken))
+    rows = {CHOICES[name].label: "; ".join(CHOICES[name].options[option] for option in taken) for name, taken in found.items()}
+    return pd.Series(rows, name="options, the book's first").to_frame()
+
+
+def alone(record: Record) -> Iterator[tuple[tuple[str, str], Measured]]:
+    """(choice, option), as in CHOICES, and what was measured; the book's first, then every other option by itself."""
+    yield BOOK, record.measurements["book"]
+    for choice, options in record.measurements["alone"].items():
+        for option, measured in options.items():
+            yield (choice, option), measured
+
+
+def crossed(record: Record) -> Iterator[tuple[dict[str, str], Measured]]:
+    """Every combination of the crossed choices, {choice: option}, and what was measured under it. With a trained
+    network also "calibrated", the combination that differs in batch norm statistics alone."""
+    multiverse, found = MULTIVERSES[record.spec.choices], record.measurements["crossed"]
+    rows = {when: dict(zip(_keys(multiverse, when == "after"), found[when], strict=True)) for when in found}
+    for key in rows["before"]:
+        options = dict(zip(multiverse.crossed, key, strict=True))
+        measured = {when: of[key] for when, of in rows.items() if key in of}
+        if "after" in measured and "statistics" in options:
+            measured["calibrated"] = rows["before"][tuple({**options, "statistics": "calibrated"}.values())]
+        yield options, measured
+
+
+def _keys(multiverse: Multiverse, trained: bool) -> list[tuple[str, ...]]:
+    return [tuple(choice[name] for name in multiverse.crossed) for choice in multiverse.combinations(trained)]
+
+
+def values(evidence: Any, combinations: str = "alone") -> pd.DataFrame:
+    """Columns arm, seed, when, layer (0 the input), value, and those of the choices: "choice" and "option" for
+    "alone", one column a choice for "crossed"."""
+    rows = []
+    for record in evidence.records:
+        for options, measured in (alone if combinations == "alone" else crossed)(record):
+            named = dict(zip(("choice", "option"), options, strict=True)) if combinations == "alone" else options
+            rows += [
+                {**named, "arm": evidence.arm(record.spec), "seed": record.spec.seed, "when": when, "layer": layer, "value": value}
+                for when, of_layers in measured.items() for layer, value in enumerate(of_layers)
+            ]
+    return pd.DataFrame(rows)
+
+
+def difference(table: pd.DataFrame, figure: str, by: Sequence[str]) -> pd.Series:
+    """Mean over arms and layers of |ours - published|, as in `deformlib.agreement`: by the columns `by` of a table of
+    `values`, the mean over seeds."""
+    ours = table.groupby([*by, "arm", "layer"], sort=False)["value"].mean().rename("ours").reset_index()
+    both = ours.merge(published(figure), on=["arm", "layer"])
+    return (both["ours"] - both["value"]).abs().groupby([both[name] for name in by], sort=False).mean()
+
+
+def changes(evidence: Any, figure: str) -> pd.DataFrame:
+    """One row an option, varied alone: mean factor by which it changes the sensitivity of layers before training and
+    after, and the difference to a published figure of untrained networks, smallest first."""
+    table = values(evidence)
+    of = table.pivot_table(index=["arm", "seed", "when", "layer"], columns=["choice", "option"], values="value", sort=False)
+    ratio = np.exp(np.log(of.div(of[BOOK], axis=0)).groupby("when").mean().T)
+    found = difference(table[table["when"] == "before"], figure, ["choice", "option"])
+    columns = {f"factor, {when}": ratio[when] for when in ("before", "after") if when in ratio}
+    return pd.DataFrame({**columns, f"off {figure}": found}).sort_values(f"off {figure}", kind="stable")
+
+
+def judged(evidence: Any, pick: Callable[[Record], Measured | None]) -> dict[int, claims.Finding]:
+    """Findings on claims 1 to 5, as far as they can be judged, on what `pick` takes from each record."""
+    taken = [(record, measured) for record in evidence.records if (measured := pick(record))]
+    records = [SimpleNamespace(spec=record.spec.network, measurements={
+        "layers": record.measurements["layers"], "checkpoints": _checkpoints(measured)}) for record, measured in taken]
+    numbers = JUDGED if all("after" in measured for _, measured in taken) else INITIAL
+    look = partial(claims.observed, {"cifar10": SimpleNamespace(records=records)})
+    return {number: claims.judge(number, look) for number in numbers} if taken else {}
+
+
+def _checkpoints(measured: Measured) -> list[dict[str, Any]]:
+    first = {"sensitivity": measured["before"], "calibrated": measured.get("calibrated", measured["before"])}
+    found = [first, {"sensitivity": measured["after"]}] if "after" in measured else [first]
+    return [{name: {"cosine": {"normalized": of_layers}} for name, of_layers in each.items()} for each in found]
+
+
+def right(finding: claims.Finding) -> tuple[int, int]:
+    """How many parts of a claim are on its side (held, or of the right sign), of how many that were tested and count."""
+    outcomes = finding.detail.loc[finding.detail["role"] == "decides", "outcome"]
+    tested = outcomes[outcomes != "not tested"]
+    return int(tested.isin(["held", "right sign"]).sum()), len(tested)
+
+
+def survival(evidence: Any) -> pd.DataFrame:
+    """One row an option, varied alone; one column a claim: verdict, and how many of its parts are on its side."""
+    options = dict.fromkeys(key for record in evidence.records for key, _ in alone(record))
+    rows = {}
+    for key in options:
+        found = judged(evidence, lambda record, key=key: dict(alone(record)).get(key))
+        rows[in_words(*key)] = {
+            f"claim {n}": f"{found[n].verdict} ({'/'.join(map(str, right(found[n])))})" if n in found else "-" for n in JUDGED}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["choice", "option"])
+
+
+def robustness(evidence: Any) -> pd.DataFrame:
+    """One row an option, one column a claim: the share of a claim's parts on its side, mean over all crossed
+    combinations with this option that a trained network leaves open; first over all of them."""
+    by_record = [{tuple(options.items()): measured for options, measured in crossed(record)} for record in evidence.records]
+    of = dict(zip(map(id, evidence.records), by_record, strict=True))
+    rows = []
+    for key in dict.fromkeys(key for each in by_record for key, measured in each.items() if "after" in measured):
+        found = judged(evidence, lambda record, key=key: of[id(record)].get(key))
+        rows.append(dict(key) | {f"claim {n}": (share := right(found[n]))[0] / share[1] for n in found})
+    table = pd.DataFrame(rows)
+    claimed = [f"claim {n}" for n in JUDGED]
+    shares = {("all", f"{len(table)} combinations"): table[claimed].mean()}
+    for name in table.columns.difference(claimed, sort=False):
+        for option, part in table.groupby(name, sort=False):
+            if part.shape != table.shape:
+                shares[in_words(name, option)] = part[claimed].mean()
+    return pd.DataFrame(shares).T.rename_axis(["choice", "option"])
+
+
+def order_of_arms(evidence: Any) -> pd.Series:
+    """Claim 1 by crossed combination: how sensitive the last layer of the least favourable unpooled arm is at most,
+    as a factor of the pooled one's: the largest of pooled over unpooled, mean over seeds; below 0.8 the claim holds."""
+    table = values(evidence, "crossed")
+    last = table[(table["layer"] == table["layer"].max()) & (table["when"] == "before")]
+    by = list(MULTIVERSES[evidence.records[0].spec.choices].crossed)
+    means = last.assign(value=np.log(last["value"])).groupby([*by, "arm"], sort=False)["value"].mean().unstack("arm")
+    pooled, unpooled = ([arm for arm in means if arm in arms] for arms in (claims.POOLED, claims.UNPOOLED))
+    return np.exp(means[pooled].max(axis=1) - means[unpooled].min(axis=1))

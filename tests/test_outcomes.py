@@ -1,0 +1,146 @@
+"""What comes out under each combination, on records whose answers are known."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deformlib import claims, multiverse, outcomes
+from deformlib.agreement import published
+from deformlib.figures import specification_curve
+from deformlib.models import DOWNSAMPLINGS
+from deformlib.multiverse import Multiverse
+from deformlib.outcomes import BOOK, changes, difference, in_words, judged, options, order_of_arms, right, robustness, survival, values
+from deformlib.specs import Training, Variation
+from deformlib.store import Record
+from deformlib.training import Recipe
+
+ALONE = {"pixels": ("unit", "signed"), "statistics": ("running", "calibrated"), "map": ("backward", "forward")}
+CROSSED = {"pixels": ("unit", "signed"), "statistics": ("running", "calibrated")}
+LAYERS = ["input", *(f"layer{k}" for k in range(1, 13))]
+
+
+def of_arm(arm: str, when: str) -> np.ndarray:
+    """The published curve."""
+    curves = published("3c" if when == "before" else "3d")
+    return curves[curves["arm"] == arm].sort_values("layer")["value"].to_numpy()
+
+
+def record(arm: str, seed: int = 0) -> Record:
+    """The published curves; signed pixels double them, calibrated statistics add 0.1, and a forward map swaps the arms'
+    last layers at initialization."""
+    before, after = of_arm(arm, "before"), of_arm(arm, "after")
+    swapped = before.copy()
+    swapped[-1] = 1 / swapped[-1] / 100
+    calibrated = before + 0.1
+    spec = Variation(Training("cifar10", arm, seed, Recipe(1, 8, 0.1), "protocol-1"), "known")
+    found = {
+        "book": {"before": before, "after": after, "calibrated": calibrated},
+        "alone": {
+            "pixels": {"signed": {"before": 2 * before}},
+            "statistics": {"calibrated": {"before": calibrated, "after": after, "calibrated": calibrated}},
+            "map": {"forward": {"before": swapped, "after": after, "calibrated": calibrated}},
+        },
+        "crossed": {"before": [before, calibrated, 2 * before, 2 * before + 0.1], "after": [after, after + 0.1]},
+    }
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: plain(each) for name, each in value.items()}
+        return value.tolist() if isinstance(value, np.ndarray) else [plain(each) for each in value]
+
+    return Record(spec, {"layers": LAYERS, **plain(found)}, {})
+
+
+@pytest.fixture
+def evidence(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    monkeypatch.setitem(multiverse.MULTIVERSES, "known", Multiverse(ALONE, CROSSED))
+    return SimpleNamespace(records=[record(arm) for arm in DOWNSAMPLINGS], arm=lambda spec: spec.downsampling)
+
+
+def test_values_are_those_of_the_records(evidence: SimpleNamespace):
+    table = values(evidence)
+    one = table.query("arm == 'strided' and choice == 'pixels' and layer == 12")
+    assert list(one["when"]) == ["before"] and one["value"].item() == pytest.approx(2 * of_arm("strided", "before")[12])
+    assert set(map(tuple, table[["choice", "option"]].to_numpy())) == {BOOK, *((n, o[1]) for n, o in ALONE.items())}
+    crossed = values(evidence, "crossed")
+    assert len(crossed) == 5 * 13 * (4 + 2 + 2)
+    cell = crossed.query("arm == 'subsample' and pixels == 'unit' and statistics == 'calibrated' and layer == 3").set_index("when")["value"]
+    assert cell["before"] == cell["calibrated"] == pytest.approx(of_arm("subsample", "before")[3] + 0.1)
+    assert cell["after"] == pytest.approx(of_arm("subsample", "after")[3] + 0.1)
+
+
+def test_the_difference_is_the_mean_over_arms_and_layers(evidence: SimpleNamespace):
+    table = changes(evidence, "3c")
+    assert list(table.index[:1]) == [BOOK] and table.loc[BOOK, "off 3c"] == pytest.approx(0)
+    assert table.loc[("pixels", "signed"), "off 3c"] == pytest.approx(published("3c")["value"].mean())
+    assert table.loc[("statistics", "calibrated"), "off 3c"] == pytest.approx(0.1)
+    assert table.loc[("pixels", "signed"), "factor, before"] == pytest.approx(2) and math.isnan(table.loc[("pixels", "signed"), "factor, after"])
+    assert table.loc[("map", "forward"), "factor, after"] == pytest.approx(1)
+
+
+def test_the_mean_over_seeds_is_compared(evidence: SimpleNamespace):
+    other = record("strided", 1)
+    other.measurements["book"]["before"] = [v + 0.2 for v in other.measurements["book"]["before"]]
+    book = values(SimpleNamespace(records=[record("strided"), other], arm=evidence.arm)).query("option == \"the book's\" and when == 'before'")
+    assert difference(book, "3c", ["choice"]).item() == pytest.approx(0.1)
+
+
+def test_a_claim_that_a_choice_turns_over_is_seen(evidence: SimpleNamespace):
+    table = survival(evidence)
+    assert table.loc[BOOK, "claim 1"].startswith("In part (6/6)"), table.loc[BOOK].to_dict()
+    assert table.loc[in_words("map", "forward"), "claim 1"] == "Did not hold (0/6)"
+    assert list(table.loc[in_words("pixels", "signed")])[1:] == ["-"] * 4
+    assert table.loc[BOOK, "claim 3"] == table.loc[in_words("map", "forward"), "claim 3"]
+
+
+def test_the_books_row_is_judged_as_the_ledger_judges(evidence: SimpleNamespace):
+    """The claims' own statistics on the published curves, which the book's row is made of."""
+    found = judged(evidence, lambda record: record.measurements["book"])
+    for number in outcomes.JUDGED:
+        ours, theirs = found[number].detail, claims.judge(number, claims.published).detail
+        both = ours.merge(theirs, on=["study", "what"]).query("study == 'cifar10' and not what.str.contains('calibrated')")
+        assert len(both) and both["value_x"].to_numpy() == pytest.approx(both["value_y"].to_numpy(), nan_ok=True)
+
+
+def test_the_calibrated_baseline_is_used(evidence: SimpleNamespace):
+    detail = judged(evidence, lambda record: record.measurements["book"])[3].detail.set_index("what")["value"]
+    before, after = of_arm("strided", "before"), of_arm("strided", "after")
+    assert detail["strided, before"] == pytest.approx(np.log(after / before)[1:5].mean())
+    assert detail["strided, calibrated"] == pytest.approx(np.log(after / (before + 0.1))[1:5].mean())
+
+
+def test_shares_over_crossed_combinations(evidence: SimpleNamespace):
+    table = robustness(evidence)
+    assert table.index[0] == ("all", "2 combinations") and len(table) == 3, "of pixels only one option is left open"
+    rows = table.loc[[in_words("statistics", "running"), in_words("statistics", "calibrated")]]
+    pd.testing.assert_series_equal(table.iloc[0], rows.mean(), check_names=False)
+    single = judged(evidence, lambda record: record.measurements["book"])
+    hits, tested = right(single[4])
+    assert rows.iloc[0]["claim 4"] == pytest.approx(hits / tested)
+
+
+def test_the_order_of_arms_is_that_of_the_worst_pair(evidence: SimpleNamespace):
+    last = {arm: of_arm(arm, "before")[-1] for arm in DOWNSAMPLINGS}
+    found = order_of_arms(evidence)[("unit", "running")]
+    assert found == pytest.approx(max(last[p] for p in claims.POOLED) / min(last[u] for u in claims.UNPOOLED))
+
+
+def test_options_are_named_in_words_the_books_first(evidence: SimpleNamespace):
+    table = options(evidence)
+    assert table.loc["control points move"].item() == "what is looked up; the image"
+    assert in_words(*BOOK) == BOOK and in_words("border", "zeros") == ("outside the image", "black")
+
+
+def test_a_specification_curve_is_sorted_and_marks_what_each_combination_has():
+    index = pd.MultiIndex.from_product([("unit", "signed"), ("edge", "inside")], names=["pixels", "grid"])
+    series = pd.Series([0.4, 0.1, 0.3, 0.2], index)
+    figure = specification_curve(series, "off", in_words, level=("published", 0.25), marked={"the book's": {"pixels": "unit", "grid": "edge"}})
+    above, below = figure.axes
+    assert list(above.lines[0].get_ydata()) == [0.1, 0.2, 0.3, 0.4]
+    assert [line.get_label() for line in above.lines[1:]] == ["published", "the book's"]
+    assert list(above.lines[2].get_ydata()) == [0.4] and list(np.atleast_1d(above.lines[2].get_xdata())) == [3]
+    marks = {label.get_text(): list(line.get_xdata()) for label, line in zip(below.get_yticklabels(), below.lines, strict=True)}
+    assert marks == {"pixel values: in [0, 1]": [0, 3], "in [-1, 1]": [1, 2], "control grid: to the edge": [2, 3], "half a cell inside": [0, 1]}
