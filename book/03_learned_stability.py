@@ -65,8 +65,7 @@ by_layer(start)
 #
 # The bands are wide, and each arm's seeds are told apart by the first two layers already. The network is random, and its first
 # bank has only 32 filters: what these happen to be, all later layers inherit. With the same seed every arm has the
-# same ones, so a seed lifts or lowers all curves together, and the order of the arms is surer than the bands suggest. An
-# arm with fewer seeds than the others begins at another height for no other reason. Most of our
+# same ones, so a seed lifts or lowers all curves together, and the order of the arms is surer than the bands suggest. Most of our
 # means lie above the published curves.
 #
 # ### The same with calibrated batch norm statistics
@@ -128,8 +127,8 @@ spread(start, end)
 # %% [markdown]
 # In full mode the arms lie much closer together after training than before in the upper half of the network, by
 # both measures. In the first layers it is the other way round: there the arms began as one network, and they have come
-# apart. Where the one turns into the other is a matter of the measure, as the table shows. With one seed an arm, part
-# of any spread is the seed's.
+# apart. Where the one turns into the other is a matter of the measure, as the table shows. With two seeds an arm,
+# part of any spread is the seeds'.
 #
 # ## By Euclidean distance
 #
