@@ -82,6 +82,10 @@ drawn.resampled()
 pd.Series({"cut off at two deviations": expected_variation(2.0), "not cut off": expected_variation(float("inf"))}).round(4)
 
 # %% [markdown]
+# In full mode the average over kernels is 1.870 in every row, to the fourth decimal place, and the formula as printed comes to its closed
+# form. So the footnote's mean is the average over kernels. Its 0.035 fits both columns (0.034 and 0.035); its 0.012 is no row's: the deviation is
+# 0.010 in the second bank already and a tenth of that in the last.
+#
 # The kernels of a bank are independent, so the deviation of their average is that of a single one divided by the root of
 # how many there are: 96 in the first bank, 1,024 in the second, 65,536 in the last. The ImageNet network's banks have 192 to
 # 262,144 kernels.
@@ -148,9 +152,9 @@ by_layer(after, before)
 # %% [markdown]
 # In full mode every bank of every arm is smoother than it began, all 40 of them. The dotted line is at
 # 1.87 but for the first bank, which has only 96 kernels to average over. On average over the arms the change is
-# largest in the second and the fourth bank, 0.27 to 0.39, and smallest in the last two, 0.04 to 0.17. There Max-pool and Average-pool change
-# about twice as much as the three arms without pooling, or more. The seed hardly matters in the upper half: where an
-# arm has two, its last four banks agree to within 0.01. In the first bank they differ by several hundredths.
+# largest in the second and the fourth bank, 0.28 to 0.39, and smallest in the last two, 0.04 to 0.17. There Max-pool and Average-pool change
+# about twice as much as the three arms without pooling, or more. The seed hardly matters in the upper half: the
+# last four banks of an arm agree to within 0.01. In the first bank two seeds differ by up to a tenth.
 #
 # Does smoothness fall with depth? Between the third block and the fourth, yes: in every arm both banks of the fourth
 # are rougher than both of the third. Layer by layer, no. The second bank of a block is smoother than its first in
@@ -158,12 +162,12 @@ by_layer(after, before)
 # all five arms, four, and three.
 #
 # Do the arms come together? They cannot: they begin with the same filters, so training can only drive them apart. In
-# the third bank they end 0.15 apart (1.573 to 1.720), and nearly as far in the last. "Similar levels" is fair for
-# the first six banks, where the arms differ by less than any of them changed (in the third by barely less), and not
+# the third bank they end 0.13 apart (1.573 to 1.700), and 0.14 in the last. "Similar levels" is fair for
+# the first six banks, where the arms differ by less than any of them changed, and not
 # for the last two, where three of them hardly changed at all.
 #
 # Beside the published curves two differences stand out. The second bank is published at 1.32 to 1.45, and ours end
-# at 1.53 to 1.60. And the last bank of Average-pool is published at 1.11, by far the smoothest of all, while ours
+# at 1.53 to 1.59. And the last bank of Average-pool is published at 1.11, by far the smoothest of all, while ours
 # ends at 1.70. Everywhere else ours lie within 0.1 of the published curves.
 #
 # {numref}`fig-6b-bank` shows the same with formula {eq}`ntv` as printed.
