@@ -12,7 +12,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from deformlib.representations import named_layers, visit
+from deformlib.representations import check_model, named_layers, visit
 from deformlib.vectors import (
     DISTANCES,
     Distance,
@@ -79,9 +79,10 @@ def sensitivity(
     """{layer: sensitivity to deformation}: `normalized_distance` of the representations (Section 2.1, Figure 3).
 
     Clean and deformed images, (N, ...) each with N at least 2, go through as one batch, or `batch_size` of each at
-    a time with the same result. The pairs need all clean representations of a layer, so these are then kept, for
-    as many layers as fit in `KEPT_BYTES`; further layers cost further passes. Mode, layers and errors as for
-    `distances`; also a ValueError that names a layer where the median distance between clean images is zero.
+    a time with the same result (unless a layer mixes images, as batch norm without running statistics does). The
+    pairs need all clean representations of a layer, so these are then kept, for as many layers as fit in
+    `KEPT_BYTES`; further layers cost further passes. Mode, layers and errors as for `distances`; also a ValueError
+    that names a layer where the median distance between clean images is zero.
     """
     _check(clean, deformed, distance, least=2)
     if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
@@ -198,7 +199,7 @@ def _by_batches(
     parts = {}
     for group in _groups(sizes, KEPT_BYTES // len(clean)):
         seen: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in group}
-        for images in zip(clean.split(batch_size), deformed.split(batch_size), strict=True):
+        for images in zip(clean.split(int(batch_size)), deformed.split(int(batch_size)), strict=True):
             for layer, both in _visit_both(model, *images, group, move_and_keep).items():
                 seen.setdefault(layer, []).append(both)
         for layer in group:
@@ -231,6 +232,7 @@ def _ratio(mean: Tensor, middle: Tensor, where: str = "") -> Tensor:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """All of `model` in eval mode for a while, then every submodule in the mode it was in."""
+    check_model(model)
     modes = {module: module.training for module in model.modules()}
     try:
         for module in modes:

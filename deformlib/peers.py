@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .metrics import evaluating
-from .representations import visit
+from .representations import check_input, visit
 from .vectors import check_vectors
 from .warping import warp
 
@@ -110,6 +110,7 @@ def shift_consistency(
     if max_shift < 1:
         raise ValueError(f"max_shift must be an integer >= 1, in pixels, got {max_shift!r}")
     check_vectors("images", images)
+    check_input(model, images)
     shifts = torch.randint(-max_shift, max_shift + 1, (2, len(images), 1, 1, 2), generator=generator).to(images)
     with evaluating(model):
         first, second = (model(warp(images, s.expand(-1, *images.shape[2:], -1))).argmax(1) for s in shifts)

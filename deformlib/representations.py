@@ -6,7 +6,7 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -39,11 +39,12 @@ def visit(
 
     Mode, gradients, autocast and random state are the caller's; compiled models run eagerly. ValueError names a
     layer that `model` lacks, that the pass never reached, or whose output holds several tensors; and says so if
-    model and `x` are on different devices. A ValueError out of `fn` is raised again with the layer's name.
+    model and `x` are on different devices, or fail together and are of different types. A ValueError out of `fn` is
+    raised again with the layer's name.
     """
     modules, patterns = named_layers(model), _patterns(layers)
     wanted = _wanted(patterns, modules)
-    _check_input(model, x)
+    check_input(model, x)
     executions: Counter[str] = Counter()
     results: dict[str, Result] = {}
 
@@ -61,13 +62,14 @@ def visit(
         for name in wanted.keys() & modules.keys():
             hook = modules[name].register_forward_hook(lambda module, args, output, name=name: see(name, output))
             stack.callback(hook.remove)
-        model(x)
+        _forward(model, x)
     _check_visited(patterns, results)
     return results
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Submodules by name, without the wrappers of `torch.compile`; a model without submodules is its "output"."""
+    check_model(model)
     modules: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         modules[".".join(part for part in name.split(".") if part != "_orig_mod")] = module
@@ -110,8 +112,8 @@ def _only_tensor(label: str, output: Any) -> Tensor:
 def _tensors(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
-    elif isinstance(output, dict | list | tuple):
-        parts = output.values() if isinstance(output, dict) else output
+    elif isinstance(output, Mapping | list | tuple):
+        parts = output.values() if isinstance(output, Mapping) else output
         yield from chain.from_iterable(map(_tensors, parts))
 
 
@@ -129,7 +131,24 @@ def _is_compiled(model: nn.Module) -> bool:
     )
 
 
-def _check_input(model: nn.Module, x: Tensor) -> None:
+def _forward(model: nn.Module, x: Tensor) -> None:
+    try:
+        model(x)
+    except RuntimeError as error:  # not checked before: a model may well convert its input
+        types = {str(tensor.dtype) for tensor in model.parameters() if tensor.is_floating_point()}
+        if types and str(x.dtype) not in types:
+            message = f"x must be of the model's type, {' or '.join(sorted(types))}, got {x.dtype}; or use torch.autocast"
+            raise ValueError(message) from error
+        raise
+
+
+def check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        kind = type(model).__name__
+        raise ValueError(f"model must be a torch.nn.Module, and not TorchScript, in which no hook runs, got {kind}")
+
+
+def check_input(model: nn.Module, x: Tensor) -> None:
     if not isinstance(x, Tensor):
         raise ValueError(f"x must be a tensor, got {type(x).__name__}")
     devices = {str(tensor.device) for tensor in chain(model.parameters(), model.buffers())}

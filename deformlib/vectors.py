@@ -137,7 +137,9 @@ def check_known(argument: str, value: str, table: Iterable[str]) -> None:
 
 def check_vectors(name: str, x: Tensor, least: int = 1) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise ValueError(f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}")
+        raise ValueError(f"{name} must be a floating-point tensor, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
+    if x.is_meta:
+        raise ValueError(f"{name} must hold values, got a tensor on the device meta")
     if x.ndim < 2 or len(x) < least or not x.numel():
         raise ValueError(f"{name} must be (N, ...), N at least {least} and none of it empty, got {tuple(x.shape)}")
     # A sum is finite only if all its terms are, and costs no copy; only where it overflows all have to be looked at.

@@ -362,6 +362,9 @@ NAN = X.clone().index_put_((torch.tensor(1),), torch.tensor(math.nan))
         (X[0, 0, 0], X[0, 0, 0], {}, r"clean must be .* got \(16,\)"),
         (X.byte(), X.byte(), {}, "clean must be a floating-point tensor, got torch.uint8"),
         (X.tolist(), X, {}, "clean must be a floating-point tensor, got list"),
+        (X.numpy(), X, {}, "clean must be a floating-point tensor, got ndarray"),
+        (X.to("meta"), X.to("meta"), {}, "clean must hold values, got a tensor on the device meta"),
+        (X.half(), X.half(), {}, "x must be of the model's type, torch.float32, got torch.float16"),
         (NAN, X, {}, "clean must be finite, got 768 NaN or infinite values"),
         (X, X / 0, {}, "deformed must be finite"),
         (X, X, {"distance": "cos"}, "distance must be one of cosine, euclidean, got 'cos'"),
@@ -416,6 +419,9 @@ def test_bad_arguments_elsewhere_are_named():
         (lambda: kernels_by_variation(X, []), r"quantiles must be one or more numbers in \[0, 1\], got \[\]"),
         (lambda: kernels_by_variation(X * 0, [0.5]), "not all zero"),
         (lambda: normalized_total_variation(X, "mean"), "average must be one of bank, kernel, got 'mean'"),
+        (lambda: sensitivity(lambda x: x, X, X), "model must be a torch.nn.Module, .* got function"),
+        (lambda: sensitivity(nn.Linear(16, 2).to("meta"), X, X), "x must be on the model's device, meta, got cpu"),
+        (lambda: smoothness(nn.Conv2d(2, 2, 3).to("meta")), "weight must hold values"),
         (lambda: smoothness(nn.ReLU(), "mean"), "average must be one of bank, kernel, got 'mean'"),
         (lambda: smoothness(nn.Sequential(nn.Conv2d(2, 2, 3).requires_grad_(False), zeroed())), "layer '1': weight must"),
     ):
@@ -449,3 +455,54 @@ def test_finite_values_whose_sum_is_not_are_finite(dtype: torch.dtype, large: fl
     opposite = torch.zeros(4, 100).index_put_((torch.tensor([0, 1]), torch.tensor([0, 0])), torch.tensor([math.inf, -math.inf]))
     with pytest.raises(ValueError, match="got 2 NaN or infinite"):
         vectors.check_vectors("x", opposite)
+
+
+LAYOUTS = {
+    "contiguous": torch.clone,
+    "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "every second": lambda x: x.repeat_interleave(2, 0)[::2],
+    "a part": lambda x: nn.functional.pad(x, (1, 2, 3, 0), value=9.0)[..., 3:, 1:-2],
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(2, 7), seed=st.integers(0, 99), distance=st.sampled_from(list(DISTANCES)), layout=st.sampled_from(list(LAYOUTS)),
+    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]), batch=st.none() | st.integers(1, 8),
+    gradients=st.booleans(), frozen=st.booleans(), compiled=st.booleans(), modes=st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_any_images_and_any_state_of_the_network(n, seed, distance, layout, dtype, batch, gradients, frozen, compiled, modes):
+    torch.manual_seed(seed)
+    steps = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(), nn.Flatten())
+    steps[1].running_mean.normal_(std=0.1)
+    model = steps.to(dtype).requires_grad_(not frozen)
+    clean, deformed = (LAYOUTS[layout](normal(n, 3, 6, 5, seed=seed + k, dtype=dtype)).requires_grad_(gradients) for k in (0, 1))
+    both, expected = [clean.detach(), deformed.detach()], {}
+    steps.eval()
+    with torch.no_grad():
+        for name, step in (("input", nn.Identity()), *((str(k), step) for k, step in enumerate(steps))):
+            both = [step(x.clone()) for x in both]
+            expected[name] = brute_force(*both, distance)
+    for module, mode in zip(model.modules(), modes, strict=True):
+        module.training = mode
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    wrapped = torch.compile(model, backend="eager") if compiled else model
+    found = sensitivity(wrapped, clean, deformed, None, distance, batch)
+    half = dtype in (torch.bfloat16, torch.float16)  # convolutions of another number of images may round otherwise
+    assert found == pytest.approx(expected, rel=2e-2 if half else 1e-4)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules()) and clean.grad is None
+
+
+def test_thousands_of_images_in_chunks_give_the_result_of_one_batch():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.AvgPool2d(2), nn.Flatten())
+    clean = torch.rand(4096, 1, 8, 8, generator=seeded(1))
+    deformed = clean + 0.1 * normal(4096, 1, 8, 8, seed=2)
+    whole = sensitivity(model, clean, deformed)
+    assert sensitivity(model, clean, deformed, batch_size=np.int64(1000)) == pytest.approx(whole, rel=1e-6)
+    apart = [distances(model, *part) for part in zip(clean.split(1000), deformed.split(1000), strict=True)]
+    for layer, moved in distances(model, clean, deformed).items():
+        torch.testing.assert_close(torch.cat([part[layer] for part in apart]), moved, rtol=1e-5, atol=1e-9)

@@ -90,6 +90,8 @@ def test_consistency_is_that_of_two_shifts():
     (lambda: diffeomorphisms(1, (8, 8), math.nan), "displacement must be a finite"),
     (lambda: diffeomorphisms(1, (8, 8), cutoff=1), "cutoff must be an integer >= 2, got 1"),
     (lambda: relative_stability(nn.Flatten(), torch.rand(4, 8)), r"images must be \(N, C, H, W\), got \(4, 8\)"),
+    (lambda: relative_stability(nn.Linear(8, 2).to("meta"), torch.rand(4, 1, 8, 8)), "x must be on the model's device, meta, got cpu"),
+    (lambda: shift_consistency(nn.Linear(8, 2).to("meta"), torch.rand(4, 1, 8, 8)), "x must be on the model's device, meta, got cpu"),
     (lambda: relative_stability(nn.Flatten(), torch.rand(1, 1, 8, 8)), "images must be"),
     (lambda: relative_stability(nn.Flatten(), torch.ones(3, 1, 8, 8), ["input"]), "'input'.*all images have the same representation"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), 0), "max_shift must be an integer >= 1, in pixels, got 0"),

@@ -1,6 +1,10 @@
+from collections import Counter, OrderedDict, UserDict
+
 import pytest
 import torch
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from deformlib.models import DOWNSAMPLINGS, cifar10_vgg
@@ -167,7 +171,8 @@ def test_layers_that_are_never_reached_are_named():
     assert "unused" not in visit(Repeats(), x)
 
 
-@pytest.mark.parametrize("wrap", [lambda x: (x, None), lambda x: [x], lambda x: {"out": x, "n": 3}, lambda x: (None, (x,))])
+@pytest.mark.parametrize("wrap", [lambda x: (x, None), lambda x: [x], lambda x: {"out": x, "n": 3}, lambda x: (None, (x,)),
+                                  lambda x: OrderedDict(out=x), lambda x: UserDict(out=x)])
 def test_the_only_tensor_of_a_container_is_taken(wrap):
     x = torch.rand(2, 3)
     assert torch.equal(visit(Returns(wrap), x, ["middle"])["middle"], x)
@@ -242,3 +247,56 @@ def test_another_device_is_an_error(vgg):
         visit(vgg, torch.rand(2, 3, 32, 32, device="meta"))
     with pytest.raises(ValueError, match="x must be a tensor, got list"):
         visit(vgg, [1.0])
+
+
+def test_another_type_is_an_error_unless_the_model_takes_it(vgg, images):
+    with pytest.raises(ValueError, match="x must be of the model's type, torch.float32, got torch.float16; or use torch.autocast"):
+        visit(vgg, images.half())
+    converts = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+    converts.register_forward_pre_hook(lambda module, args: args[0].float())
+    assert visit(converts, torch.rand(2, 3).half())["1"].dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert visit(vgg, images.bfloat16(), ["head"])["head"].dtype == torch.bfloat16
+    with pytest.raises(RuntimeError, match="shape"):
+        visit(nn.Linear(4, 2), torch.rand(2, 3))
+
+
+def test_what_is_no_module_or_runs_no_hooks_is_refused(images):
+    for model in (lambda x: x, torch.jit.trace(nn.Sequential(nn.ReLU()), images), torch.jit.script(nn.Sequential(nn.ReLU()))):
+        with pytest.raises(ValueError, match="model must be a torch.nn.Module, and not TorchScript"):
+            visit(model, images)
+
+
+class Route(nn.Module):
+    """Three layers, two of which work in place, run in any order, some of them often and some never."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.order, names = order, ("linear", "relu", "tanh")
+        self.linear, self.relu, self.tanh = nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Hardtanh(-0.3, 0.3, inplace=True)
+        self.names = [names[k] for k in order]
+
+    def forward(self, x):
+        for name in self.names:
+            x = getattr(self, name)(x)
+        return x
+
+
+@settings(max_examples=50, deadline=None)
+@given(order=st.lists(st.integers(0, 2), min_size=1, max_size=7), data=st.data())
+def test_any_route_is_seen_step_by_step(order, data):
+    model, x = Route(order), torch.randn(4, 3, generator=seeded(len(order)))
+    y, expected, counts = x.clone(), {"input": x.clone()}, Counter()
+    for name in model.names:
+        y = getattr(model, name)(y.clone())
+        counts[name] += 1
+        expected[name if counts[name] == 1 else f"{name}#{counts[name]}"] = y
+    seen = visit(model, x.clone())
+    assert list(seen) == list(expected) and all(torch.equal(seen[label], expected[label]) for label in expected)
+    wanted = data.draw(st.sets(st.sampled_from(list(expected)), min_size=1))
+    labels = [label for label in expected if label in wanted or label.partition("#")[0] in wanted]
+    assert list(visit(model, x.clone(), wanted)) == labels
+    for never in {"linear", "relu", "tanh"} - counts.keys():
+        with pytest.raises(ValueError, match=f"never reached '{never}'"):
+            visit(model, x.clone(), [*wanted, never])
+    assert not has_hooks(model)

@@ -237,6 +237,22 @@ def test_any_memory_layout_will_do():
             torch.testing.assert_close(warp(x, spline.field(c).contiguous()), expected, rtol=0, atol=1e-5)
 
 
+@properties
+@given(
+    sizes, grids, st.sampled_from(FLOATS), st.booleans(), st.integers(0, 99),
+    st.sampled_from([torch.clone, lambda x: x.contiguous(memory_format=torch.channels_last), lambda x: x.mT.contiguous().mT,
+                     lambda x: x.repeat_interleave(2, 3)[..., ::2], lambda x: x[:1].expand(len(x), -1, -1, -1)]),
+)
+def test_any_type_layout_and_gradient(size, grid, dtype, gradients, seed, layout):
+    images = layout(uniform(3, 2, *size, seed=seed).to(dtype)).requires_grad_(gradients)
+    control = uniform(3, grid[0] * grid[1], 2, low=-2, high=2, seed=seed + 1)
+    spline = ThinPlateSpline(size, grid, dtype=torch.float64)
+    warped = spline.warp(images, control)
+    assert warped.dtype == dtype and warped.shape == images.shape and warped.requires_grad == gradients
+    expected = torch.from_numpy(scipy_warp(images.detach(), spline.field(control)))
+    torch.testing.assert_close(warped.detach().double(), expected, rtol=0, atol=1e-10 + torch.finfo(dtype).eps / 2)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_gradients_in_images_and_displacements(device):
     images = uniform(2, 2, 5, 6).to(device).requires_grad_()
