@@ -501,8 +501,8 @@ def test_thousands_of_images_in_chunks_give_the_result_of_one_batch():
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.AvgPool2d(2), nn.Flatten())
     clean = torch.rand(4096, 1, 8, 8, generator=seeded(1))
     deformed = clean + 0.1 * normal(4096, 1, 8, 8, seed=2)
-    whole = sensitivity(model, clean, deformed)
-    assert sensitivity(model, clean, deformed, batch_size=np.int64(1000)) == pytest.approx(whole, rel=1e-6)
+    whole = sensitivity(model, clean, deformed, ["input", "2"])
+    assert sensitivity(model, clean, deformed, whole, batch_size=np.int64(1000)) == pytest.approx(whole, rel=1e-6)
     apart = [distances(model, *part) for part in zip(clean.split(1000), deformed.split(1000), strict=True)]
     for layer, moved in distances(model, clean, deformed).items():
         torch.testing.assert_close(torch.cat([part[layer] for part in apart]), moved, rtol=1e-5, atol=1e-9)
