@@ -1,18 +1,16 @@
-"""Training speed, side by side in one process: our loop, a plain PyTorch loop, and a matrix product.
-
-    DEFORMLIB_DATA=... python bench/training.py
+"""Training speed: our loop, a plain PyTorch loop, and a matrix product.
 
 Both loops train the same CIFAR-10 network with the same recipe `augmented` on real images. The plain loop is what
-a tutorial would write: DataLoader, torchvision transforms image by image, float32, contiguous memory. Repetitions
-alternate, so that whatever else the machine does falls on all of them; medians and quartiles are printed. Run it
-while nothing else runs.
+a tutorial would write: DataLoader, torchvision transforms image by image, float32, contiguous memory.
 """
 
-import os
+import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from rows import Row
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -96,33 +94,20 @@ def flops_per_image() -> float:
     return counter.get_total_flops() / 8
 
 
-def main() -> None:
-    images, labels, classes = data.load("cifar10", "train")
+def rows() -> Iterator[Row]:
+    try:
+        images, labels, classes = data.load("cifar10", "train")
+    except Exception as error:  # whatever keeps it from being read or downloaded
+        print(f"training was not measured: {error}", file=sys.stderr)
+        return
     task = tasks.Task(images, labels, images[:1], labels[:1], classes, "")
-    loops = {
-        "plain loop, images/s": steps_of_plain(Plain(images, labels)),
-        "our loop, images/s": steps_of_ours(task),
-        "float32 product, flop/s": steps_of_product(torch.float32),
-    }
-    if fast_bfloat16():
-        loops["bfloat16 product, flop/s"] = steps_of_product(torch.bfloat16)
+    product = torch.bfloat16 if fast_bfloat16() else torch.float32
+    loops = {"plain": steps_of_plain(Plain(images, labels)), "ours": steps_of_ours(task), "product": steps_of_product(product)}
     for steps in loops.values():
         next(steps)
-    rates = {name: [] for name in loops}
-    for _ in range(REPETITIONS):
-        for name, steps in loops.items():
-            rates[name].append(rate(steps, SECONDS))
-    print(f"threads {torch.get_num_threads()}, load {os.getloadavg()[0]:.1f}, our precision",
-          "bfloat16" if fast_bfloat16() else "float32 (no bfloat16 in hardware)")
-    for name, values in rates.items():
-        low, middle, high = np.percentile(values, [25, 50, 75])
-        print(f"{name:26} {middle:12.4g}   quartiles {low:.4g} .. {high:.4g}")
-    ours, plain = np.array(rates["our loop, images/s"]), np.array(rates["plain loop, images/s"])
-    print(f"ours / plain loop          {np.median(ours / plain):.2f}")
-    for name in list(loops)[2:]:
-        share = ours * flops_per_image() / np.array(rates[name])
-        print(f"ours / {name.split(',')[0]:20}{np.median(share):.2f}")
-
-
-if __name__ == "__main__":
-    main()
+    rates = np.array([[rate(steps, SECONDS) for steps in loops.values()] for _ in range(REPETITIONS)])
+    plain, ours, flops = rates.T
+    work = f"training, {np.median(ours):.0f} images a second"
+    yield Row(work, f"speed of a plain loop, {np.median(plain):.0f} images a second", list(ours / plain), ">= 2")
+    share = list(ours * flops_per_image() / flops)
+    yield Row(work, f"rate of a {str(product).removeprefix('torch.')} product", share, ">= 0.75")

@@ -1,0 +1,46 @@
+"""A row of the table of `make bench`: how our work compares with another's, and what it should come to."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+REPETITIONS = 15
+
+
+class Row(NamedTuple):
+    """Values of a ratio, one of each repetition. `goal` is a bound as printed: ">= 60" or "<= 1.3"."""
+
+    work: str
+    against: str
+    values: list[float]
+    goal: str
+
+    def __str__(self) -> str:
+        low, middle, high = np.percentile(self.values, [25, 50, 75])
+        return line(self.work, self.against, f"{middle:.2f}", f"{low:.2f} .. {high:.2f}", self.goal)
+
+
+def line(*cells: str) -> str:
+    return "{:52} {:46} {:>8} {:>18} {:>8}".format(*cells)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def times_of(ours: Callable[[], object], theirs: Callable[[], object], repetitions: int = REPETITIONS) -> list[float]:
+    """Our time over theirs, one right after the other, after a warm-up of both."""
+    seconds(ours), seconds(theirs)
+    return [seconds(ours) / seconds(theirs) for _ in range(repetitions)]
+
+
+def exponents(works: dict[float, Callable[[], object]], repetitions: int = 5) -> list[float]:
+    """By what power of its size the time of a work grows, in each repetition: the slope in logarithms over all sizes."""
+    for work in works.values():
+        work()
+    sizes = np.log(list(works))
+    return [np.polyfit(sizes, np.log([seconds(work) for work in works.values()]), 1)[0] for _ in range(repetitions)]
