@@ -186,8 +186,7 @@ by_layer(large)
 # published one.
 #
 # Two things are different. The paper's curves begin at 0.155 and ours at 0.217, though layer 0 is the photographs
-# themselves and no network is involved. So images or deformations are not the same as the paper's, and nothing that we know of explains by how
-# much. And the published Strided-ReLU nearly doubles from the first layer to the last, while ours ends where it began,
+# themselves and no network is involved. So images or deformations are not the same as the paper's. Which, and why, is open here. And the published Strided-ReLU nearly doubles from the first layer to the last, while ours ends where it began,
 # after a dip to 0.184. So what sets the two arms apart is in our networks that pooling makes stabler, and in the
 # paper's as much that depth without pooling makes more sensitive. With one seed this may be chance; the CIFAR-10
 # networks above differ widely from seed to seed.

@@ -7,8 +7,7 @@
 # single channel; and ViT-B/16 {cite:p}`dosovitskiy2021`, which has no convolutions but the one that cuts the image into patches
 # of 16x16 pixels, and no downsampling after it.
 #
-# All three are untrained: torchvision's own initialization, one seed. What they do on a trained network's weights
-# {ref}`takes one more argument <trained-weights>`.
+# All three are untrained: torchvision's own initialization, one seed. Trained weights {ref}`take one more argument <trained-weights>`.
 
 # %% tags=["parameters"]
 mode = "full"
@@ -37,7 +36,8 @@ clean = crops(images if mode == "full" else 8)  # (N, 3, 224, 224) in [0, 1]
 deformed = deform(clean, Deformation.IMAGENET, generator=stream(seed, "any network"))
 torch.manual_seed(seed)
 resnet = torchvision.models.resnet18(weights=None)
-pd.Series(sensitivity(resnet, clean, deformed, ["input", "conv1", "layer?.?", "avgpool", "fc"])).round(2)
+wanted = ["input", "conv1", "layer?.?", "avgpool", "fc"]
+pd.Series(sensitivity(resnet, clean, deformed, wanted)).round(2)
 
 # %% [markdown]
 # `deform` displaces 5x5 control points by up to 10 px, as the paper does for ImageNet. The images are squares cut out of the
@@ -51,7 +51,8 @@ pd.Series(sensitivity(resnet, clean, deformed, ["input", "conv1", "layer?.?", "a
 layers = {
     "resnet18": ["input", "conv1", "layer?.?", "avgpool"],
     "convnext_tiny": ["input", "features.?.?", "avgpool"],
-    "vit_b_16": ["input", "conv_proj", "encoder.layers.encoder_layer_?", "encoder.layers.encoder_layer_??", "encoder.ln"],
+    "vit_b_16": ["input", "conv_proj", "encoder.layers.encoder_layer_?", "encoder.layers.encoder_layer_??",
+                 "encoder.ln"],
 }
 
 # %% tags=["hide-input"]
@@ -77,8 +78,8 @@ pd.concat({name: values.round(2).astype(str).rename_axis("layer").reset_index(na
 # the last. ConvNeXt-Tiny jumps at `features.0.1`, a layer norm, which takes the mean over channels away at every position;
 # {doc}`03_learned_stability` saw the same with batch norm, once it centred. Smaller steps follow at its downsampling
 # layers, each of which begins with another layer norm. Between them nothing happens, because its blocks begin as the identity: torchvision
-# scales what they add by one millionth. ViT-B/16 becomes a little more stable with each block; its attention, not knowing yet where
-# to look, averages over positions. None of this is large beside the last step: averaging over the whole image leaves
+# scales what they add by one millionth. ViT-B/16 becomes a little more stable with each block, presumably because its attention, not knowing yet where
+# to look, averages over positions. The largest step is the last one of the other two: averaging over the whole image leaves
 # the ResNet a third of its sensitivity and the ConvNeXt a tenth.
 #
 # Smoothness is a number for each convolution whose kernels are at least 3x3. Independent weights of an n x n kernel
@@ -94,8 +95,7 @@ pd.DataFrame([(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes
 # (trained-weights)=
 # ## Trained weights
 #
-# torchvision downloads them when asked. The machine that made this book has no access to them, so **this was not run here**;
-# on yours it is
+# torchvision downloads them when asked. They are not part of this book, and **this was not run here**; on your machine it is
 #
 # ```python
 # weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
@@ -116,6 +116,6 @@ pd.DataFrame([(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes
 # python -m deformlib measure mynetworks.py:resnet --images photos --normalize --layers "layer?.?" fc
 # ```
 #
-# It prints the table of this chapter, and writes it as CSV with a plot beside it. More images than fit in memory go
+# It prints a table, and writes it as CSV with a plot beside it. More images than fit in memory go
 # through in batches with the same result (`batch_size` of `sensitivity`). A layer that is passed twice is numbered, one that is
 # never reached is an error that names it, and so is one whose output is several tensors.
