@@ -142,10 +142,10 @@ def run(
 
     entry, store = studies.study(study), evidence.store_for(mode.value)
     wanted = entry.specs(mode.value, seeds or None)
-    known = list(dict.fromkeys(str(getattr(spec, entry.arm)) for spec in wanted))
-    if unknown := [arm for arm in arms or () if arm not in known]:
+    known, chosen = dict.fromkeys(_arm(getattr(spec, entry.arm)) for spec in wanted), {_arm(arm) for arm in arms or ()}
+    if unknown := sorted(chosen - known.keys()):
         raise ValueError(f"arms of {study} must be among {', '.join(known)}, got {', '.join(unknown)}")
-    rows = [standing(spec, store) for spec in wanted if not arms or str(getattr(spec, entry.arm)) in arms]
+    rows = [standing(spec, store) for spec in wanted if not chosen or _arm(getattr(spec, entry.arm)) in chosen]
     missing = [row.spec for row in rows if row.missing and not row.running]
     typer.echo(f"{study}, {mode.value} mode: {summary(rows)}; {len(missing)} to make now, records go to {store.folder}")
     for row in rows:
@@ -162,6 +162,14 @@ def run(
         if spec not in failed:
             typer.echo(f"made {store.path(spec).name}")
     raise typer.Exit(1 if failed or any(row.problem for row in rows) else 0)
+
+
+def _arm(value: str | float) -> str:
+    """An arm as one types it; if it is a number, 1 and 1.0 are the same."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return str(value)
 
 
 @app.command(cls=Command)

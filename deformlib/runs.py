@@ -237,9 +237,15 @@ def sweep(missing: Iterable[Spec], store: Store, executor: Executor, *, weights:
     return {spec: executor.submit(_execute_quietly, spec, store, weights, threads) for spec in missing}
 
 
+# A training step frees and asks again for some 60 MB, which glibc gives back to the system and takes anew, page by page.
+# Told to keep it, and to use large pages, a step of the CIFAR-10 network takes a quarter less time, with the same result.
+ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1"
+
+
 def local(workers: int, source: str | None = None) -> ProcessPoolExecutor:
     """Processes on this machine, each with its share of the cores; `source` is what each one reads first, a study of
     the reader's own ("FILE.py:STUDY"), whose file may add to the tables."""
+    os.environ.setdefault("GLIBC_TUNABLES", ALLOCATOR)  # read when a process starts
     return ProcessPoolExecutor(workers, get_context("spawn"), _begin, (source,))
 
 

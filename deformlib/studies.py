@@ -115,8 +115,9 @@ def _noise(mode: str, seed: int) -> list[Spec]:
 
 
 def _templates_pilot(mode: str, seed: int) -> list[Spec]:
+    rates = {"full": PILOT_RATES, "quick": PILOT_RATES[-1:]}[mode]
     return [replace(spec, recipe=replace(spec.recipe, learning_rate=rate))
-            for rate in PILOT_RATES for spec in _templates(mode, seed)[:: len(STRENGTHS) - 1]]
+            for rate in rates for spec in _templates(mode, seed)[:: len(STRENGTHS) - 1]]
 
 
 def _other_templates(mode: str, seed: int) -> list[Spec]:

@@ -222,6 +222,7 @@ def test_run_stopped_by_the_user_says_how_to_go_on(store: Store, data: Path, mon
     (["run", "nope"], ["cifar10, cifar10-augmented", "'nope'"]),
     (["run", "cifar10", "--arms", "max-pool", "nope"], ["average-pool", "got nope"]),
     (["run", "cifar10-augmented", "--arms", "strided"], ["strided-relu", "got strided"]),
+    (["run", "mnist-templates", "--arms", "1.0", "4", "5"], ["among 1, 2, 3, 4, got 5"]),
     (["book", "--chapter", "99_nope"], ["01_introduction", "got 99_nope"]),
     (["book", "-p", "seed"], ["NAME=VALUE", "'seed'"]),
     (["book", "-p", "nope=1"], ["mode", "got nope"]),

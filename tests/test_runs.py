@@ -6,7 +6,9 @@ import json
 import math
 import multiprocessing
 import os
+import platform
 import random
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -456,6 +458,22 @@ def test_workers_end_with_the_process_that_started_them():
         time.sleep(0.1)
     os.kill(worker, signal.SIGKILL)
     pytest.fail("the worker of a killed process went on")
+
+
+def page_faults(times: int, size: int) -> int:
+    """How many pages the system gave while so many tensors of `size` bytes were made and dropped one after another."""
+    torch.ones(size, dtype=torch.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(size, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_a_worker_keeps_the_memory_that_it_frees(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    with runs.local(1) as executor:
+        assert executor.submit(page_faults, 10, 2**26).result() < 2**14  # pages of 4 KiB: one tensor of the ten
 
 
 def alive(pid: int) -> bool:
