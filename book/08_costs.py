@@ -24,7 +24,8 @@ table[["processor", "threads", "precision"]]
 
 # %% [markdown]
 # *Training* and *measuring* are apart because the measurement is not cheap beside it: {ref}`the protocol <protocol>`
-# takes all that a later question may need. What is missing, and what it would cost on the machine of the existing
+# takes all that a later question may need. *A checkpoint* is what it took at one, light and full ones together, and what was
+# prepared and repeated for them. What is missing, and what it would cost on the machine of the existing
 # records, is printed by
 #
 # ```bash

@@ -322,21 +322,25 @@ def costs(mode: str) -> pd.DataFrame:
     """What the records of each study took, from their provenance: one row per study that has any.
 
     Hours of training and of measuring are summed over records, each hour one of `threads` threads; memory is the
-    highest of a process at its peak, disk the size of records and weights. A record of two studies counts in both.
+    highest of a process at its peak, disk the size of records and weights; "a checkpoint" is what measuring took at one,
+    on average. A record of two studies counts in both.
     """
     store, rows = store_for(mode), {}
     for name, study in studies.STUDIES.items():
         wanted = study.specs(mode)
         kept = [spec for spec in wanted if spec in store]
-        found = [store.load(spec).provenance for spec in kept]
-        if not found:
+        records = [store.load(spec) for spec in kept]
+        if not records:
             continue
+        found = [record.provenance for record in records]
         seconds = [record["seconds"] for record in found]
+        checkpoints = sum(len(record.measurements.get("checkpoints", ())) for record in records)
         files = [file for spec in kept for file in (store.path(spec), store.weights_path(spec)) if file.exists()]
         rows[name] = {
             "records": f"{len(found)} of {len(wanted)}",
             "training, h": round(sum(s.get("training", 0) for s in seconds) / 3600, 2),
             "measuring, h": round(sum(s.get("measuring", 0) for s in seconds) / 3600, 2),
+            "a checkpoint, s": f"{sum(s.get('measuring', 0) for s in seconds) / checkpoints:.0f}" if checkpoints else "",
             "minutes each": round(sum(sum(s.values()) for s in seconds) / len(found) / 60, 1),
             "threads": ", ".join(sorted({str(record["threads"]) for record in found})),
             "memory, MB": max(record["peak_memory_mb"] for record in found),

@@ -242,6 +242,7 @@ def test_costs_are_those_of_the_records(full: Store):
     [(name, row)] = evidence.costs("full").iterrows()
     assert name == "made-up" and row["records"] == "3 of 6" and row["threads"] == "1, 2"
     assert row["training, h"] == 1.5 and row["measuring, h"] == 0.3 and row["minutes each"] == 36.0
+    assert row["a checkpoint, s"] == "120", "three checkpoints in each of three records"
     assert row["memory, MB"] == 1500 and 1.0 <= row["disk, MB"] <= 1.1
     assert (row["processor"], row["precision"]) == ("a processor", "float32")
 
