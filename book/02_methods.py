@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from deformlib import (DOWNSAMPLINGS, Deformation, cifar10_vgg, deform, distances, imagenet_vgg, load,
                        normalized_distance, sensitivity, visit)
+from deformlib.evidence import collect
 from deformlib.figures import deformation_steps
 from deformlib.photos import COUNTS, photograph
 from deformlib.protocol import PROTOCOLS
@@ -277,6 +278,20 @@ recipes
 #   the smallest of 0.2, 0.4 and 0.8 at which seed 0 of the weakest deformation, C = 1, moves every filter bank by a
 #   tenth of its norm and strengths 1 and 4 both reach 99% accuracy; the same for every strength. The criterion does not
 #   look at smoothness.
+#
+# The pilot for the last of these, with the least that any filter bank moved, relative to its norm before training:
+
+# %% tags=["hide-input"]
+pilot = collect("mnist-templates-pilot", mode)
+ends = {(run.spec.recipe.learning_rate, run.spec.strength): run.measurements["checkpoints"][-1] for run in pilot.records}
+table = pd.DataFrame({key: {"training %": 100 * end["probe"]["train_accuracy"], "test %": 100 * end["probe"]["test_accuracy"],
+                            "least moved": min(end["smoothness"]["change_norm"])} for key, end in ends.items()}).T
+table.rename_axis(["learning rate", "C"]).round(3)
+
+# %% [markdown]
+# In full mode the first bank decides: at 0.2 and at 0.4 it moved by 0.039 and 0.062, at 0.8 by 0.102. So the rate is
+# 0.8, the last of the three, and narrowly. (At 0.4 the strongest deformation was not tried, since the weakest had failed.)
+# Nothing went wrong at any of them: each task that was tried is learned without an error.
 #
 # (protocol)=
 # ### Measurement protocol
