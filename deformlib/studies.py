@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .models import DOWNSAMPLINGS
 from .names import named_object
-from .specs import Initialization, Intervention, Resampling, Spec, Training, Variation
+from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .training import Recipe
 
 MODES = ("full", "quick")
@@ -133,6 +133,11 @@ def _positions(mode: str, seed: int) -> list[Spec]:
     return [Intervention(training, images, calibration) for training in _cifar10(mode, seed)]
 
 
+def _peers(mode: str, seed: int) -> list[Spec]:
+    images, probes = {"full": (128, 2000), "quick": (64, 256)}[mode]  # those of the protocols, and as many as time allows
+    return [Comparison(training, images, probes) for training in _cifar10(mode, seed)]
+
+
 def _multiverse(mode: str, seed: int) -> list[Spec]:
     choices = {"full": "cifar10-choices-1", "quick": "quick-choices-1"}[mode]
     return [Variation(training, choices) for training in _cifar10(mode, seed)]
@@ -238,6 +243,10 @@ STUDIES: dict[str, Study] = {
     "cifar10-positions": Study(
         "Section 4.4: what the trained networks lose without relative position, layer by layer",
         _positions, {"full": range(1), "quick": range(1)},
+    ),
+    "cifar10-peers": Study(
+        "do the measures of others agree? relative stability and shift consistency of the trained networks",
+        _peers, {"full": range(2), "quick": range(1)},
     ),
     "multiverse-cifar10": Study(
         "what the outcome depends on: choices that the paper leaves open, before and after training",
