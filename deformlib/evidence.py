@@ -123,21 +123,31 @@ class Evidence:
         return pd.DataFrame(list(rows.values()), index, columns).round(4)
 
     def layers(self, measure: str = "sensitivity", *, checkpoint: int = -1, distance: str = "cosine",
-               statistic: str = "normalized") -> pd.DataFrame:
+               statistic: str = "normalized", condition: str | None = None) -> pd.DataFrame:
         """Columns arm, seed, layer (a number, 0 the input), name, value: one statistic of one checkpoint.
 
         measure     "sensitivity", "calibrated" (batch norm statistics computed anew) or "before_relu"
         checkpoint  index into the record's checkpoints: 0 is the initialization, -1 the end
+        condition   sensitivity to other images or deformations, "strength-0.5" or "noise": one of the protocol's, at a
+                    full checkpoint, as the first and the last are
         """
-        names = "before_relu" if measure == "before_relu" else "layers"
+        def values(record: Record) -> list[float]:
+            entry = record.measurements["checkpoints"][checkpoint]
+            found = entry[measure] if condition is None else entry["full"]["conditions"][condition]
+            return found[distance][statistic]
+
+        return self._of_layers("before_relu" if measure == "before_relu" else "layers", values)
+
+    def relative_stability(self, factor: str = "ratio", when: str = "after") -> pd.DataFrame:
+        """Columns as of `layers`: a field of `peers.RelativeStability`, "before" training or "after"."""
+        return self._of_layers("layers", lambda record: record.measurements["relative_stability"][when][factor])
+
+    def _of_layers(self, names: str, values: Callable[[Record], list[float]]) -> pd.DataFrame:
         return pd.DataFrame(
             [
                 (self.arm(record.spec), record.spec.seed, number, name, value)
                 for record in self.records
-                for number, (name, value) in enumerate(
-                    zip(record.measurements[names],
-                        record.measurements["checkpoints"][checkpoint][measure][distance][statistic], strict=True)
-                )
+                for number, (name, value) in enumerate(zip(record.measurements[names], values(record), strict=True))
                 if name not in ("pool", "head")  # measured as well, but not among the paper's layers
             ],
             columns=["arm", "seed", "layer", "name", "value"],

@@ -12,7 +12,7 @@ import torch
 
 from deformlib import decomposition, evidence, metrics, models, runs, studies
 from deformlib.evidence import Evidence, by_layer, collect, make, spread, store_for
-from deformlib.specs import Intervention, Resampling, Spec, Training
+from deformlib.specs import Comparison, Intervention, Resampling, Spec, Training
 from deformlib.store import Record, Store
 from deformlib.studies import Study
 from deformlib.training import Recipe
@@ -106,6 +106,25 @@ def test_layers_is_one_row_per_arm_seed_and_layer():
 def test_layers_of_another_measure(options: dict, expected: list[float]):
     table = Evidence("made-up", "full", [record(specs_of("full", 0)[0])], []).layers(**options)
     assert table["value"].tolist() == pytest.approx(expected)
+
+
+def test_layers_under_another_condition_of_the_protocol():
+    found = record(specs_of("full", 0)[0])
+    conditions = {"noise": {"euclidean": {"mean_square": [1.0, 2.0, 3.0, 8.0, 9.0]}}}
+    found.measurements["checkpoints"][0]["full"] = {"conditions": conditions}
+    table = Evidence("made-up", "full", [found], []).layers(checkpoint=0, distance="euclidean", statistic="mean_square", condition="noise")
+    assert table["value"].tolist() == [1.0, 2.0, 3.0] and table["name"].tolist() == ["input", "conv1_1", "down1"]
+
+
+def test_relative_stability_is_a_table_like_that_of_layers():
+    found = {"layers": ["input", "conv1_1", "pool", "head"], "relative_stability": {
+        "before": {"noise": [1.0, 2.0, 9.0, 9.0], "ratio": [5.0, 6.0, 9.0, 9.0]}, "after": {"ratio": [3.0, 4.0, 9.0, 9.0]}}}
+    comparison = Evidence("", "full", [Record(Comparison(specs_of("full", 3)[0], 8, 8), found, {})], [])
+    table = comparison.relative_stability()
+    assert table.columns.tolist() == ["arm", "seed", "layer", "name", "value"]
+    assert table.values.tolist() == [["max-pool", 3, 0, "input", 3.0], ["max-pool", 3, 1, "conv1_1", 4.0]]
+    assert comparison.relative_stability("noise", "before")["value"].tolist() == [1.0, 2.0]
+    assert comparison.note == "cifar10, 1 seed per arm, 5 epochs"
 
 
 def test_probes_are_on_the_most_images():
