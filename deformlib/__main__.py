@@ -301,7 +301,7 @@ def agreement(
     """
     from . import agreement, claims, evidence
 
-    table, unmatched = agreement.compare({name: evidence.existing(name, "full") for name in claims.STUDIES}, file or agreement.PUBLISHED)
+    table, unmatched = agreement.compare(evidence.judged("full"), file or agreement.PUBLISHED)
     printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     rows = agreement.readable(table).drop(columns="study").reset_index()
     for title in rows:

@@ -76,8 +76,8 @@ class Evidence:
             text = f"{spec.draws:,} draws"
         else:
             text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
-        if self.missing:
-            text += f"; {len(self.missing)} planned runs of these arms missing: {self._command}"
+        if missing := sum(self.arm(spec) in self.seeds for spec in self.missing):
+            text += f"; {missing} planned runs of these arms missing: {self._command}"
         return text
 
     def banks(self, average: str = "kernel", *, checkpoint: int = -1) -> pd.DataFrame:
@@ -271,16 +271,22 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     """The evidence of a study in a mode, for all its seeds and arms or those given.
 
     In quick mode what is missing is computed first. In full mode FileNotFoundError, with the command that makes the
-    records, if an arm has none at all. ValueError for an unknown study, mode or arm.
+    records, if an arm has none at all, unless the study can do without it (`Study.beyond`). ValueError for an unknown study, mode or arm.
     """
     found = existing(name, mode, seeds, arms)
     if mode == "quick" and found.missing:
         make(found.missing, store_for(mode), weights=studies.study(name).weights)
         found = existing(name, mode, seeds, arms)
-    if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys():
+    if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys() - set(studies.study(name).beyond):
         arms_without = ", ".join(sorted(map(str, bare)))
         raise FileNotFoundError(f"study {name} has no record for {arms_without}; make them: {found._command}")
     return found
+
+
+def judged(mode: str) -> dict[str, Evidence]:
+    """What there is of the studies that claims rest on, without arms that the paper does not have."""
+    return {study: existing(study, mode, arms=arms if field == "downsampling" else None)
+            for study, (field, arms) in claims.STUDIES.items()}
 
 
 def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = (), source: str | None = None) -> list[Spec]:

@@ -70,6 +70,16 @@ def over_seeds(figure: str, arm: str, when: int) -> np.ndarray:
     return np.array([SMOOTH[arm, seed][when] if figure == "6b" else OURS[arm, seed][when, 0] for seed in ARMS[arm]])
 
 
+def test_an_arm_that_the_paper_does_not_have_is_compared_with_nothing(file: Path) -> None:
+    ours, (expected, gaps_before) = records(), compare(records(), file)
+    beyond = record("max-pool", 0)
+    beyond.spec.downsampling = "blur-pool"
+    ours["cifar10"].records.append(beyond)
+    table, unmatched = compare(ours, file)
+    assert table.equals(expected) and unmatched.equals(gaps_before)
+    assert all("blur-pool" not in set(published(figure)["arm"]) for figure in ("3c", "3d", "6b"))
+
+
 @pytest.mark.parametrize(("figure", "arm"), [(figure, arm) for figure in ("3c", "3d", "6b") for arm in ARMS])
 def test_every_column_by_brute_force(figure: str, arm: str, file: Path) -> None:
     when = 0 if figure == "3c" else 1
