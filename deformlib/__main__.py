@@ -299,7 +299,7 @@ def agreement(
 
     Example: `python -m deformlib agreement book/published/curves.csv`
     """
-    from . import agreement, claims, evidence
+    from . import agreement, evidence
 
     table, unmatched = agreement.compare(evidence.judged("full"), file or agreement.PUBLISHED)
     printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

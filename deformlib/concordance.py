@@ -51,9 +51,9 @@ def agreement(before: Tables, after: Tables) -> pd.DataFrame:
 
 def over_arms(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     """{layer: rank correlation over the arms of a seed}, mean over seeds, from the first downsampling layer on."""
-    seeds = one.index.unique("seed")
-    found = [one.xs(seed).corrwith(other.xs(seed), method="spearman") for seed in seeds]
-    return pd.concat(found, axis=1).mean(axis=1).loc[APART:]
+    one, other = one.loc[:, APART:], other.loc[:, APART:]
+    found = [one.xs(seed).corrwith(other.xs(seed), method="spearman") for seed in one.index.unique("seed")]
+    return pd.concat(found, axis=1).mean(axis=1)
 
 
 def _over_changes(one: pd.DataFrame, other: pd.DataFrame) -> float:
@@ -107,8 +107,10 @@ def networks(trained: Evidence, peers: Evidence) -> pd.DataFrame:
         })
     probes = trained.probes()
     paper = last(trained.layers())[["arm", "seed", "value"]].rename(columns={"value": "sensitivity, last layer"})
-    error = probes[["arm", "seed"]].assign(**{"test error": 1 - probes["test_accuracy"], "flips": probes["flip_rate"]})
-    return error.merge(paper).merge(pd.DataFrame(rows))
+    error, flips = (probes[["arm", "seed"]].assign(**{name: of}) for name, of in (
+        ("test error", 1 - probes["test_accuracy"]), ("flips", probes["flip_rate"])))
+    found = error.merge(paper).merge(pd.DataFrame(rows)).merge(flips)
+    return found[[name for name in found if name != "shifts"] + ["shifts"]]
 
 
 def prediction(table: pd.DataFrame) -> pd.DataFrame:

@@ -117,21 +117,22 @@ def networks_as_points(values: pd.DataFrame, xlabel: str, ylabel: str, columns: 
     size = (WIDTH, 0.4 + 1.75 * rows) if len(names) > 1 else (WIDTH, WIDTH * 0.62)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, min(columns, len(names)), squeeze=False).ravel()
-    looks: dict[str, Line2D] = {}
+    shapes = dict(zip(studies, "os^D"))
+    colours = {arm: (label, colour) for arm, (label, colour, _) in _looks(list(values["arm"].unique()), "downsampling").items()}
     for axes, name in zip(panels, names):
-        for (study, shape), (arm, look) in product(zip(studies, "os^D"), _looks(list(values["arm"].unique()), "downsampling").items()):
+        for study, arm in product(shapes, colours):
             points = values[(values["name"] == name) & (values["arm"] == arm) & (values.get("study", "") == study)]
-            axes.plot(points["x"], points["y"], shape, color=look[1], label=look[0], markersize=5)
-            looks.setdefault(look[0], Line2D([], [], marker="o", linestyle="", markersize=5, color=look[1]))
-            if len(studies) > 1:
-                looks.setdefault(study, Line2D([], [], marker=shape, linestyle="", markersize=5, color=INK))
+            axes.plot(points["x"], points["y"], shapes[study], color=colours[arm][1], markersize=5)
         axes.set_title(name)
         axes.locator_params(nbins=3 if len(names) > 1 else 6)
     for axes in panels[len(names):]:
         axes.set_axis_off()
     figure.supxlabel(xlabel, fontsize=STYLE["axes.labelsize"])
     figure.supylabel(ylabel, fontsize=STYLE["axes.labelsize"])
-    figure.legend(looks.values(), looks, ncols=3, loc="outside upper center")
+    keys = {label: ("o", colour) for label, colour in colours.values()}
+    keys |= {study: (shape, INK) for study, shape in shapes.items()} if len(shapes) > 1 else {}
+    handles = [Line2D([], [], marker=shape, color=colour, linestyle="", markersize=5) for shape, colour in keys.values()]
+    figure.legend(handles, keys, ncols=3, loc="outside upper center")
     return figure
 
 
@@ -220,9 +221,9 @@ def rows_of_panels(
             if label in (levels or {}):
                 axes.axhline(levels[label], color="#999999", linewidth=1)
             _curves(axes, values, None, "downsampling")
-            axes.set_ylim(0)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
         row[0].set_ylabel(label)
+        row[0].set_ylim(0)  # once all of the row is drawn: the top no longer follows the curves
     for axes, title in zip(grid[0], next(iter(rows.values()))):
         axes.set_title(title)
     for axes in grid[-1]:

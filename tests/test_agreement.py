@@ -256,7 +256,7 @@ def test_a_file_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_the_table_and_names_the_rest(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "existing", lambda study, mode: records().get(study, SimpleNamespace(records=[])))
+    monkeypatch.setattr(evidence, "existing", lambda study, mode, **_: records().get(study, SimpleNamespace(records=[])))
     result = CliRunner().invoke(app, ["agreement", str(file)], env={"COLUMNS": "80"})
     lines = result.output.splitlines()
     row = compare(records(), file)[0].xs(("3d", "strided"), level=("figure", "arm")).iloc[0]
