@@ -13,10 +13,10 @@
 # frequency as much as they may for a given roughness. Two factors are taken of a representation $f$:
 #
 # $$
-# D = \frac{\big\langle \lVert f(\tau x) - f(x)\rVert^2 \big\rangle}{\big\langle \lVert f(x) - f(z)\rVert^2 \big\rangle},
-# \qquad
-# G = \frac{\big\langle \lVert f(x + \eta) - f(x)\rVert^2 \big\rangle}{\big\langle \lVert f(x) - f(z)\rVert^2 \big\rangle},
-# \qquad R = \frac{D}{G},
+# \begin{aligned}
+# D &= \frac{\big\langle \lVert f(\tau x) - f(x)\rVert^2 \big\rangle}{\big\langle \lVert f(x) - f(z)\rVert^2 \big\rangle}, \\
+# G &= \frac{\big\langle \lVert f(x + \eta) - f(x)\rVert^2 \big\rangle}{\big\langle \lVert f(x) - f(z)\rVert^2 \big\rangle}, \qquad R = \frac{D}{G},
+# \end{aligned}
 # $$ (relative-stability)
 #
 # where $z$ is another image and $\eta$ Gaussian noise as large as $\tau x - x$. $D$ is nearly the paper's measure: squared Euclidean
@@ -60,15 +60,15 @@ rows_of_panels({label: {"before training": before[name], "after training": after
                levels={labels["R"]: 1})
 
 # %% [markdown]
-# Before training:
+# Before training (long, so folded):
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 pd.concat({name: by_layer(before[name]) for name in labels}, names=["measure"])
 
 # %% [markdown]
-# After training:
+# After training (likewise):
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 pd.concat({name: by_layer(after[name]) for name in labels}, names=["measure"])
 
 # %% [markdown]
