@@ -160,6 +160,13 @@ architecture(imagenet_vgg("max-pool"), 224)
 #   learned.
 # - **Strided-ReLU** is the same, followed by batch norm and ReLU.
 #
+# We add a sixth, which the paper does not have. It belongs to no claim, and is in no comparison with published curves:
+#
+# - **Blur-pool** {cite:p}`zhang2019` keeps the largest of four at *every* position and blurs the result, with the weights
+#   [1 2 1] along each axis, before it keeps one position of four. So it pools as Max-pool does, but without the aliasing that
+#   comes of skipping positions. At the border the edge is repeated, as for deformed images. (Zhang reflects; but the last map
+#   of a small image has 2x2 values, of which one position is left, and nothing to reflect.)
+#
 # The two that learn have more parameters, which a comparison at equal accuracy has to keep in mind. Of the network
 # for CIFAR-10:
 

@@ -141,7 +141,7 @@ by_layer(layers)
 # to look for: whether every curve lies below it, whether the arms lie close together, and whether the curves rise
 # with depth, since the paper says that for CIFAR-10 "the smoothness decreases from layer to layer".
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Five curves over eight filter banks, all below a dotted line near 1.87, lowest at the second to fourth bank and rising towards the last."}, "figure": {"name": "fig-6b", "caption": "Smoothness of the filter banks after training, averaged over kernels (the paper's Figure 6b); lower is smoother. Lines: means over seeds, with bands of two standard deviations over seeds where an arm has more than one. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-6b-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over eight filter banks, one for each arm, all below a dotted line near 1.87, lowest at the second to fourth bank and rising towards the last."}, "figure": {"name": "fig-6b", "caption": "Smoothness of the filter banks after training, averaged over kernels (the paper's Figure 6b); lower is smoother. Lines: means over seeds, with bands of two standard deviations over seeds where an arm has more than one. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-6b-note`."}}
 before, after = evidence.banks("kernel", checkpoint=0), evidence.banks("kernel")
 smoothness_by_layer(after, before, overlay["6b"])
 
@@ -171,7 +171,7 @@ by_layer(after, before)
 #
 # {numref}`fig-6b-bank` shows the same with formula {eq}`ntv` as printed.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The same five curves by the other average, slightly lower."}, "figure": {"name": "fig-6b-bank", "caption": "The same filter banks by the formula as printed, summed over all kernels of a bank before dividing. The published curves are those of the previous figure, dashed. Records: {glue:text}`fig-6b-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The same curves by the other average, slightly lower."}, "figure": {"name": "fig-6b-bank", "caption": "The same filter banks by the formula as printed, summed over all kernels of a bank before dividing. The published curves are those of the previous figure, dashed. Records: {glue:text}`fig-6b-note`."}}
 before_bank, after_bank = evidence.banks("bank", checkpoint=0), evidence.banks("bank")
 smoothness_by_layer(after_bank, before_bank, overlay["6b"])
 
@@ -230,7 +230,7 @@ pd.DataFrame.from_dict(rows, orient="index", columns=titles).round(2)
 # networks begin. For the second smoothing, a Gaussian sampled on 3x3 pixels with a standard deviation of one pixel, what
 # is left of the filter is a single tap: one dimension of nine.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of five curves over eight filter banks: shares near 0.6 falling to near 0.5 above a line at 4/9, and shares of 0.12 to 0.26 above a line at 1/9."}, "figure": {"name": "fig-4-decomposition", "caption": "How much of a trained kernel is a smaller filter followed by a smoothing: share of its energy, mean over the kernels of a bank. Left: the smoothing is a 2x2 box, the smaller filter is 2x2. Right: a 3x3 Gaussian of one pixel, the smaller filter is one tap. Grey: the expectation for independent weights, 4/9 and 1/9. Seed 0. Records: {glue:text}`fig-4-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves over eight filter banks: shares near 0.6 falling to near 0.5 above a line at 4/9, and shares of 0.12 to 0.26 above a line at 1/9."}, "figure": {"name": "fig-4-decomposition", "caption": "How much of a trained kernel is a smaller filter followed by a smoothing: share of its energy, mean over the kernels of a bank. Left: the smoothing is a 2x2 box, the smaller filter is 2x2. Right: a 3x3 Gaussian of one pixel, the smaller filter is one tap. Grey: the expectation for independent weights, 4/9 and 1/9. Seed 0. Records: {glue:text}`fig-4-note`."}}
 trained = {arm: load_trained("cifar10", arm, mode=mode) for arm in evidence.seeds}
 initial = {"initialization": load_initial("cifar10", arm, mode=mode)}  # the same 3x3 filters in every arm
 shares, shares_before = (
@@ -293,7 +293,7 @@ by_layer(over_banks(trained, norm), over_banks(initial, norm))
 positions = collect("cifar10-positions", mode)
 glue("fig-4-positions-note", positions.note, display=False)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of five curves: accuracy over the filter bank that was changed. Shuffled: a fall to just above chance at the first bank, then a steady rise. Averaged: a zigzag that rises from the first bank to the fourth and stays near there."}, "figure": {"name": "fig-4-positions", "caption": "Test accuracy of trained networks in which one filter bank was changed, with batch norm statistics computed anew; at 0 nothing is changed. Left: the positions of its input shuffled. Right: its kernels replaced by their means. Grey: chance. Records: {glue:text}`fig-4-positions-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves: accuracy over the filter bank that was changed. Shuffled: a fall to just above chance at the first bank, then a steady rise. Averaged: a zigzag that rises from the first bank to the fourth and stays near there."}, "figure": {"name": "fig-4-positions", "caption": "Test accuracy of trained networks in which one filter bank was changed, with batch norm statistics computed anew; at 0 nothing is changed. Left: the positions of its input shuffled. Right: its kernels replaced by their means. Grey: chance. Records: {glue:text}`fig-4-positions-note`."}}
 changed = {what: positions.changed(what, statistics="calibrated") for what in ("shuffled", "averaged")}
 panels_by_layer(changed, "test accuracy", level=("chance", {what: 0.1 for what in changed}))
 

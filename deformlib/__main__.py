@@ -307,9 +307,9 @@ def agreement(
 
     Example: `python -m deformlib agreement book/published/curves.csv`
     """
-    from . import agreement, claims, evidence
+    from . import agreement, evidence
 
-    table, unmatched = agreement.compare({name: evidence.existing(name, "full") for name in claims.STUDIES}, file or agreement.PUBLISHED)
+    table, unmatched = agreement.compare(evidence.judged("full"), file or agreement.PUBLISHED)
     printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     rows = agreement.readable(table).drop(columns="study").reset_index()
     for title in rows:

@@ -76,8 +76,8 @@ class Evidence:
             text = f"{spec.draws:,} draws"
         else:
             text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
-        if self.missing:
-            text += f"; {len(self.missing)} planned runs of these arms missing: {self._command}"
+        if missing := sum(self.arm(spec) in self.seeds for spec in self.missing):
+            text += f"; {missing} planned runs of these arms missing: {self._command}"
         return text
 
     def banks(self, average: str = "kernel", *, checkpoint: int = -1) -> pd.DataFrame:
@@ -123,21 +123,31 @@ class Evidence:
         return pd.DataFrame(list(rows.values()), index, columns).round(4)
 
     def layers(self, measure: str = "sensitivity", *, checkpoint: int = -1, distance: str = "cosine",
-               statistic: str = "normalized") -> pd.DataFrame:
+               statistic: str = "normalized", condition: str | None = None) -> pd.DataFrame:
         """Columns arm, seed, layer (a number, 0 the input), name, value: one statistic of one checkpoint.
 
         measure     "sensitivity", "calibrated" (batch norm statistics computed anew) or "before_relu"
         checkpoint  index into the record's checkpoints: 0 is the initialization, -1 the end
+        condition   sensitivity to other images or deformations, "strength-0.5" or "noise": one of the protocol's, at a
+                    full checkpoint, as the first and the last are
         """
-        names = "before_relu" if measure == "before_relu" else "layers"
+        def values(record: Record) -> list[float]:
+            entry = record.measurements["checkpoints"][checkpoint]
+            found = entry[measure] if condition is None else entry["full"]["conditions"][condition]
+            return found[distance][statistic]
+
+        return self._of_layers("before_relu" if measure == "before_relu" else "layers", values)
+
+    def relative_stability(self, factor: str = "ratio", when: str = "after") -> pd.DataFrame:
+        """Columns as of `layers`: a field of `peers.RelativeStability`, "before" training or "after"."""
+        return self._of_layers("layers", lambda record: record.measurements["relative_stability"][when][factor])
+
+    def _of_layers(self, names: str, values: Callable[[Record], list[float]]) -> pd.DataFrame:
         return pd.DataFrame(
             [
                 (self.arm(record.spec), record.spec.seed, number, name, value)
                 for record in self.records
-                for number, (name, value) in enumerate(
-                    zip(record.measurements[names],
-                        record.measurements["checkpoints"][checkpoint][measure][distance][statistic], strict=True)
-                )
+                for number, (name, value) in enumerate(zip(record.measurements[names], values(record), strict=True))
                 if name not in ("pool", "head")  # measured as well, but not among the paper's layers
             ],
             columns=["arm", "seed", "layer", "name", "value"],
@@ -261,16 +271,22 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     """The evidence of a study in a mode, for all its seeds and arms or those given.
 
     In quick mode what is missing is computed first. In full mode FileNotFoundError, with the command that makes the
-    records, if an arm has none at all. ValueError for an unknown study, mode or arm.
+    records, if an arm has none at all, unless the study can do without it (`Study.beyond`). ValueError for an unknown study, mode or arm.
     """
     found = existing(name, mode, seeds, arms)
     if mode == "quick" and found.missing:
         make(found.missing, store_for(mode), weights=studies.study(name).weights)
         found = existing(name, mode, seeds, arms)
-    if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys():
+    if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys() - set(studies.study(name).beyond):
         arms_without = ", ".join(sorted(map(str, bare)))
         raise FileNotFoundError(f"study {name} has no record for {arms_without}; make them: {found._command}")
     return found
+
+
+def judged(mode: str) -> dict[str, Evidence]:
+    """What there is of the studies that claims rest on, without arms that the paper does not have."""
+    return {study: existing(study, mode, arms=arms if field == "downsampling" else None)
+            for study, (field, arms) in claims.STUDIES.items()}
 
 
 def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = (), source: str | None = None) -> list[Spec]:

@@ -5,6 +5,7 @@ wide, so that its type can be read both across a page and, at half that size, on
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -13,7 +14,9 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from .models import DOWNSAMPLINGS
@@ -101,21 +104,35 @@ def smoothness_against_stability(banks: pd.DataFrame, layers: pd.DataFrame) -> F
     """Sensitivity after a convolution against the smoothness of its filters: a panel for each, a point for each arm and
     seed. `banks` and `layers` have the columns arm, seed, name, value; what has both is shown."""
     both = banks.merge(layers, on=["arm", "seed", "name"], suffixes=("_bank", "_layer"))
-    names = list(both["name"].unique())
-    rows = -(-len(names) // 4)
-    figure = Figure(figsize=(WIDTH, 0.4 + 1.75 * rows), layout="constrained")
-    panels = figure.subplots(rows, min(4, len(names)), squeeze=False).ravel()
+    both = both.rename(columns={"value_bank": "x", "value_layer": "y"})
+    return networks_as_points(both, "normalized total variation", "normalized cosine distance", columns=4)
+
+
+@styled
+def networks_as_points(values: pd.DataFrame, xlabel: str, ylabel: str, columns: int = 3) -> Figure:
+    """A panel for each name, a point for each network: `values` has the columns arm, name, x, y, and may have `study`,
+    whose shape a point then has."""
+    names, studies = list(values["name"].unique()), list(values.get("study", pd.Series([""])).unique())
+    rows = -(-len(names) // columns)
+    size = (WIDTH, 0.4 + 1.75 * rows) if len(names) > 1 else (WIDTH, WIDTH * 0.62)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, min(columns, len(names)), squeeze=False).ravel()
+    shapes = dict(zip(studies, "os^D"))
+    colours = {arm: (label, colour) for arm, (label, colour, _) in _looks(list(values["arm"].unique()), "downsampling").items()}
     for axes, name in zip(panels, names):
-        for arm, points in both[both["name"] == name].groupby("arm", sort=False):
-            look = DOWNSAMPLINGS[arm]
-            axes.plot(points["value_bank"], points["value_layer"], "o", color=look.colour, label=look.label, markersize=5)
+        for study, arm in product(shapes, colours):
+            points = values[(values["name"] == name) & (values["arm"] == arm) & (values.get("study", "") == study)]
+            axes.plot(points["x"], points["y"], shapes[study], color=colours[arm][1], markersize=5)
         axes.set_title(name)
-        axes.locator_params(nbins=3)
+        axes.locator_params(nbins=3 if len(names) > 1 else 6)
     for axes in panels[len(names):]:
         axes.set_axis_off()
-    figure.supxlabel("normalized total variation", fontsize=STYLE["axes.labelsize"])
-    figure.supylabel("normalized cosine distance", fontsize=STYLE["axes.labelsize"])
-    figure.legend(*panels[0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
+    figure.supxlabel(xlabel, fontsize=STYLE["axes.labelsize"])
+    figure.supylabel(ylabel, fontsize=STYLE["axes.labelsize"])
+    keys = {label: ("o", colour) for label, colour in colours.values()}
+    keys |= {study: (shape, INK) for study, shape in shapes.items()} if len(shapes) > 1 else {}
+    handles = [Line2D([], [], marker=shape, color=colour, linestyle="", markersize=5) for shape, colour in keys.values()]
+    figure.legend(handles, keys, ncols=3, loc="outside upper center")
     return figure
 
 
@@ -187,6 +204,31 @@ def panels_by_layer(
             axes.set_ylim(0)
     row[0].set_ylabel(ylabel)
     figure.legend(*row[0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
+    return figure
+
+
+@styled
+def rows_of_panels(
+    rows: Mapping[str, Mapping[str, pd.DataFrame]], xlabel: str = "layer", levels: Mapping[str, float] | None = None
+) -> Figure:
+    """Curves in a grid: for each label of a vertical axis a row of panels by title, which share that axis, as in
+    `sensitivity_by_layer`; `levels` are horizontal lines, by the same labels."""
+    height = 0.5 + WIDTH * (0.3 if len(rows) > 1 else 0.42) * len(rows)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    grid = figure.subplots(len(rows), len(next(iter(rows.values()))), squeeze=False, sharey="row", sharex=True)
+    for row, (label, panels) in zip(grid, rows.items()):
+        for axes, (title, values) in zip(row, panels.items(), strict=True):
+            if label in (levels or {}):
+                axes.axhline(levels[label], color="#999999", linewidth=1)
+            _curves(axes, values, None, "downsampling")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        row[0].set_ylabel(label)
+        row[0].set_ylim(0)  # once all of the row is drawn: the top no longer follows the curves
+    for axes, title in zip(grid[0], next(iter(rows.values()))):
+        axes.set_title(title)
+    for axes in grid[-1]:
+        axes.set_xlabel(xlabel)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
     return figure
 
 

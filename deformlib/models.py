@@ -1,4 +1,4 @@
-"""The paper's networks (Section 2.2): one VGG family, five ways of downsampling, one initialization.
+"""The paper's networks (Section 2.2): one VGG family, its ways of downsampling and one more, one initialization.
 
 >>> model = cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0))
 >>> model.layers[:4], len(model.layers)
@@ -56,7 +56,7 @@ class Downsampling:
     colour: str
 
 
-# Section 2.2, in the paper's order; colours of Okabe and Ito, told apart by the colour-blind.
+# Section 2.2, the paper's five in its order; colours of Okabe and Ito, told apart by the colour-blind.
 DOWNSAMPLINGS: dict[str, Downsampling] = {
     "subsample": Downsampling(lambda channels: Subsample(), "Subsample", "#0072B2"),
     "max-pool": Downsampling(lambda channels: nn.MaxPool2d(2), "Max-pool", "#E69F00"),
@@ -64,6 +64,12 @@ DOWNSAMPLINGS: dict[str, Downsampling] = {
     "strided": Downsampling(lambda channels: _conv(channels, channels, 2, stride=2), "Strided", "#D55E00"),
     "strided-relu": Downsampling(
         lambda channels: _with_norm_and_relu(_conv(channels, channels, 2, stride=2)), "Strided-ReLU", "#CC79A7"
+    ),
+    # Not the paper's (Zhang 2019). Two means over 2x2 are the binomial [1 2 1] x [1 2 1] / 16, centred where the others'
+    # squares are. Beyond the edge the edge goes on, as for deformed images; Zhang reflects, which 2x2 is too small for.
+    "blur-pool": Downsampling(
+        lambda channels: nn.Sequential(nn.MaxPool2d(2, 1), nn.ReplicationPad2d(1), nn.AvgPool2d(2, 1), nn.AvgPool2d(2)),
+        "Blur-pool", "#56B4E9",
     ),
 }
 

@@ -25,10 +25,10 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from . import initialization, interventions, models, multiverse, specs, tasks
+from . import comparison, initialization, interventions, models, multiverse, specs, tasks
 from .names import named_object
 from .protocol import PROTOCOLS, Instrument, layers_of
-from .specs import Initialization, Intervention, Resampling, Spec, Training, Variation
+from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
 from .streams import stream
 from .training import State, fast_bfloat16, train
@@ -178,16 +178,26 @@ def execute_variation(spec: Variation, store: Store, folder: Path, progress: Pro
     """Measure a network under other choices. FileNotFoundError if it was trained and its weights are not in `store`."""
     torch.set_float32_matmul_precision("highest")
     clock = time.monotonic()
-    if isinstance(spec.network, Training):
-        tensors = _kept(spec, store)
-        networks = {"before": build(spec.network, *sides(tensors)), "after": restore(spec.network, tensors)}
-    else:
-        networks = {"before": build(spec.network, 1000, 3)}
+    networks = _before_and_after(spec, store) if isinstance(spec.network, Training) else {"before": build(spec.network, 1000, 3)}
     measurements, identity = multiverse.measure(spec, networks, progress)
     return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
 
 
-def _kept(spec: Intervention | Variation, store: Store) -> dict[str, Tensor]:
+def execute_comparison(spec: Comparison, store: Store, folder: Path, progress: Progress) -> Executed:
+    """Measure a network as others do. FileNotFoundError if its weights are not kept in `store`."""
+    torch.set_float32_matmul_precision("highest")
+    clock = time.monotonic()
+    measurements, identity = comparison.measure(spec, _before_and_after(spec, store), progress)
+    return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
+
+
+def _before_and_after(spec: Comparison | Variation, store: Store) -> dict[str, models.VGG]:
+    """The network that `store` keeps, and the same at initialization."""
+    network, tensors = specs.network_of(spec), _kept(spec, store)
+    return {"before": build(network, *sides(tensors)), "after": restore(network, tensors)}
+
+
+def _kept(spec: Intervention | Comparison | Variation, store: Store) -> dict[str, Tensor]:
     """The weights that a run on a trained network starts from."""
     path = store.weights_path(network := specs.network_of(spec))
     if not path.exists():
@@ -201,6 +211,7 @@ EXECUTE: dict[type, Callable[[Any, Store, Path, Progress], Executed]] = {
     Initialization: execute_initialization,
     Resampling: execute_resampling,
     Intervention: execute_intervention,
+    Comparison: execute_comparison,
     Variation: execute_variation,
 }
 

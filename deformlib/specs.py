@@ -126,6 +126,41 @@ class Intervention:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A trained network, and what it was before its training, by the measures of others (`deformlib.peers`).
+
+    `training` is the run whose kept weights are measured. Relative stability is taken on `images` test images, to
+    diffeomorphisms that move a pixel by `displacement` pixels, with `cutoff` frequencies along a side; shift consistency
+    on `probes` test images, moved by up to `max_shift` pixels.
+    """
+
+    kind: ClassVar[str] = "comparison"
+
+    training: Training
+    images: int
+    probes: int
+    displacement: float = 1.0
+    cutoff: int = 3
+    max_shift: int = 2
+
+    @property
+    def data(self) -> str:
+        return self.training.data
+
+    @property
+    def downsampling(self) -> str:
+        return self.training.downsampling
+
+    @property
+    def seed(self) -> int:
+        return self.training.seed
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-peers"
+
+
+@dataclass(frozen=True)
 class Variation:
     """One network measured under other choices than the book's, which the paper leaves open.
 
@@ -155,8 +190,10 @@ class Variation:
         return f"{self.network.slug}-{self.choices}"
 
 
-Spec = Training | Initialization | Resampling | Intervention | Variation
-KINDS: dict[str, type] = {spec.kind: spec for spec in (Training, Initialization, Resampling, Intervention, Variation)}
+Spec = Training | Initialization | Resampling | Intervention | Comparison | Variation
+KINDS: dict[str, type] = {
+    spec.kind: spec for spec in (Training, Initialization, Resampling, Intervention, Comparison, Variation)
+}
 
 
 def network_of(spec: Spec) -> Spec:

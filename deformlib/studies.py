@@ -6,25 +6,27 @@ A study is one entry of STUDIES: a chapter names it and a mode, and does not kno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from .models import DOWNSAMPLINGS
 from .names import named_object
-from .specs import Initialization, Intervention, Resampling, Spec, Training, Variation
+from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .training import Recipe
 
 MODES = ("full", "quick")
-ARMS = tuple(DOWNSAMPLINGS)
+ARMS = ("subsample", "max-pool", "average-pool", "strided", "strided-relu")  # the paper's five, in its order
+BEYOND = ("blur-pool",)  # an arm that the paper does not have
 
 
 @dataclass(frozen=True)
 class Study:
     """What a study is for, its specs for given seeds by mode, the seeds of each mode, those whose final weights are
-    kept beside the records, and the field of a spec that tells the study's arms apart."""
+    kept beside the records, the field of a spec that tells the study's arms apart, and the arms that its figures can do
+    without."""
 
     purpose: str
     make: Callable[[str, int], list[Spec]]  # mode, seed -> specs
     seeds: dict[str, Sequence[int]]
     weights: Sequence[int] = field(default=())
     arm: str = "downsampling"
+    beyond: Sequence[str] = field(default=())
 
     def specs(self, mode: str, seeds: Sequence[int] | None = None) -> list[Spec]:
         """The specs of a mode, seed by seed, so that every arm has one before any has two."""
@@ -62,7 +64,7 @@ STRENGTHS = (1.0, 2.0, 3.0, 4.0)  # pixels
 
 
 def _cifar10(mode: str, seed: int) -> list[Spec]:
-    return [_training(mode, seed, arm, PLAIN) for arm in ARMS]
+    return [_training(mode, seed, arm, PLAIN) for arm in _arms(seed, {"full": 3, "quick": 1}[mode])]
 
 
 def _augmented(mode: str, seed: int) -> list[Spec]:
@@ -70,7 +72,7 @@ def _augmented(mode: str, seed: int) -> list[Spec]:
 
 
 def _random_labels(mode: str, seed: int) -> list[Spec]:
-    return [_few(mode, seed, arm, task="random-labels") for arm in ARMS]
+    return [_few(mode, seed, arm, task="random-labels") for arm in _arms(seed, {"full": 1, "quick": 0}[mode])]
 
 
 def _draws(mode: str, seed: int) -> list[Spec]:
@@ -82,7 +84,7 @@ def _size(mode: str, seed: int) -> list[Spec]:
 
 
 def _subset(mode: str, seed: int) -> list[Spec]:
-    return [_few(mode, seed, arm) for arm in ARMS]
+    return [_few(mode, seed, arm) for arm in _arms(seed, {"full": 1, "quick": 0}[mode])]
 
 
 def _random_images(mode: str, seed: int) -> list[Spec]:
@@ -140,15 +142,25 @@ def _positions(mode: str, seed: int) -> list[Spec]:
     return [Intervention(training, images, calibration) for training in _cifar10(mode, seed)]
 
 
+def _peers(mode: str, seed: int) -> list[Spec]:
+    images, probes = {"full": (128, 2000), "quick": (64, 256)}[mode]  # those of the protocols, and as many as time allows
+    return [Comparison(training, images, probes) for training in _cifar10(mode, seed)]
+
+
 def _multiverse(mode: str, seed: int) -> list[Spec]:
     choices = {"full": "cifar10-choices-1", "quick": "quick-choices-1"}[mode]
-    return [Variation(training, choices) for training in _cifar10(mode, seed)]
+    return [Variation(_training(mode, seed, arm, PLAIN), choices) for arm in ARMS]  # claims are judged on these
 
 
 def _input(mode: str, seed: int) -> list[Spec]:
     quick = {"full": "", "quick": "quick-"}[mode]
     network = _initial(mode, seed, "max-pool", calibration=0)
     return [Variation(network, f"{quick}{choices}") for choices in ("input-choices-1", "shared-draws-1")]
+
+
+def _arms(seed: int, seeds: int) -> tuple[str, ...]:
+    """The paper's arms, and for the first so many seeds those beyond."""
+    return ARMS + BEYOND if seed < seeds else ARMS
 
 
 def _training(mode: str, seed: int, arm: str, recipe: Recipe, **fields) -> Training:
@@ -186,7 +198,7 @@ def _digits(mode: str, seed: int, strength: float, task: str = "templates", clas
 STUDIES: dict[str, Study] = {
     "cifar10": Study(
         "Figures 3c, 3d and 6b: five ways of downsampling, before and after training",
-        _cifar10, {"full": range(5), "quick": range(2)}, weights=(0, 1),
+        _cifar10, {"full": range(5), "quick": range(2)}, weights=(0, 1), beyond=BEYOND,
     ),
     "cifar10-augmented": Study(
         "is it the recipe? augmentation, weight decay, label smoothing",
@@ -194,11 +206,11 @@ STUDIES: dict[str, Study] = {
     ),
     "cifar10-random-labels": Study(
         "Figures 6c and 7: random labels on a fixed fifth of the images",
-        _random_labels, {"full": range(5), "quick": range(1)}, weights=(0,),
+        _random_labels, {"full": range(5), "quick": range(1)}, weights=(0,), beyond=BEYOND,
     ),
     "cifar10-subset": Study(
         "its control: the same images and steps, true labels",
-        _subset, {"full": range(3), "quick": range(1)},
+        _subset, {"full": range(3), "quick": range(1)}, beyond=BEYOND,
     ),
     "cifar10-random-labels-draws": Study(
         "other draws of the random labels", _draws, {"full": range(1), "quick": range(1)},
@@ -248,7 +260,11 @@ STUDIES: dict[str, Study] = {
     ),
     "cifar10-positions": Study(
         "Section 4.4: what the trained networks lose without relative position, layer by layer",
-        _positions, {"full": range(1), "quick": range(1)},
+        _positions, {"full": range(1), "quick": range(1)}, beyond=BEYOND,
+    ),
+    "cifar10-peers": Study(
+        "do the measures of others agree? relative stability and shift consistency of the trained networks",
+        _peers, {"full": range(2), "quick": range(1)}, beyond=BEYOND,
     ),
     "multiverse-cifar10": Study(
         "what the outcome depends on: choices that the paper leaves open, before and after training",

@@ -70,6 +70,16 @@ def over_seeds(figure: str, arm: str, when: int) -> np.ndarray:
     return np.array([SMOOTH[arm, seed][when] if figure == "6b" else OURS[arm, seed][when, 0] for seed in ARMS[arm]])
 
 
+def test_an_arm_that_the_paper_does_not_have_is_compared_with_nothing(file: Path) -> None:
+    ours, (expected, gaps_before) = records(), compare(records(), file)
+    beyond = record("max-pool", 0)
+    beyond.spec.downsampling = "blur-pool"
+    ours["cifar10"].records.append(beyond)
+    table, unmatched = compare(ours, file)
+    assert table.equals(expected) and unmatched.equals(gaps_before)
+    assert all("blur-pool" not in set(published(figure)["arm"]) for figure in ("3c", "3d", "6b"))
+
+
 @pytest.mark.parametrize(("figure", "arm"), [(figure, arm) for figure in ("3c", "3d", "6b") for arm in ARMS])
 def test_every_column_by_brute_force(figure: str, arm: str, file: Path) -> None:
     when = 0 if figure == "3c" else 1
@@ -246,7 +256,7 @@ def test_a_file_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_the_table_and_names_the_rest(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "existing", lambda study, mode: records().get(study, SimpleNamespace(records=[])))
+    monkeypatch.setattr(evidence, "existing", lambda study, mode, **_: records().get(study, SimpleNamespace(records=[])))
     result = CliRunner().invoke(app, ["agreement", str(file)], env={"COLUMNS": "80"})
     lines = result.output.splitlines()
     row = compare(records(), file)[0].xs(("3d", "strided"), level=("figure", "arm")).iloc[0]

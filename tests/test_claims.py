@@ -407,3 +407,13 @@ def test_the_table_is_whole() -> None:
     for claim in CLAIMS.values():
         assert claim.claim and claim.section and claim.measured and claim.threshold and claim.figure
         assert set(claim.studies) <= set(STUDIES)
+
+
+@pytest.mark.parametrize("study", ["cifar10", "cifar10-random-labels", "cifar10-subset"])
+def test_an_arm_that_the_paper_does_not_have_enters_no_claim(study: str):
+    made = world()
+    expected = ledger(evidence(made))
+    for seed in range(3):
+        made[study]["blur-pool", seed] = {name: numbers + 7 + seed for name, numbers in run(study, "subsample", seed).items()}
+    pd.testing.assert_frame_equal(ledger(evidence(made)), expected)
+    assert not {"blur-pool"} & {arm for _, arms in STUDIES.values() for arm in arms}

@@ -97,7 +97,7 @@ def test_status_tells_made_damaged_running_stopped_and_missing_apart(store: Stor
     assert lines[FULL[2].slug].endswith("missing, running 25% 6 min")
     assert lines[FULL[3].slug].endswith("missing, stopped at 50% 4 min")
     assert lines[FULL[4].slug].endswith("missing 8 min")
-    assert "1 of 25 made, 1 damaged, 23 missing (1 running); the missing would take: 3 h 05 min" in output
+    assert "1 of 28 made, 1 damaged, 26 missing (1 running); the missing would take: 3 h 30 min" in output
     assert f"Damaged: {store.path(FULL[1])} is not a whole record" in output
 
 
@@ -106,18 +106,18 @@ def test_status_of_all_studies_counts_and_borrows_times_from_the_same_data(store
     for spec, seconds in zip(FULL[:3], (300, 600, 3000), strict=True):
         store.save(record(spec, seconds))
     lines = [line for line in call("status").splitlines() if "missing" in line]
-    assert "3 of 25 made, 22 missing" in lines[1] and lines[1].split()[-4:] == ["3", "h", "40", "min"]
+    assert "3 of 28 made, 25 missing" in lines[1] and lines[1].split()[-4:] == ["4", "h", "10", "min"]
     # Six of 1.5 times as many epochs: 1.5 * 500 + 100 seconds each. A fifth of the images, 20 epochs: 250 + 100 seconds.
     assert "0 of 6 made, 6 missing" in lines[2] and lines[2].split()[-4:] == ["1", "h", "25", "min"]
-    assert "0 of 25 made, 25 missing" in lines[3] and lines[3].split()[-4:] == ["2", "h", "26", "min"]
+    assert "0 of 26 made, 26 missing" in lines[3] and lines[3].split()[-4:] == ["2", "h", "32", "min"]
 
 
 def test_status_of_quick_mode_has_other_runs_in_another_store(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFORMLIB_STORE", str(tmp_path / "quick"))
     Store(tmp_path / "quick").save(record(studies.study("cifar10").specs("quick")[0], 20))
     output = call("status", "cifar10", "--mode", "quick")
-    assert "photos-" in output and "1 of 10 made, 9 missing; the missing would take: 3 min" in output
-    assert "0 of 25 made" in call("status", "cifar10")
+    assert "photos-" in output and "1 of 11 made, 10 missing; the missing would take: 3 min" in output
+    assert "0 of 28 made" in call("status", "cifar10")
 
 
 def test_status_fits_80_columns(store: Store):
@@ -189,7 +189,7 @@ def test_run_leaves_alone_what_another_process_runs_and_what_is_damaged(store: S
     store.path(FULL[0]).write_text("{")
     with FileLock(begin(FULL[1], 0.1)):
         output = call("run", "cifar10", "--seeds", 0, code=1)
-    assert set(executed) == set(FULL[2:5]) and "1 damaged, 4 missing (1 running); 3 to make now" in output
+    assert set(executed) == set(FULL[2:6]) and "1 damaged, 5 missing (1 running); 4 to make now" in output
     assert f"Damaged: {store.path(FULL[0])}" in output and store.path(FULL[0]).read_text() == "{"
 
 
@@ -197,8 +197,8 @@ def test_run_in_quick_mode_needs_no_data(store: Store, executed: list, tmp_path:
     monkeypatch.setenv("DEFORMLIB_STORE", str(tmp_path / "quick"))
     monkeypatch.delenv("DEFORMLIB_DATA", raising=False)
     output = call("run", "cifar10", "--mode", "quick", "--seeds", 0)
-    assert "photos comes from photographs inside scikit-image" in output and len(executed) == 5
-    assert len(list((tmp_path / "quick").glob("photos-*.json"))) == 5
+    assert "photos comes from photographs inside scikit-image" in output and len(executed) == 6
+    assert len(list((tmp_path / "quick").glob("photos-*.json"))) == 6
 
 
 def test_run_without_data_says_so_before_any_process(store: Store, executed: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

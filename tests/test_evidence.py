@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from deformlib import decomposition, evidence, metrics, models, runs, studies
+from deformlib import claims, decomposition, evidence, metrics, models, runs, studies
 from deformlib.evidence import Evidence, by_layer, collect, make, spread, store_for
-from deformlib.specs import Intervention, Resampling, Spec, Training
+from deformlib.specs import Comparison, Intervention, Resampling, Spec, Training
 from deformlib.store import Record, Store
 from deformlib.studies import Study
 from deformlib.training import Recipe
@@ -106,6 +106,25 @@ def test_layers_is_one_row_per_arm_seed_and_layer():
 def test_layers_of_another_measure(options: dict, expected: list[float]):
     table = Evidence("made-up", "full", [record(specs_of("full", 0)[0])], []).layers(**options)
     assert table["value"].tolist() == pytest.approx(expected)
+
+
+def test_layers_under_another_condition_of_the_protocol():
+    found = record(specs_of("full", 0)[0])
+    conditions = {"noise": {"euclidean": {"mean_square": [1.0, 2.0, 3.0, 8.0, 9.0]}}}
+    found.measurements["checkpoints"][0]["full"] = {"conditions": conditions}
+    table = Evidence("made-up", "full", [found], []).layers(checkpoint=0, distance="euclidean", statistic="mean_square", condition="noise")
+    assert table["value"].tolist() == [1.0, 2.0, 3.0] and table["name"].tolist() == ["input", "conv1_1", "down1"]
+
+
+def test_relative_stability_is_a_table_like_that_of_layers():
+    found = {"layers": ["input", "conv1_1", "pool", "head"], "relative_stability": {
+        "before": {"noise": [1.0, 2.0, 9.0, 9.0], "ratio": [5.0, 6.0, 9.0, 9.0]}, "after": {"ratio": [3.0, 4.0, 9.0, 9.0]}}}
+    comparison = Evidence("", "full", [Record(Comparison(specs_of("full", 3)[0], 8, 8), found, {})], [])
+    table = comparison.relative_stability()
+    assert table.columns.tolist() == ["arm", "seed", "layer", "name", "value"]
+    assert table.values.tolist() == [["max-pool", 3, 0, "input", 3.0], ["max-pool", 3, 1, "conv1_1", 4.0]]
+    assert comparison.relative_stability("noise", "before")["value"].tolist() == [1.0, 2.0]
+    assert comparison.note == "cifar10, 1 seed per arm, 5 epochs"
 
 
 def test_probes_are_on_the_most_images():
@@ -409,3 +428,37 @@ def test_final_losses_are_geometric_means():
         records[k].measurements["checkpoints"][-1] = {"probe": {"train_loss": loss}}
     found = evidence.final_losses(Evidence("made-up", "full", records, []))
     assert found == pytest.approx({"max-pool": 0.02, "strided": 0.2})
+
+
+def test_an_arm_beyond_the_papers_may_have_no_record(full: Store, never: None, monkeypatch: pytest.MonkeyPatch):
+    study = Study("", specs_of, {"full": range(3), "quick": range(2)}, beyond=("strided",))
+    monkeypatch.setitem(studies.STUDIES, "made-up", study)
+    first, second, third, *_ = studies.study("made-up").specs("full")
+    full.save(record(first))
+    found = collect("made-up", "full")
+    assert found.seeds == {"max-pool": 1}
+    assert found.note == "cifar10, 1 seed per arm, 5 epochs; 2 planned runs of these arms missing: python -m deformlib run made-up"
+    full.save(record(second))
+    assert collect("made-up", "full").seeds == {"max-pool": 1, "strided": 1}
+    full.save(record(third))
+    full.path(first).unlink()
+    full.path(third).unlink()
+    with pytest.raises(FileNotFoundError, match="no record for max-pool"):
+        collect("made-up", "full")
+
+
+def test_claims_are_judged_on_the_papers_arms_alone():
+    found = evidence.judged("full")
+    assert found.keys() == claims.STUDIES.keys()
+    specs = [spec for each in found.values() for spec in (*each.missing, *(record.spec for record in each.records))]
+    assert {spec.downsampling for spec in specs if hasattr(spec, "downsampling")} == set(claims.FIVE) == set(studies.ARMS)
+    assert len(found["cifar10"].records) + len(found["cifar10"].missing) == 25, "five seeds of five arms"
+    assert len(found["mnist-templates"].records) + len(found["mnist-templates"].missing) == 20
+
+
+def test_the_arm_beyond_has_three_seeds_and_one_where_a_figure_shows_it():
+    counts = {name: [spec.seed for spec in study.specs("full") if getattr(spec, "downsampling", "") == "blur-pool"]
+              for name, study in studies.STUDIES.items()}
+    assert {name: seeds for name, seeds in counts.items() if seeds} == {
+        "cifar10": [0, 1, 2], "cifar10-random-labels": [0], "cifar10-subset": [0], "cifar10-positions": [0], "cifar10-peers": [0, 1]}
+    assert all(studies.study(name).beyond == studies.BEYOND for name, seeds in counts.items() if seeds)

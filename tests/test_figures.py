@@ -15,7 +15,9 @@ from deformlib.figures import (
     deformed_pairs,
     filters,
     image_rows,
+    networks_as_points,
     panels_by_layer,
+    rows_of_panels,
     sensitivity_by_layer,
     smoothness_against_stability,
     smoothness_by_layer,
@@ -182,7 +184,7 @@ def test_smoothness_against_stability_pairs_a_convolution_with_its_filters():
     shown = [axes for axes in figure.axes if axes.lines]
     assert [axes.get_title() for axes in shown] == names
     for k, axes in enumerate(shown):
-        assert [line.get_label() for line in axes.lines] == ["Max-pool", "Strided"]
+        assert [line.get_color() for line in axes.lines] == [DOWNSAMPLINGS[arm].colour for arm in ("max-pool", "strided")]
         for line in axes.lines:
             x, y = line.get_data()
             assert sorted(x) == [10 * k, 10 * k + 1] and list(y - x) == [0.5, 0.5]
@@ -194,3 +196,32 @@ def test_sensitivity_by_depth_puts_networks_of_any_depth_on_one_axis():
     shallow, deep = axes.get_lines()
     assert shallow.get_xdata().tolist() == [0, 1] and deep.get_xdata() == pytest.approx([0, 1 / 3, 2 / 3, 1])
     assert deep.get_ydata().tolist() == [0.1, 0.3, 0.2, 0.4] and shallow.get_label() == "shallow"
+
+
+def test_rows_of_panels_share_an_axis_along_a_row():
+    arms = ["max-pool", "strided"]
+    rows = {name: {"before": curves(arms, range(13)).assign(value=value), "after": curves(arms, range(13))}
+            for name, value in (("D", 5.0), ("R", 2.0))}
+    figure = drawn(rows_of_panels(rows, "depth", {"R": 1.0}))
+    (a, b, c, d) = figure.axes
+    assert [axes.get_ylabel() for axes in figure.axes] == ["D", "", "R", ""] and [axes.get_xlabel() for axes in figure.axes] == ["", "", "depth", "depth"]
+    assert [axes.get_title() for axes in figure.axes] == ["before", "after", "", ""]
+    assert a.get_ylim() == b.get_ylim() != c.get_ylim() == d.get_ylim() and a.get_ylim()[0] == 0
+    assert a.get_ylim()[1] > 5 and c.get_ylim()[1] > 2.2, "the second panel's curves are cut off"
+    assert set(lines(a)["Strided"][1]) == {5.0} and lines(d)["Strided"][1][0] == pytest.approx(1.005)
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2, 3, 3], "a level in the row that has one"
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Max-pool", "Strided"]
+
+
+def test_networks_are_points_of_the_colour_of_their_arm_and_the_shape_of_their_study():
+    values = pd.DataFrame([("one", "max-pool", 1, 2, "here"), ("one", "strided", 3, 4, "there"), ("two", "max-pool", 5, 6, "here")],
+                          columns=["name", "arm", "x", "y", "study"])
+    figure = drawn(networks_as_points(values, "across", "up"))
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
+    points = {(line.get_marker(), line.get_color(), *line.get_xydata()[0]) for axes in figure.axes for line in axes.lines if len(line.get_xdata())}
+    pooled, strided = (DOWNSAMPLINGS[arm].colour for arm in ("max-pool", "strided"))
+    assert points == {("o", pooled, 1, 2), ("s", strided, 3, 4), ("o", pooled, 5, 6)}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Max-pool", "Strided", "here", "there"]
+    alone = drawn(networks_as_points(values.drop(columns="study"), "across", "up"))
+    assert [text.get_text() for text in alone.legends[0].get_texts()] == ["Max-pool", "Strided"]

@@ -19,9 +19,9 @@ def shapes(model, x):
     return model(x), {name: tuple(shape) for name, shape in seen.items()}
 
 
-def test_the_table_is_the_paper_s_list():
-    assert list(DOWNSAMPLINGS) == ["subsample", "max-pool", "average-pool", "strided", "strided-relu"]
-    assert len({d.colour for d in DOWNSAMPLINGS.values()}) == len({d.label for d in DOWNSAMPLINGS.values()}) == 5
+def test_the_table_is_the_paper_s_list_and_one_more():
+    assert list(DOWNSAMPLINGS) == ["subsample", "max-pool", "average-pool", "strided", "strided-relu", "blur-pool"]
+    assert len({d.colour for d in DOWNSAMPLINGS.values()}) == len({d.label for d in DOWNSAMPLINGS.values()}) == 6
 
 
 @pytest.mark.parametrize("downsampling", DOWNSAMPLINGS)
@@ -82,6 +82,38 @@ def test_downsampling_layers_compute_what_their_names_say():
     assert results["subsample"] == [0, 2, 8, 10]  # top left
     assert results["max-pool"] == [5, 7, 13, 15]
     assert results["average-pool"] == [2.5, 4.5, 10.5, 12.5]
+
+
+@pytest.mark.parametrize("side", [2, 4, 10, 32])
+def test_blur_pool_is_a_maximum_a_binomial_and_every_other_position(side):
+    from scipy.ndimage import convolve, maximum_filter
+
+    x = torch.randn(2, 3, side, side, generator=seeded()).double()
+    binomial = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    expected = []
+    for plane in x.flatten(0, 1).numpy():
+        largest = maximum_filter(plane, size=2, origin=-1)[:-1, :-1]  # of each pixel, its right, lower and diagonal neighbour
+        expected.append(convolve(largest, binomial, mode="nearest")[::2, ::2])
+    out = DOWNSAMPLINGS["blur-pool"].build(3)(x)
+    assert out.shape == (2, 3, side // 2, side // 2)
+    np.testing.assert_allclose(out.flatten(0, 1).numpy(), expected, rtol=1e-12)
+
+
+def test_blur_pool_has_no_weights_and_leaves_a_constant_alone():
+    layer = DOWNSAMPLINGS["blur-pool"].build(3)
+    assert not layer.state_dict()
+    torch.testing.assert_close(layer(torch.full((1, 3, 8, 8), -1.7)), torch.full((1, 3, 4, 4), -1.7))
+
+
+def test_blur_pool_changes_less_than_max_pool_when_the_image_is_shifted():
+    x = torch.rand(64, 3, 32, 32, generator=seeded())
+    moved = x.roll(1, -1)
+    changes = {name: float((layer(moved) - layer(x)).norm() / (layer(x) - layer(x).mean()).norm())
+               for name in ("max-pool", "blur-pool", "subsample") for layer in [DOWNSAMPLINGS[name].build(3)]}
+    assert changes["blur-pool"] < 0.8 * changes["max-pool"] < changes["subsample"], changes
+    two = {name: layer(x.roll(2, -1))[..., 2:-1] - layer(x).roll(1, -1)[..., 2:-1]
+           for name in ("max-pool", "blur-pool") for layer in [DOWNSAMPLINGS[name].build(3)]}
+    assert all(not difference.any() for difference in two.values()), "a shift by a whole step is one by a position"
 
 
 def test_one_seed_gives_all_arms_the_same_filters_and_head():

@@ -10,7 +10,7 @@ import pytest
 from deformlib import claims, multiverse, outcomes
 from deformlib.agreement import published
 from deformlib.figures import specification_curve
-from deformlib.models import DOWNSAMPLINGS
+from deformlib.claims import FIVE
 from deformlib.multiverse import Multiverse
 from deformlib.outcomes import BOOK, changes, difference, in_words, judged, options, order_of_arms, right, robustness, survival, values
 from deformlib.specs import Training, Variation
@@ -57,7 +57,7 @@ def record(arm: str, seed: int = 0) -> Record:
 @pytest.fixture
 def evidence(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setitem(multiverse.MULTIVERSES, "known", Multiverse(ALONE, CROSSED))
-    return SimpleNamespace(records=[record(arm) for arm in DOWNSAMPLINGS], arm=lambda spec: spec.downsampling)
+    return SimpleNamespace(records=[record(arm) for arm in FIVE], arm=lambda spec: spec.downsampling)
 
 
 def test_values_are_those_of_the_records(evidence: SimpleNamespace):
@@ -123,7 +123,7 @@ def test_shares_over_crossed_combinations(evidence: SimpleNamespace):
 
 
 def test_the_order_of_arms_is_that_of_the_worst_pair(evidence: SimpleNamespace):
-    last = {arm: of_arm(arm, "before")[-1] for arm in DOWNSAMPLINGS}
+    last = {arm: of_arm(arm, "before")[-1] for arm in FIVE}
     found = order_of_arms(evidence)[("unit", "running")]
     assert found == pytest.approx(max(last[p] for p in claims.POOLED) / min(last[u] for u in claims.UNPOOLED))
 

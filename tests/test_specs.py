@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from deformlib import specs, studies
-from deformlib.specs import Initialization, Intervention, Training, Variation
+from deformlib.specs import Comparison, Initialization, Intervention, Training, Variation
 from deformlib.training import Recipe
 
 SPEC = Training("cifar10", "max-pool", 0, Recipe(epochs=5, batch_size=64, learning_rate=0.05), "protocol-1")
@@ -31,6 +31,7 @@ def test_identity_is_the_hash_of_canonical_json():
 # Records are found by these: a change that moves one of them loses every record there is.
 @pytest.mark.parametrize("spec, identity", [
     (Intervention(SPEC, 2000, 1024), "d4c158fce059"),
+    (Comparison(SPEC, 128, 2000), "46f0f587b23d"),
     (Variation(SPEC, "cifar10-choices-1"), "1c82c9e1f52f"),
     (Variation(UNTRAINED, "input-choices-1"), "9ebb28cd85f0"),
     (SPEC, "63b999cef2ae"),
@@ -49,7 +50,7 @@ def test_fields_that_are_none_do_not_count():
     assert specs.to_dict(FULL)["examples"] == 5000
 
 
-@pytest.mark.parametrize("spec", [SPEC, FULL, INTEGER_FOR_FLOAT, Intervention(FULL, 20, 10), Variation(FULL, "a"), Variation(UNTRAINED, "a")])
+@pytest.mark.parametrize("spec", [SPEC, FULL, INTEGER_FOR_FLOAT, Intervention(FULL, 20, 10), Comparison(FULL, 20, 10, 0.5), Variation(FULL, "a"), Variation(UNTRAINED, "a")])
 def test_round_trip(spec: Training | Intervention):
     fields = specs.to_dict(spec)
     again = specs.from_dict(fields)

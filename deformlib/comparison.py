@@ -1,0 +1,51 @@
+"""A trained network, and what it was before its training, by the measures of others.
+
+Relative stability is measured where the paper's own measure is: at the same layers, on the same images. Diffeomorphisms,
+noise and shifts are the same for all networks.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import data, models, protocol
+from .peers import RelativeStability, relative_stability, shift_consistency
+from .specs import Comparison
+from .streams import stream
+from .tasks import scale
+
+
+def measure(
+    spec: Comparison, networks: Mapping[str, models.VGG], progress: Callable[[float], None]
+) -> tuple[dict[str, Any], str]:
+    """A record's measurements, and the images' identity. `networks` are {"before": before training, "after": trained}.
+
+    {"layers": names, "relative_stability": {when: {factor: one per layer}}, "shift_consistency": a share}; the class
+    that a network gives an image before its training is nobody's guess, so consistency is of the trained one only.
+    """
+    images, labels, _ = data.load(spec.data, "test", size=spec.training.size)
+    if len(images) < (needed := max(spec.images, spec.probes)):
+        raise ValueError(f"images and probes must be at most {len(images)} for {spec.data}, got {needed}")
+    order = torch.randperm(len(images), generator=stream(0, "measured test images"))
+    seen = scale(images[order[:needed]], spec.training.recipe.pixels)
+    layers = protocol.layers_of(networks["after"])["layers"]
+    total, stability = len(networks) * spec.images + spec.probes, {}
+    for done, (when, network) in enumerate(networks.items(), 1):
+        found = relative_stability(
+            network, seen[: spec.images], layers, spec.displacement, spec.cutoff, generator=stream(0, "peers, relative stability")
+        )
+        stability[when] = {factor: [getattr(found[name], factor) for name in layers] for factor in RelativeStability._fields}
+        progress(done * spec.images / total)
+    consistency = consistent(networks["after"], seen[: spec.probes], spec.max_shift, lambda n: progress((total - spec.probes + n) / total))
+    return {"layers": layers, "relative_stability": stability, "shift_consistency": consistency}, data.identity(images, labels)
+
+
+def consistent(model: models.VGG, images: Tensor, max_shift: int, progress: Callable[[int], None]) -> float:
+    """`shift_consistency` of many images, in chunks; `progress` is called with the number that is done."""
+    generator, agreed, done = stream(0, "peers, shifts"), 0.0, 0
+    for chunk in images.split(protocol.CHUNK):
+        agreed += len(chunk) * shift_consistency(model, chunk, max_shift, generator=generator)
+        progress(done := done + len(chunk))
+    return agreed / done

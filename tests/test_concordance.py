@@ -1,0 +1,131 @@
+"""Rank correlations where they are known: of measures made from one another."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deformlib.concordance import agreement, by_measure, last, networks, orders, over_arms, performance, prediction, sweep
+from deformlib.evidence import Evidence
+from deformlib.specs import Comparison, Training
+from deformlib.store import Record
+from deformlib.training import Recipe
+
+ARMS = ("subsample", "max-pool", "average-pool", "strided")
+LAYERS = ["input", *(f"layer{k}" for k in range(1, 7)), "pool", "head"]
+FIGURES = np.random.default_rng(0).uniform(0.1, 0.4, (2, 2, len(ARMS), len(LAYERS)))  # when, seed, arm, layer
+
+
+def spec(arm: str, seed: int) -> Training:
+    return Training("cifar10", arm, seed, Recipe(1, 8, 0.1), "quick-1")
+
+
+def s(when: int, arm: str, seed: int) -> np.ndarray:
+    return FIGURES[when, seed, ARMS.index(arm)]
+
+
+def training(arm: str, seed: int) -> Record:
+    """Sensitivity to twice the deformation is twice as large; to half of it, less the larger it is. Arms are the more
+    accurate the later they stand in ARMS."""
+    def checkpoint(when: int) -> dict:
+        of = s(when, arm, seed)
+        strengths = {"test-0": of, "strength-2": 2 * of, "strength-0.5": 1 - of, "noise": of}
+        conditions = {name: {"cosine": {"normalized": list(v)}, "euclidean": {"mean_square": list(6 * v if name == "test-0" else v / v)}}
+                      for name, v in strengths.items()}
+        probe = {"test_accuracy": 0.8 + ARMS.index(arm) / 100 + seed / 1000, "flip_rate": 0.2 - ARMS.index(arm) / 100}
+        return {"sensitivity": {"cosine": {"normalized": list(of)}}, "full": {"conditions": conditions, "probe": probe}, "probe": probe}
+
+    return Record(spec(arm, seed), {"layers": LAYERS, "checkpoints": [checkpoint(0), checkpoint(1)]}, {})
+
+
+def comparison(arm: str, seed: int) -> Record:
+    """D is the square of the sensitivity; G falls where it rises."""
+    def stability(when: int) -> dict[str, list[float]]:
+        of = s(when, arm, seed)
+        return {"deformation": list(of**2), "noise": list(1 / of), "ratio": list(of**3)}
+
+    found = {"before": stability(0), "after": stability(1)}
+    return Record(Comparison(spec(arm, seed), 8, 8), {"layers": LAYERS, "relative_stability": found, "shift_consistency": 0.9 + seed / 100 + ARMS.index(arm) / 1000}, {})
+
+
+@pytest.fixture
+def trained() -> Evidence:
+    return Evidence("cifar10", "full", [training(arm, seed) for seed in (0, 1) for arm in ARMS], [])
+
+
+@pytest.fixture
+def peers() -> Evidence:
+    return Evidence("cifar10-peers", "full", [comparison(arm, seed) for seed in (0, 1) for arm in ARMS], [])
+
+
+def test_measures_side_by_side(trained: Evidence, peers: Evidence):
+    before, after = (by_measure(trained, peers, when) for when in ("before", "after"))
+    assert list(before) == list(after) == ["sensitivity", "D", "G", "R", "R, splines"]
+    for when, tables in enumerate((before, after)):
+        for name, power, factor in (("sensitivity", 1, 1), ("D", 2, 1), ("G", -1, 1), ("R", 3, 1), ("R, splines", 1, 6)):
+            table = tables[name]
+            assert table.columns.tolist() == ["arm", "seed", "layer", "name", "value"] and set(table["layer"]) == set(range(7))
+            expected = [factor * s(when, arm, seed)[layer] ** power for arm, seed, layer in zip(table["arm"], table["seed"], table["layer"])]
+            assert table["value"].tolist() == pytest.approx(expected)
+
+
+def test_only_networks_that_were_compared_are(trained: Evidence, peers: Evidence):
+    few = Evidence("", "full", peers.records[:3], [])
+    assert {(len(table), *table["arm"].unique()) for table in by_measure(trained, few, "after").values()} == {(21, *ARMS[:3])}
+    assert networks(trained, few)["arm"].tolist() == list(ARMS[:3])
+
+
+def test_measures_made_from_the_papers_agree_with_it_or_oppose_it(trained: Evidence, peers: Evidence):
+    table = agreement(*(by_measure(trained, peers, when) for when in ("before", "after")))
+    assert table.index.tolist() == ["D", "G", "R", "R, splines"]
+    assert table.columns.tolist() == [("layers", "before"), ("layers", "after"), ("arms", "before"), ("arms", "after"), ("training", "change")]
+    assert (table.drop("G") == 1).all(axis=None) and (table.loc["G"] == -1).all()
+
+
+def test_the_image_is_no_networks_and_arms_are_compared_where_they_differ(trained: Evidence, peers: Evidence):
+    tables = [by_measure(trained, peers, when) for when in ("before", "after")]
+    odd = [{**of, "D": of["D"].assign(value=of["D"]["value"].where(of["D"]["layer"] > 0, 1e6))} for of in tables]
+    assert agreement(*odd).equals(agreement(*tables))
+    wide = pd.DataFrame(np.arange(12.0).reshape(2, 6), pd.MultiIndex.from_product([[0], ["a", "b"]]), range(1, 7)).rename_axis(["seed", "arm"])
+    assert over_arms(wide, -wide).to_dict() == pytest.approx({layer: -1 for layer in (3, 4, 5, 6)})
+
+
+def test_strengths_are_in_pixels(trained: Evidence):
+    table = sweep(trained, "after")
+    assert table["strength"].unique().tolist() == [1, 2, 4]
+    final = last(table)
+    assert set(final["layer"]) == {6} and len(final) == 3 * len(ARMS) * 2
+    expected = s(1, "max-pool", 1)[6]
+    of = final[(final["arm"] == "max-pool") & (final["seed"] == 1)]
+    assert of["value"].tolist() == pytest.approx([1 - expected, expected, 2 * expected])
+
+
+def test_the_order_of_arms_at_every_strength(trained: Evidence):
+    table = orders(sweep(trained, "before"), sweep(trained, "after"), 2.0)
+    assert table.loc[1.0].tolist() == [-1] * 4 and table.loc[2.0].tolist() == [1] * 4 == table.loc[4.0].tolist()
+    assert set(table.columns) == {(what, when) for what in ("last layer", "all layers") for when in ("before", "after")}
+
+
+def test_what_each_measure_says_of_a_network(trained: Evidence, peers: Evidence):
+    table = networks(trained, peers)
+    assert len(table) == 8 and table[["arm", "seed"]].drop_duplicates().shape == (8, 2)
+    row = table[(table["arm"] == "strided") & (table["seed"] == 1)].iloc[0]
+    of = s(1, "strided", 1)
+    assert row["test error"] == pytest.approx(1 - 0.831) and row["flips"] == pytest.approx(0.17) and row["shifts"] == pytest.approx(0.087)
+    assert row["sensitivity, last layer"] == pytest.approx(of[6]) and row["R, last layer"] == pytest.approx(of[6] ** 3)
+    assert row["D, output"] == pytest.approx(of[8] ** 2) and row["G, output"] == pytest.approx(1 / of[8])
+
+
+def test_prediction_says_how_many_are_ranked(trained: Evidence, peers: Evidence):
+    table = prediction(networks(trained, peers))
+    assert table.columns.tolist() == ["8 networks", "4 means of arms", "4 of seed 0", "4 of seed 1"]
+    assert (table.loc[["flips", "shifts"], ["4 means of arms", "4 of seed 1"]] == 1).all(axis=None), "fewer flips, fewer errors"
+    assert not {"test error", "seed", "arm"} & set(table.index)
+
+
+def test_performance_of_the_studies_that_have_records(trained: Evidence):
+    nothing = Evidence("cifar10-subset", "full", [], [])
+    other = Evidence("other", "full", trained.records[:1], [])
+    table = performance(trained, nothing, other)
+    assert table.columns.tolist() == ["study", "arm", "seed", "sensitivity, last layer", "test accuracy"]
+    assert table["study"].tolist() == ["cifar10"] * 8 + ["other"]
+    assert table["sensitivity, last layer"][8] == pytest.approx(s(1, "subsample", 0)[6]) and table["test accuracy"][8] == pytest.approx(0.8)
