@@ -135,8 +135,10 @@ def _variation_and_size(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check_bank(weight: Tensor) -> None:
     check_vectors("weight", weight)
-    if weight.ndim != 4 or not weight.any():
-        raise ValueError(f"weight must be (out, in, kh, kw) and not all zero, got shape {tuple(weight.shape)}")
+    if weight.ndim != 4:
+        raise ValueError(f"weight must be (out, in, kh, kw), got {tuple(weight.shape)}")
+    if not weight.any():
+        raise ValueError(f"weight must not be all zero, got {tuple(weight.shape)} zeros, whose variation has no scale")
 
 
 AVERAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -11,7 +11,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TypeVar
 
 import torch
@@ -161,7 +161,7 @@ def initialize(
     Figure 4): sampled on 3x3 and normalized to sum 1; a filter is zero beyond its edge and keeps its size. Smaller
     kernels are not smoothed; 0 is no smoothing. ValueError unless it is finite and at least 0.
     """
-    if not 0 <= smoothing < math.inf:
+    if not isinstance(smoothing, Real) or not 0 <= smoothing < math.inf:
         raise ValueError(f"smoothing must be a finite number >= 0, in pixels, got {smoothing!r}")
     with torch.no_grad():
         for module in sorted(filter(_is_drawn, model.modules()), key=_draw_order):
@@ -202,5 +202,5 @@ def _check_vgg(downsampling: str, classes: int, in_channels: int, width: float) 
     for name, value in (("classes", classes), ("in_channels", in_channels)):
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
-    if not 0 < width < math.inf:
+    if not isinstance(width, Real) or not 0 < width < math.inf:
         raise ValueError(f"width must be a finite number > 0, got {width!r}")

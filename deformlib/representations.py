@@ -38,9 +38,9 @@ def visit(
     An output must hold one tensor: on its own, or alone in a tuple, list or dict (attention returns (tensor, None)).
 
     Mode, gradients, autocast and random state are the caller's; compiled models run eagerly. ValueError names a
-    layer that `model` lacks, that the pass never reached, or whose output holds several tensors; and says so if
-    model and `x` are on different devices, or fail together and are of different types. A ValueError out of `fn` is
-    raised again with the layer's name.
+    layer that `model` lacks, that the pass never reached, or whose output holds several tensors; and says so if `x`
+    is empty or has NaN values, or if model and `x` are on different devices, or fail together and are of different
+    types. A ValueError out of `fn` is raised again with the layer's name.
     """
     modules, patterns = named_layers(model), _patterns(layers)
     wanted = _wanted(patterns, modules)
@@ -154,6 +154,11 @@ def check_input(model: nn.Module, x: Tensor) -> None:
     devices = {str(tensor.device) for tensor in chain(model.parameters(), model.buffers())}
     if devices and str(x.device) not in devices:
         raise ValueError(f"x must be on the model's device, {' or '.join(sorted(devices))}, got {x.device}")
+    if not x.numel():
+        raise ValueError(f"x must not be empty, got {tuple(x.shape)}")
+    # Infinite values may mean something to a network. A sum costs no copy; only where it is NaN all have to be looked at.
+    if not x.is_meta and x.detach().sum().isnan() and (count := int(x.isnan().sum())):
+        raise ValueError(f"x must have no NaN, got {count} of {x.numel()}")
 
 
 def _check_visited(patterns: list[str] | None, results: dict[str, Any]) -> None:

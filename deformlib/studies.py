@@ -281,7 +281,7 @@ def study(name: str) -> Study:
     """A study by name, or a reader's own, "FILE.py:STUDY" or "MODULE:STUDY". ValueError that lists the known ones."""
     if name in STUDIES:
         return STUDIES[name]
-    if ":" not in name:
+    if not isinstance(name, str) or ":" not in name:
         raise ValueError(f"study must be one of {', '.join(STUDIES)}, or FILE.py:STUDY, got {name!r}")
     if not isinstance(found := named_object(name), Study):
         raise ValueError(f"{name} must be a deformlib.studies.Study, got {type(found).__name__}")

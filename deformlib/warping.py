@@ -52,8 +52,8 @@ class ThinPlateSpline:
     ) -> None:
         self.size = _sides("size", size)
         self.grid = _grid_sides(grid)
-        _require(0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
-        _require(dtype.is_floating_point, "dtype", "a floating-point type", dtype)
+        _require(isinstance(inset, Real) and 0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
+        _require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, "dtype", "a floating-point type", dtype)
         dtype = torch.promote_types(dtype, torch.float32)
         extent = torch.tensor([self.size[1] - 1, self.size[0] - 1], dtype=torch.float64, device="cpu")  # (x, y)
         self.points = (((1 - 2 * inset) * _unit_lattice(self.grid).T + 1) / 2 * extent).to(device, dtype)
@@ -84,7 +84,7 @@ class ThinPlateSpline:
             (N, C, H, W) of images' type, computed in float32, or in float64 if an input is.
 
         Raises:
-            ValueError: an input of another shape, type or device, empty, or control not finite.
+            ValueError: an input of another shape, type or device, empty or not finite.
         """
         _check_images(images, padding_mode)
         _require(images.shape[2:] == self.size, "images", f"of the spline's size {self.size}", tuple(images.shape))
@@ -114,6 +114,7 @@ class ThinPlateSpline:
         _check_displacements("control", control, ("N", len(self.points), 2))
         device = self.points.device
         _require(control.device == device, "control", f"on {device} as the spline", control.device)
+        _check_finite("control", control)
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,14 @@ class Deformation:
         Drawn on the generator's device (the CPU if None) and then moved to device, so that devices agree.
 
         Raises:
-            ValueError: n below 1.
+            ValueError: n below 1, or a generator that is none.
         """
         _require(isinstance(n, Integral) and n >= 1, "n", "an int >= 1", n)
+        valid = generator is None or isinstance(generator, torch.Generator)
+        _require(valid, "generator", "a torch.Generator or None", generator)
         rows, columns = _grid_sides(self.grid)
         source = generator.device if generator is not None else "cpu"
-        unit = torch.rand(n, rows * columns, 2, generator=generator, device=source, dtype=torch.float32)
+        unit = torch.rand(int(n), rows * columns, 2, generator=generator, device=source, dtype=torch.float32)
         return ((2 * unit - 1) * self.max_displacement).to(device)
 
     def spline(
@@ -178,12 +181,13 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
         (N, C, H, W) of images' type, computed in float32, or in float64 if an input is.
 
     Raises:
-        ValueError: an input of another shape, type or device, empty, or field not finite.
+        ValueError: an input of another shape, type or device, empty or not finite.
     """
     _check_images(images, padding_mode)
     size = images.shape[2:]
     _check_displacements("field", field, ("N", *size, 2))
     _check_match("field", field, images)
+    _check_finite("field", field)
     dtype = torch.promote_types(torch.promote_types(images.dtype, field.dtype), torch.float32)
     identity = _unit_lattice(size).to(field.device, dtype).T.unflatten(0, size)  # (H, W, 2)
     return _sample(images, identity + _to_unit(field.to(dtype), size), padding_mode)
@@ -193,9 +197,11 @@ def deform(images: Tensor, deformation: Deformation, *, generator: torch.Generat
     """Each image (N, C, H, W) under a random deformation of its own, of the same shape and type.
 
     Raises:
-        ValueError: images that are not a non-empty floating-point batch of at least 2x2 pixels.
+        ValueError: images that are not a non-empty floating-point batch of at least 2x2 pixels, or not finite; a
+            deformation that is no Deformation.
     """
     _check_images(images)
+    _require(isinstance(deformation, Deformation), "deformation", "a Deformation", deformation)
     spline = deformation.spline(images.shape[2:], device=images.device, dtype=images.dtype)
     return spline.warp(images, deformation.sample(len(images), generator=generator, device=images.device))
 
@@ -268,6 +274,7 @@ def _check_images(images: Tensor, padding_mode: str = "border") -> None:
     _check_floating("images", images)
     valid = images.ndim == 4 and images.numel() > 0 and min(images.shape[2:]) >= 2
     _require(valid, "images", "a non-empty (N, C, H, W) with H and W at least 2", tuple(images.shape))
+    _check_finite("images", images)
     _require(padding_mode in PADDING_MODES, "padding_mode", f"one of {PADDING_MODES}", repr(padding_mode))
 
 
@@ -275,7 +282,13 @@ def _check_displacements(name: str, value: Tensor, shape: tuple[str | int, ...])
     _check_floating(name, value)
     valid = value.ndim == len(shape) and len(value) > 0 and value.shape[1:] == shape[1:]
     _require(valid, name, f"({', '.join(map(str, shape))}) with N at least 1", tuple(value.shape))
-    _require(all(map(math.isfinite, value.detach().aminmax())), name, "finite", "nan or inf")
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    _require(not value.is_meta, name, "a tensor that holds values", "one on the device meta")
+    # A sum is finite only if all its terms are, and costs next to nothing; where it overflows, the extremes decide.
+    finite = value.detach().sum().isfinite() or all(map(math.isfinite, value.detach().aminmax()))
+    _require(finite, name, "finite", "nan or inf")
 
 
 def _check_match(name: str, value: Tensor, images: Tensor) -> None:

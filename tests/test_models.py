@@ -223,9 +223,11 @@ def test_compiles_in_one_graph():
         (lambda: imagenet_vgg("max-pool", width=0), "width must be a finite number > 0, got 0"),
         (lambda: imagenet_vgg("max-pool", width=math.inf), "width must be a finite number > 0, got inf"),
         (lambda: imagenet_vgg("max-pool", width=math.nan), "width must be a finite number > 0, got nan"),
+        (lambda: cifar10_vgg("max-pool", width="half"), "width must be a finite number > 0, got 'half'"),
         (lambda: initialize(nn.ReLU(), smoothing=-1), "smoothing must be a finite number >= 0, in pixels, got -1"),
         (lambda: initialize(nn.ReLU(), smoothing=math.nan), "smoothing must .* got nan"),
         (lambda: initialize(nn.ReLU(), smoothing=math.inf), "smoothing must .* got inf"),
+        (lambda: initialize(nn.ReLU(), smoothing=None), "smoothing must .* got None"),
     ],
 )
 def test_bad_arguments_are_named(build, message):

@@ -1,3 +1,4 @@
+import math
 from collections import Counter, OrderedDict, UserDict
 
 import pytest
@@ -247,6 +248,24 @@ def test_another_device_is_an_error(vgg):
         visit(vgg, torch.rand(2, 3, 32, 32, device="meta"))
     with pytest.raises(ValueError, match="x must be a tensor, got list"):
         visit(vgg, [1.0])
+
+
+def test_an_input_without_images_or_with_nan_is_an_error_before_any_work():
+    class Untouched(nn.Module):
+        def forward(self, x):
+            raise AssertionError
+
+    with pytest.raises(ValueError, match=r"x must not be empty, got \(0, 3\)"):
+        visit(Untouched(), torch.rand(0, 3))
+    with pytest.raises(ValueError, match="x must have no NaN, got 2 of 6"):
+        visit(Untouched(), torch.tensor([[1.0, math.nan, 2.0], [math.nan, 0.0, 1.0]]))
+
+
+@pytest.mark.parametrize("x", [
+    torch.tensor([[math.inf, -math.inf]]), torch.tensor([[60000.0, 60000.0]]).half(), torch.tensor([[1, 2]]), torch.rand(1, 2, device="meta"),
+])  # fmt: skip
+def test_whatever_else_an_input_holds_is_the_networks_affair(x):
+    assert list(visit(nn.Sequential(nn.Flatten()), x)) == ["input", "0"]
 
 
 def test_another_type_is_an_error_unless_the_model_takes_it(vgg, images):

@@ -132,6 +132,8 @@ def test_a_recipe_out_of_range_is_refused(fields: dict, named: str):
 
 
 def test_unknown_studies_and_modes_are_named_with_the_known():
+    with pytest.raises(ValueError, match="study must be one of cifar10, .*got None"):
+        studies.study(None)
     with pytest.raises(ValueError, match="study must be one of cifar10, .*got 'cifar'"):
         studies.study("cifar")
     with pytest.raises(ValueError, match="mode must be one of full, quick, got 'fast'"):

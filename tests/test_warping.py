@@ -356,6 +356,9 @@ def with_last(x: Tensor, value: float) -> Tensor:
         (lambda: ThinPlateSpline((8, 8), (2, 1)), r"grid .*at least 2, got \(2, 1\)"),
         (lambda: ThinPlateSpline((8, 8), 2.5), "grid .*got 2.5"),
         (lambda: ThinPlateSpline((8, 8), 3, dtype=torch.int64), "dtype .*floating-point.*got torch.int64"),
+        (lambda: ThinPlateSpline((8, 8), 3, dtype="float32"), "dtype .*floating-point.*got float32"),
+        (lambda: ThinPlateSpline((8, 8), 3, inset=0.5), "inset must be at least 0 and below 0.5, got 0.5"),
+        (lambda: ThinPlateSpline((8, 8), 3, inset="0"), "inset must be at least 0 and below 0.5, got 0"),
         (lambda: Deformation(1, 2), r"grid .*at least 2, got \(1, 1\)"),
         (lambda: Deformation((3, 0), 2), r"grid .*at least 2, got \(3, 0\)"),
         (lambda: Deformation("33", 2), "grid .*got 33"),
@@ -366,6 +369,7 @@ def with_last(x: Tensor, value: float) -> Tensor:
         (lambda: Deformation(3, None), "max_displacement .*got None"),
         (lambda: Deformation(3, 2).sample(0), "n must be an int >= 1, got 0"),
         (lambda: Deformation(3, 2).sample(2.5), "n must be an int >= 1, got 2.5"),
+        (lambda: Deformation(3, 2).sample(2, generator=7), "generator must be a torch.Generator or None, got 7"),
         (lambda: SPLINE.field(CONTROL[0]), r"control .*\(N, 9, 2\).*got \(9, 2\)"),
         (lambda: SPLINE.field(CONTROL[:, :4]), r"control .*\(N, 9, 2\).*got \(2, 4, 2\)"),
         (lambda: SPLINE.field(CONTROL[:0]), r"control .*at least 1, got \(0, 9, 2\)"),
@@ -374,14 +378,18 @@ def with_last(x: Tensor, value: float) -> Tensor:
         (lambda: SPLINE.field(with_last(CONTROL, float("nan"))), "control must be finite"),
         (lambda: SPLINE.field(with_last(CONTROL, float("inf"))), "control must be finite"),
         (lambda: SPLINE.to("meta").field(CONTROL), "control must be on meta as the spline, got cpu"),
+        (lambda: SPLINE.field(CONTROL.to("meta")), "control must be on cpu as the spline, got meta"),
         (lambda: SPLINE.warp(IMAGES, with_last(CONTROL, -float("inf"))), "control must be finite"),
         (lambda: SPLINE.warp(IMAGES, CONTROL[:, :4]), r"control .*got \(2, 4, 2\)"),
         (lambda: SPLINE.warp(IMAGES, torch.zeros(3, 9, 2)), "control must be one for each of 2 images, or one, got 3"),
         (lambda: SPLINE.warp(IMAGES.mT, CONTROL), r"images .*size \(6, 7\), got \(2, 3, 7, 6\)"),
         (lambda: SPLINE.warp(IMAGES[0], CONTROL), r"images .*\(N, C, H, W\).*got \(3, 6, 7\)"),
         (lambda: SPLINE.warp(IMAGES, CONTROL, "circular"), "padding_mode must be one of .*border.*got 'circular'"),
-        (lambda: SPLINE.warp(IMAGES.to("meta"), CONTROL), "control must be on meta as the images, got cpu"),
+        (lambda: SPLINE.to("meta").field(CONTROL.to("meta")), "control must be a tensor that holds values, .* meta"),
+        (lambda: SPLINE.warp(IMAGES.to("meta"), CONTROL), "images must be a tensor that holds values, .* meta"),
+        (lambda: SPLINE.to("meta").warp(IMAGES, CONTROL.to("meta")), "control must be a tensor that holds values, .* meta"),
         (lambda: SPLINE.warp(IMAGES.byte(), CONTROL), "images .*255.*got torch.uint8"),
+        (lambda: SPLINE.warp(with_last(IMAGES, float("nan")), CONTROL), "images must be finite, got nan or inf"),
         (lambda: warp(IMAGES.byte(), FIELD), "images .*255.*got torch.uint8"),
         (lambda: warp(IMAGES.cfloat(), FIELD), "images .*floating point.*got torch.complex64"),
         (lambda: warp(IMAGES.numpy(), FIELD), "images must be a tensor, got ndarray"),
@@ -397,12 +405,23 @@ def with_last(x: Tensor, value: float) -> Tensor:
         (lambda: warp(IMAGES, torch.zeros(3, 6, 7, 2)), "field must be one for each of 2 images, or one, got 3"),
         (lambda: warp(IMAGES, FIELD.int()), "field .*floating point.*got torch.int32"),
         (lambda: warp(IMAGES, with_last(FIELD, float("nan"))), "field must be finite"),
-        (lambda: warp(IMAGES.to("meta"), FIELD), "field must be on meta as the images, got cpu"),
+        (lambda: warp(IMAGES.to("meta"), FIELD), "images must be a tensor that holds values, .* meta"),
+        (lambda: warp(IMAGES, FIELD.to("meta")), "field must be on cpu as the images, got meta"),
+        (lambda: warp(with_last(IMAGES, float("nan")), FIELD), "images must be finite"),
+        (lambda: warp(with_last(IMAGES, float("inf")), FIELD), "images must be finite"),
         (lambda: deform(IMAGES.byte(), Deformation.CIFAR10), "images .*255.*got torch.uint8"),
         (lambda: deform(IMAGES[0], Deformation.CIFAR10), r"images .*got \(3, 6, 7\)"),
         (lambda: deform(IMAGES[:0], Deformation.CIFAR10), r"images .*non-empty.*got \(0, 3, 6, 7\)"),
+        (lambda: deform(with_last(IMAGES, float("nan")), Deformation.CIFAR10), "images must be finite"),
+        (lambda: deform(IMAGES.to("meta"), Deformation.CIFAR10), "images must be a tensor that holds values, .* meta"),
+        (lambda: deform(IMAGES, (3, 2.0)), r"deformation must be a Deformation, got \(3, 2.0\)"),
     ],
 )
 def test_bad_input_names_the_argument_its_value_and_what_it_may_be(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_finite_values_whose_sum_is_not_are_deformed():
+    images = torch.full((2, 1, 6, 7), 60000.0, dtype=torch.float16)
+    assert images.sum().isinf() and torch.equal(SPLINE.warp(images, CONTROL), images)
