@@ -9,7 +9,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,16 @@ class Mode(str, Enum):
 
     full = "full"
     quick = "quick"
+
+
+def at_least(low: int) -> Callable[[Any], Any]:
+    """Check one integer, or several, as Typer's own `min` does, which does not say what it was given."""
+    def check(value: int | list[int] | None) -> int | list[int] | None:
+        if small := [v for v in (value if isinstance(value, list) else [value]) if v is not None and v < low]:
+            raise typer.BadParameter(f"must be {low} or more, got {small[0]}")
+        return value
+
+    return check
 
 
 class Group(TyperGroup):
@@ -125,9 +135,9 @@ def status(
 @app.command(cls=Command)
 def run(
     study: Annotated[str, typer.Argument(help="Its name; `status` lists them. Or your own: FILE.py:STUDY.")],
-    seeds: Annotated[list[int] | None, typer.Option(help="One or more.", show_default="those of the study", min=0)] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="One or more.", show_default="those of the study", callback=at_least(0))] = None,
     arms: Annotated[list[str] | None, typer.Option(help="One or more: downsampling layers, or what else the study varies.", show_default="all")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core", callback=at_least(1))] = None,
     mode: ModeOption = Mode.full,
 ) -> None:
     """Make the missing records of a study.
@@ -223,7 +233,7 @@ def parameter_of(text: str) -> tuple[str, Any]:
 def deform(
     image: Annotated[Path, typer.Argument(help="Of any size and any format that Pillow reads.")],
     out: Annotated[Path, typer.Argument(help="Its suffix is the format.")],
-    grid: Annotated[int, typer.Option(help="Control points along each side.", min=2)] = 5,
+    grid: Annotated[int, typer.Option(help="Control points along each side, 2 or more.", callback=at_least(2))] = 5,
     max_displacement: Annotated[float | None, typer.Option(
         help="Largest displacement of a control point along each axis, in pixels.",
         show_default="10 on a short side of 224, as in the paper, and in proportion")] = None,
@@ -255,15 +265,15 @@ def deform(
 def measure(
     model: Annotated[str, typer.Argument(help="What gives the network, MODULE:FACTORY or FILE.py:FACTORY; called without arguments.")],
     images: Annotated[Path, typer.Option(help="A folder of photographs.")],
-    size: Annotated[int, typer.Option(help="Pixels: the short side is resized to it, the center cropped.", min=2)] = 224,
-    count: Annotated[int, typer.Option(help="The first so many photographs, by name.", min=2)] = 128,
+    size: Annotated[int, typer.Option(help="Pixels: the short side is resized to it, the center cropped.", callback=at_least(2))] = 224,
+    count: Annotated[int, typer.Option(help="The first so many photographs, by name.", callback=at_least(2))] = 128,
     layers: Annotated[list[str] | None, typer.Option(help="One or more names or patterns.", show_default="every module without children")] = None,
-    grid: Annotated[int, typer.Option(help="Control points along each side.", min=2)] = 5,
+    grid: Annotated[int, typer.Option(help="Control points along each side, 2 or more.", callback=at_least(2))] = 5,
     max_displacement: Annotated[float | None, typer.Option(
         help="Largest displacement of a control point along each axis, in pixels.",
         show_default="10 on a side of 224, as in the paper, and in proportion")] = None,
     normalize: Annotated[bool, typer.Option(help="Give the network images with ImageNet's mean and deviation per channel.")] = False,
-    batch_size: Annotated[int | None, typer.Option(help="Photographs at a time, where memory is short.", show_default="all", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photographs at a time, where memory is short.", show_default="all", callback=at_least(1))] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other deformations.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the table and the plot go: OUT.csv and OUT.png.")] = Path("stability"),
 ) -> None:

@@ -218,6 +218,16 @@ def test_run_stopped_by_the_user_says_how_to_go_on(store: Store, data: Path, mon
 
 
 @pytest.mark.parametrize(("args", "words"), [
+    (["run", "cifar10", "--seeds", "3", "--seeds", "-1"], "'--seeds': must be 0 or more, got -1"),
+    (["run", "cifar10", "--workers", "0"], "'--workers': must be 1 or more, got 0"),
+    (["deform", "in.png", "out.png", "--grid", "1"], "'--grid': must be 2 or more, got 1"),
+    (["measure", "m:f", "--images", "x", "--batch-size", "0"], "'--batch-size': must be 1 or more, got 0"),
+])  # fmt: skip
+def test_a_number_out_of_range_is_named_with_its_option(args: list[str], words: str):
+    assert words in call(*args, code=2)
+
+
+@pytest.mark.parametrize(("args", "words"), [
     (["status", "nope"], ["cifar10, cifar10-augmented", "'nope'"]),
     (["run", "nope"], ["cifar10, cifar10-augmented", "'nope'"]),
     (["run", "cifar10", "--arms", "max-pool", "nope"], ["average-pool", "got nope"]),
