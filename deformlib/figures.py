@@ -124,7 +124,8 @@ def networks_as_points(values: pd.DataFrame, xlabel: str, ylabel: str, columns: 
             points = values[(values["name"] == name) & (values["arm"] == arm) & (values.get("study", "") == study)]
             axes.plot(points["x"], points["y"], shapes[study], color=colours[arm][1], markersize=5)
         axes.set_title(name)
-        axes.locator_params(nbins=3 if len(names) > 1 else 6)
+        axes.locator_params(axis="x", nbins=2 if len(names) > 1 else 6)  # three long numbers would touch in a narrow panel
+        axes.locator_params(axis="y", nbins=3 if len(names) > 1 else 6)
     for axes in panels[len(names):]:
         axes.set_axis_off()
     figure.supxlabel(xlabel, fontsize=STYLE["axes.labelsize"])
