@@ -149,11 +149,11 @@ networks_as_points(points, "sensitivity, last layer", "test accuracy")
 amount.round(3)
 
 # %% [markdown]
-# In full mode, with ten networks, one of the other recipe and one that saw a fifth of the images, there is no hump. Two arms are the most accurate, and they lie at
+# In full mode, with ten networks, one of the other recipe and two that saw a fifth of the images, there is no hump. Two arms are the most accurate, and they lie at
 # opposite ends: Average-pool at 0.09 and Max-pool at 0.14. Around 0.14 there are five networks, whose accuracies
-# run from 0.80 to 0.84, and the one that saw a fifth of the images, as sensitive as they are, stands at 0.75. And the network trained with augmentation is less sensitive than any of the others and
+# run from 0.80 to 0.84, and a network that saw a fifth of the images, as sensitive as they are, stands at 0.75 (the other one lies at 0.17 and 0.67). And the network trained with augmentation is less sensitive than any of the others and
 # more accurate. So the amount, as the paper measures it, does not say how well a network does. This does not refute that an amount may be wrong:
-# trained networks all lie between 0.08 and 0.15, and far from there accuracy may well fall. But it means that what
+# trained networks all lie between 0.08 and 0.17, and far from there accuracy may well fall. But it means that what
 # training converges to is not an optimum one could see from among the networks it leads to.
 #
 # ## Which measure knows the test error?
