@@ -266,7 +266,7 @@ def measure(
     model: Annotated[str, typer.Argument(help="What gives the network, MODULE:FACTORY or FILE.py:FACTORY; called without arguments.")],
     images: Annotated[Path, typer.Option(help="A folder of photographs.")],
     size: Annotated[int, typer.Option(help="Pixels: the short side is resized to it, the center cropped.", callback=at_least(2))] = 224,
-    count: Annotated[int, typer.Option(help="The first so many photographs, by name.", callback=at_least(2))] = 128,
+    count: Annotated[int, typer.Option(help="The first so many photographs, by name; 2 or more.", callback=at_least(2))] = 128,
     layers: Annotated[list[str] | None, typer.Option(help="One or more names or patterns.", show_default="every module without children")] = None,
     grid: Annotated[int, typer.Option(help="Control points along each side, 2 or more.", callback=at_least(2))] = 5,
     max_displacement: Annotated[float | None, typer.Option(

@@ -94,8 +94,24 @@ class Resampling:
         return f"initial-smoothness-{self.architecture}-{self.seed}"
 
 
+class _OnANetwork:
+    """A run on the network of another: data, arm and seed are those of that one."""
+
+    @property
+    def data(self) -> str:
+        return network_of(self).data
+
+    @property
+    def downsampling(self) -> str:
+        return network_of(self).downsampling
+
+    @property
+    def seed(self) -> int:
+        return network_of(self).seed
+
+
 @dataclass(frozen=True)
-class Intervention:
+class Intervention(_OnANetwork):
     """What a trained network loses without the positions that one of its layers sees (Section 4.4).
 
     `training` is the run whose kept weights are changed, layer by layer, each change of `deformlib.interventions` in
@@ -109,24 +125,12 @@ class Intervention:
     calibration: int
 
     @property
-    def data(self) -> str:
-        return self.training.data
-
-    @property
-    def downsampling(self) -> str:
-        return self.training.downsampling
-
-    @property
-    def seed(self) -> int:
-        return self.training.seed
-
-    @property
     def slug(self) -> str:
         return f"{self.training.slug}-positions"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(_OnANetwork):
     """A trained network, and what it was before its training, by the measures of others (`deformlib.peers`).
 
     `training` is the run whose kept weights are measured. Relative stability is taken on `images` test images, to
@@ -144,24 +148,12 @@ class Comparison:
     max_shift: int = 2
 
     @property
-    def data(self) -> str:
-        return self.training.data
-
-    @property
-    def downsampling(self) -> str:
-        return self.training.downsampling
-
-    @property
-    def seed(self) -> int:
-        return self.training.seed
-
-    @property
     def slug(self) -> str:
         return f"{self.training.slug}-peers"
 
 
 @dataclass(frozen=True)
-class Variation:
+class Variation(_OnANetwork):
     """One network measured under other choices than the book's, which the paper leaves open.
 
     `network` is a training, whose kept weights are measured and the network as it was before, or an initialization.
@@ -172,18 +164,6 @@ class Variation:
 
     network: Training | Initialization
     choices: str
-
-    @property
-    def data(self) -> str:
-        return self.network.data
-
-    @property
-    def downsampling(self) -> str:
-        return self.network.downsampling
-
-    @property
-    def seed(self) -> int:
-        return self.network.seed
 
     @property
     def slug(self) -> str:

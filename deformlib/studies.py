@@ -57,7 +57,7 @@ TINY = replace(PLAIN, epochs=12)
 TEMPLATES = replace(PLAIN, epochs=10, learning_rate=0.8)
 PILOT = ((0.2, 1.0), (0.2, 4.0), (0.4, 1.0), (0.8, 1.0), (0.8, 4.0))  # rates and strengths, in the order they were tried
 QUICK = Recipe(epochs=5, batch_size=64, learning_rate=0.05)
-QUICK_TEMPLATES = replace(TEMPLATES, epochs=1, learning_rate=0.1)  # at the other, so short a run ends in the middle of its leap
+QUICK_TEMPLATES = replace(TEMPLATES, epochs=1, learning_rate=0.1)  # at 0.8 the loss of the narrow networks passed 90,000 on the way
 QUICK_FEW, QUICK_EXAMPLES = replace(QUICK, epochs=24), 512
 TWO = ("max-pool", "strided-relu")  # the arms of the paper's ImageNet experiments
 SIGMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)  # pixels; the last two are not in the paper

@@ -29,8 +29,8 @@ def test_every_kind_is_here():
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
 def test_a_record_comes_out_again(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """To a thousandth, shares to two images of 128. Two threads instead of one make trained networks differ by up to an
-    eighth after these eight steps, as another processor would; so after the first step, to a quarter and 0.05."""
+    """To a thousandth, shares to two images of 128. Two threads instead of one make trained networks differ by up to a
+    seventh after these eight steps, as another processor would; so after the first step, to a quarter and 0.05."""
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
     committed, store, training = Store(FOLDER), Store(tmp_path), network_of(spec)
     if training != spec and committed.weights_path(training).exists():  # what looks at a network looks at the committed one
