@@ -259,7 +259,7 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # %%
 specs = {"plain": study("cifar10").specs(mode)[0], "augmented": study("cifar10-augmented").specs(mode)[0]}
 recipes = pd.DataFrame({name: asdict(spec.recipe) for name, spec in specs.items()}, dtype=object)
-recipes
+recipes.dropna(how="all")
 
 # %% [markdown]
 # In full mode these train the networks of full width on CIFAR-10. In quick mode both columns are one short recipe for

@@ -1,10 +1,11 @@
 """What comes out under each combination of choices: how near the published curves, and which claims survive.
 
-`Evidence` of a study of `Variation` specs in, tables out. The combinations are those of `deformlib.multiverse`; claims
+`Evidence` of a study of `Variation` specs in (for `of_recipes`, of trainings), tables out. The combinations are those of `deformlib.multiverse`; claims
 are judged by the rules of `deformlib.claims`, on records as if all had been measured under the combination at hand.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from .store import Record
 BOOK = ("none", "the book's")  # where nothing is chosen otherwise
 INITIAL = (1,)  # claims on networks before training
 JUDGED = (1, 2, 3, 4, 5)  # claims on sensitivity, by number
+TRAINED = (2, 3, 4, 5, 8, 16, 17)  # claims on what training does
 Measured = Mapping[str, list[float]]  # when -> sensitivities
 
 
@@ -127,7 +129,7 @@ def survival(evidence: Any) -> pd.DataFrame:
     for key in options:
         found = judged(evidence, lambda record, key=key: dict(alone(record)).get(key))
         rows[in_words(*key)] = {
-            f"claim {n}": f"{found[n].verdict} ({'/'.join(map(str, right(found[n])))})" if n in found else "-" for n in JUDGED}
+            f"claim {n}": _said(found[n]) if n in found else "-" for n in JUDGED}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["choice", "option"])
 
 
@@ -148,6 +150,36 @@ def robustness(evidence: Any) -> pd.DataFrame:
             if part.shape != table.shape:
                 shares[in_words(name, option)] = part[claimed].mean()
     return pd.DataFrame(shares).T.rename_axis(["choice", "option"])
+
+
+def of_recipes(evidence: Any) -> pd.DataFrame:
+    """One row a way of training, named by its difference to the first: arms with a record, their mean accuracies in
+    percent, factor by which the trained networks' sensitivity (layers 1 to 4, and the last) and change by which their
+    total variation differ from the first's of the same arms and seeds; and a column a claim, as in `survival`."""
+    recipes = list(dict.fromkeys(record.spec.recipe for record in evidence.records))
+    book, rows = recipes[0], {}
+    for recipe in recipes:
+        part = evidence.only(recipe=recipe)
+        name = ", ".join(f"{k} {v}" for k, v in asdict(recipe).items() if v != getattr(book, k)) or BOOK[1]
+        probes, findings = part.probes(), {n: claims.judge(n, partial(claims.observed, {"cifar10": part})) for n in TRAINED}
+        if recipe == book:
+            first_layers, first_banks = part.layers(), part.banks()
+        layers, banks = (now.merge(first, on=["arm", "seed", "layer"]) for now, first in
+                         ((part.layers(), first_layers), (part.banks(), first_banks)))
+        factor = np.log(layers["value_x"] / layers["value_y"])
+        early, last = layers["layer"].between(1, 4), layers["layer"] == layers["layer"].max()
+        rows[name.replace("_", " ")] = {
+            "arms": len(part.seeds),
+            "training %": 100 * probes["train_accuracy"].mean(), "test %": 100 * probes["test_accuracy"].mean(),
+            "factor, early": np.exp(factor[early].mean()), "factor, last": np.exp(factor[last].mean()),
+            "smoothness": (banks["value_x"] - banks["value_y"]).mean(),
+        } | {f"claim {n}": _said(found) for n, found in findings.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("recipe")
+
+
+def _said(finding: claims.Finding) -> str:
+    """A verdict, and of how many of its parts (of how many) it is the side."""
+    return "-" if finding.verdict == "Not tested" else f"{finding.verdict} ({'/'.join(map(str, right(finding)))})"
 
 
 def order_of_arms(evidence: Any) -> pd.Series:

@@ -51,6 +51,12 @@ AUGMENTED = Recipe(
 # A fixed fifth of the images has fewer steps in an epoch: enough epochs that random labels are learned by heart.
 FEW = replace(PLAIN, epochs=20)
 EXAMPLES = 10_000
+# How else these could have been trained, one change at a time; the book's own first, then what a reader asks first.
+RECIPES = (
+    FEW, replace(FEW, flip=True, crop=4), replace(FEW, epochs=10), replace(FEW, weight_decay=5e-4),
+    replace(FEW, optimizer="adamw", learning_rate=0.001), replace(FEW, learning_rate=0.0125), replace(FEW, learning_rate=0.2),
+    replace(FEW, epochs=40),
+)
 # Tiny ImageNet's 25,000 images.
 TINY = replace(PLAIN, epochs=12)
 # The rate is chosen by a pilot, the same for every strength: see the methods chapter.
@@ -59,6 +65,7 @@ PILOT = ((0.2, 1.0), (0.2, 4.0), (0.4, 1.0), (0.8, 1.0), (0.8, 4.0))  # rates an
 QUICK = Recipe(epochs=5, batch_size=64, learning_rate=0.05)
 QUICK_TEMPLATES = replace(TEMPLATES, epochs=1, learning_rate=0.1)  # at 0.8 the loss of the narrow networks passed 90,000 on the way
 QUICK_FEW, QUICK_EXAMPLES = replace(QUICK, epochs=24), 512
+THREE = ("max-pool", "average-pool", "strided-relu")
 TWO = ("max-pool", "strided-relu")  # the arms of the paper's ImageNet experiments
 SIGMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)  # pixels; the last two are not in the paper
 STRENGTHS = (1.0, 2.0, 3.0, 4.0)  # pixels
@@ -69,7 +76,7 @@ def _cifar10(mode: str, seed: int) -> list[Spec]:
 
 
 def _augmented(mode: str, seed: int) -> list[Spec]:
-    return [_training(mode, seed, arm, AUGMENTED) for arm in ("max-pool", "average-pool", "strided-relu")]
+    return [_training(mode, seed, arm, AUGMENTED) for arm in THREE]
 
 
 def _random_labels(mode: str, seed: int) -> list[Spec]:
@@ -150,8 +157,15 @@ def _peers(mode: str, seed: int) -> list[Spec]:
 
 
 def _multiverse(mode: str, seed: int) -> list[Spec]:
-    choices = {"full": "cifar10-choices-1", "quick": "quick-choices-1"}[mode]
-    return [Variation(_training(mode, seed, arm, PLAIN), choices) for arm in ARMS]  # claims are judged on these
+    choices, arms = {"full": ("cifar10-choices-1", ARMS), "quick": ("quick-choices-1", THREE)}[mode]
+    return [Variation(_training(mode, seed, arm, PLAIN), choices) for arm in arms]  # claims are judged on these
+
+
+def _recipes(mode: str, seed: int) -> list[Spec]:
+    if mode == "quick":  # QUICK is the recipe of the networks that the other chapters train
+        recipes = (QUICK, replace(QUICK, weight_decay=5e-4), replace(QUICK, epochs=3))
+        return [replace(_training(mode, seed, arm, PLAIN), recipe=recipe) for recipe in recipes for arm in TWO]
+    return [replace(_few(mode, seed, arm), recipe=recipe) for recipe in RECIPES for arm in THREE]
 
 
 def _input(mode: str, seed: int) -> list[Spec]:
@@ -275,6 +289,10 @@ STUDIES: dict[str, Study] = {
     "multiverse-input": Study(
         "the same for photographs of 224x224 themselves, layer 0 of Figure 3a",
         _input, {"full": range(1), "quick": range(1)}, arm="choices",
+    ),
+    "cifar10-recipes": Study(
+        "the same for training: augmentation, weight decay, optimizer, rate, epochs, on a fifth of the images",
+        _recipes, {"full": range(1), "quick": range(1)},
     ),
 }
 

@@ -14,12 +14,21 @@ from torch.nn import functional as F
 from .tasks import Task, batches
 
 
+OPTIMIZERS: dict[str, Callable[[list[dict], "Recipe"], torch.optim.Optimizer]] = {
+    "sgd": lambda groups, recipe: torch.optim.SGD(
+        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+    ),
+    "adamw": lambda groups, recipe: torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999)),
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: SGD with Nesterov momentum, the learning rate rising and falling linearly.
+    """How a network is trained: by default SGD with Nesterov momentum, the learning rate rising and falling linearly.
 
     `warmup` is the share of the steps over which the rate rises from 0 to `learning_rate`. `crop` is the largest
     random shift in pixels. `pixels` is "unit" ([0, 1], not centred) or "standardized" (per-channel mean and std).
+    `optimizer` is one of OPTIMIZERS; None, as before there were others, is "sgd".
     """
 
     epochs: int
@@ -32,6 +41,7 @@ class Recipe:
     crop: int = 0
     warmup: float = 0.2
     pixels: str = "unit"
+    optimizer: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -39,6 +49,8 @@ class Recipe:
                 raise ValueError(f"{name} must be an integer >= 1, got {getattr(self, name)}")
         if self.pixels not in ("unit", "standardized"):
             raise ValueError(f"pixels must be unit or standardized, got {self.pixels!r}")
+        if self.optimizer not in (None, *OPTIMIZERS):
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
 
     def steps_per_epoch(self, examples: int) -> int:
         """Full batches in an epoch. ValueError if there is not even one."""
@@ -57,7 +69,7 @@ class State:
     """All that a run in progress is: the network, the optimizer, and how many steps they have taken."""
 
     model: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     step: int = 0
 
     @classmethod
@@ -67,21 +79,26 @@ class State:
         decayed = [p for p in model.parameters() if p.ndim > 1]
         others = [p for p in model.parameters() if p.ndim <= 1]
         groups = [dict(params=decayed, weight_decay=recipe.weight_decay), dict(params=others, weight_decay=0.0)]
-        optimizer = torch.optim.SGD(
-            groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
-        )
+        optimizer = OPTIMIZERS[recipe.optimizer or "sgd"](groups, recipe)
         for group in optimizer.param_groups:  # from the first step on, so that a state always has the same tensors
             for parameter in group["params"]:
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+                optimizer.state[parameter] |= {
+                    name: torch.zeros(()) if name == "step" else torch.zeros_like(parameter) for name in _moments(optimizer)
+                }
         return cls(model, optimizer)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state by name; copying into them restores it."""
-        momenta = {
-            f"momentum/{name}": self.optimizer.state[parameter]["momentum_buffer"]
+        moments = {
+            f"{moment.removesuffix('_buffer')}/{name}": value
             for name, parameter in self.model.named_parameters()
+            for moment, value in self.optimizer.state[parameter].items()
         }
-        return {f"model/{name}": value for name, value in self.model.state_dict().items()} | momenta
+        return {f"model/{name}": value for name, value in self.model.state_dict().items()} | moments
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    return ("momentum_buffer",) if isinstance(optimizer, torch.optim.SGD) else ("step", "exp_avg", "exp_avg_sq")
 
 
 def train(

@@ -1,5 +1,6 @@
 """What comes out under each combination, on records whose answers are known."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -9,10 +10,11 @@ import pytest
 
 from deformlib import claims, multiverse, outcomes
 from deformlib.agreement import published
+from deformlib.evidence import Evidence
 from deformlib.figures import specification_curve
 from deformlib.claims import FIVE
 from deformlib.multiverse import Multiverse
-from deformlib.outcomes import BOOK, changes, difference, in_words, judged, options, order_of_arms, right, robustness, survival, values
+from deformlib.outcomes import BOOK, changes, difference, in_words, judged, of_recipes, options, order_of_arms, right, robustness, survival, values
 from deformlib.specs import Training, Variation
 from deformlib.store import Record
 from deformlib.training import Recipe
@@ -144,3 +146,39 @@ def test_a_specification_curve_is_sorted_and_marks_what_each_combination_has():
     assert list(above.lines[2].get_ydata()) == [0.4] and list(np.atleast_1d(above.lines[2].get_xdata())) == [3]
     marks = {label.get_text(): list(line.get_xdata()) for label, line in zip(below.get_yticklabels(), below.lines, strict=True)}
     assert marks == {"pixel values: in [0, 1]": [0, 3], "in [-1, 1]": [1, 2], "control grid: to the edge": [2, 3], "half a cell inside": [0, 1]}
+
+
+def trained(arm: str, recipe: Recipe, factor: float = 1.0, rougher: float = 0.0, test: float = 0.5) -> Record:
+    """The published curves before training; after it `factor` times those, filters smoother by half less `rougher`."""
+    before = of_arm(arm, "before")
+
+    def checkpoint(values: np.ndarray, variation: float) -> dict:
+        measured = {"cosine": {"normalized": list(values)}}
+        return {"sensitivity": measured, "calibrated": measured, "smoothness": {"kernel": [variation] * 8},
+                "probe": {"train_accuracy": 0.9, "test_accuracy": test}}
+
+    checkpoints = [checkpoint(before, 1.87), checkpoint(factor * of_arm(arm, "after"), 1.37 + rougher)]
+    measurements = {"layers": LAYERS, "banks": [f"b{k}" for k in range(8)], "checkpoints": checkpoints}
+    return Record(Training("cifar10", arm, 0, recipe, "protocol-1"), measurements, {})
+
+
+def test_recipes_are_compared_with_the_first_on_the_arms_they_have():
+    first = Recipe(2, 8, 0.1)
+    longer, adam = dataclasses.replace(first, epochs=4), dataclasses.replace(first, optimizer="adamw", learning_rate=0.01)
+    made = [trained("max-pool", first, test=0.4), trained("strided-relu", first, test=0.6), trained("max-pool", longer, 2.0, 0.3, 0.7),
+            trained("max-pool", adam, 0.25, 0.6), trained("strided-relu", adam, 1.0)]
+    table = of_recipes(Evidence("cifar10-recipes", "full", made, []))
+    assert list(table.index) == ["the book's", "epochs 4", "learning rate 0.01, optimizer adamw"]
+    assert list(table["arms"]) == [2, 1, 2] and list(table["test %"]) == pytest.approx([50, 70, 50])
+    assert list(table["factor, early"]) == pytest.approx([1, 2, 0.5]) == list(table["factor, last"])
+    assert list(table["smoothness"]) == pytest.approx([0, 0.3, 0.3])
+    # filters of one seed that get smoother are of the right sign; those of one arm do not, with AdamW
+    assert list(table["claim 8"]) == ["In part (2/2)", "In part (1/1)", "In part (1/2)"]
+    assert list(table["claim 17"]) == ["Did not hold (0/1)", "-", "In part (1/1)"]
+
+
+def test_layers_one_to_four_and_the_last_are_told_apart():
+    first = Recipe(2, 8, 0.1)
+    factor = np.array([9.0, 2, 2, 2, 2, 5, 5, 5, 5, 5, 5, 5, 0.5])
+    table = of_recipes(Evidence("x", "full", [trained("strided", first), trained("strided", dataclasses.replace(first, flip=True), factor)], []))
+    assert table.loc["flip True", ["factor, early", "factor, last"]].tolist() == pytest.approx([2, 0.5])

@@ -62,7 +62,7 @@ def test_every_field_tells_two_specs_apart():
     others = dict(data="mnist", downsampling="strided", seed=1, recipe=AUGMENTED, protocol="quick-1", architecture="imagenet_vgg",
                   width=0.5, task="random-labels", examples=10, label_seed=1, size=64, classes=5, strength=2.0)
     recipes = dict(epochs=6, batch_size=65, learning_rate=0.06, momentum=0.8, weight_decay=0.1, label_smoothing=0.1, flip=True,
-                   crop=1, warmup=0.3, pixels="standardized")
+                   crop=1, warmup=0.3, pixels="standardized", optimizer="adamw")
     assert others.keys() == {field.name for field in dataclasses.fields(Training)}
     assert recipes.keys() == {field.name for field in dataclasses.fields(Recipe)}
     changed = [dataclasses.replace(SPEC, **{name: value}) for name, value in others.items()]
@@ -125,6 +125,7 @@ def test_a_missing_field_is_named():
     (dict(epochs=0), "epochs must be an integer >= 1, got 0"),
     (dict(batch_size=0), "batch_size must be an integer >= 1, got 0"),
     (dict(pixels="raw"), "pixels must be unit or standardized, got 'raw'"),
+    (dict(optimizer="lion"), "optimizer must be one of sgd, adamw, got 'lion'"),
 ])
 def test_a_recipe_out_of_range_is_refused(fields: dict, named: str):
     with pytest.raises(ValueError, match=named):
