@@ -117,5 +117,6 @@ pd.DataFrame([(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes
 # ```
 #
 # It prints a table, and writes it as CSV with a plot beside it. More images than fit in memory go
-# through in batches with the same result (`batch_size` of `sensitivity`). A layer that is passed twice is numbered, one that is
-# never reached is an error that names it, and so is one whose output is several tensors.
+# through in batches with the same result (`batch_size` of `sensitivity`). A layer that is passed twice is numbered. One that you
+# name and that is never reached, or whose output is several tensors, is an error; where all layers are measured, what cannot be is left
+# out with a warning.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which run not
     from .evidence import load_trained
     from .metrics import distances, normalized_distance, normalized_total_variation, sensitivity, smoothness
     from .models import DOWNSAMPLINGS, cifar10_vgg, imagenet_vgg, initialize
+    from .peers import relative_stability, shift_consistency
     from .representations import visit
     from .warping import Deformation, ThinPlateSpline, deform, warp
 
@@ -33,7 +34,9 @@ _MODULE_OF = {
     "load_trained": "evidence",
     "normalized_distance": "metrics",
     "normalized_total_variation": "metrics",
+    "relative_stability": "peers",
     "sensitivity": "metrics",
+    "shift_consistency": "peers",
     "smoothness": "metrics",
     "visit": "representations",
     "warp": "warping",

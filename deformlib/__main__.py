@@ -273,6 +273,7 @@ def measure(
         help="Largest displacement of a control point along each axis, in pixels.",
         show_default="10 on a side of 224, as in the paper, and in proportion")] = None,
     normalize: Annotated[bool, typer.Option(help="Give the network images with ImageNet's mean and deviation per channel.")] = False,
+    grey: Annotated[bool, typer.Option("--grey", help="Give the network grey images, of one channel.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Photographs at a time, where memory is short.", show_default="all", callback=at_least(1))] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other deformations.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the table and the plot go: OUT.csv and OUT.png.")] = Path("stability"),
@@ -291,17 +292,20 @@ def measure(
     from .figures import sensitivity_of_a_network
     from .warping import Deformation
 
-    network, photos = own.network(model), own.photographs(images, size, count)
+    if grey and normalize:
+        raise ValueError("--normalize is for three channels, and --grey gives one")
+    network, photos = own.network(model), own.photographs(images, size, count, "L" if grey else "RGB")
     mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     largest = 10 / 224 * size if max_displacement is None else max_displacement
     table = own.measured(network, photos, Deformation(grid, largest), layers or None,
                          (lambda x: (x - mean) / std) if normalize else (lambda x: x), batch_size, torch.Generator().manual_seed(seed))
     typer.echo(table.to_string(float_format="{:.3f}".format, na_rep=""))
     out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out.with_suffix(".csv"), float_format="%.6g")
-    sensitivity_of_a_network(table["sensitivity"]).savefig(out.with_suffix(".png"))
+    written, plotted = (Path(f"{out}.{suffix}") for suffix in ("csv", "png"))  # not with_suffix: OUT may be run-v1.2
+    table.to_csv(written, float_format="%.6g")
+    sensitivity_of_a_network(table["sensitivity"]).savefig(plotted)
     typer.echo(f"{len(photos)} photographs of {size}x{size}, grid {grid}x{grid}, displaced by at most {largest:.4g} px, seed {seed}; "
-               f"wrote {out.with_suffix('.csv')} and {out.with_suffix('.png')}")
+               f"wrote {written} and {plotted}")
 
 
 @app.command(cls=Command)

@@ -20,7 +20,12 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 def network(text: str) -> nn.Module:
     """The network that the factory (or the instance) named by `text` gives. ValueError if that is not an nn.Module."""
     found = named_object(text)
-    model = found if isinstance(found, nn.Module) else found()
+    try:
+        model = found if isinstance(found, nn.Module) else found()
+    except TypeError as error:
+        if error.__traceback__.tb_next:  # out of the factory, not of calling it
+            raise
+        raise ValueError(f"{text} must be a torch.nn.Module or give one when called without arguments ({error})") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{text} must give a torch.nn.Module, got {type(model).__name__}")
     return model
@@ -56,13 +61,15 @@ def measured(
 ) -> pd.DataFrame:
     """Sensitivity of layers and smoothness of filters, a row each in execution order: index layer, columns sensitivity
     (normalized cosine distance), euclidean, smoothness (normalized total variation, mean over kernels; NaN where a
-    layer is no convolution). Images (N, C, H, W) in [0, 1] are deformed, then normalized."""
+    layer is no convolution). Images (N, C, H, W) in [0, 1] are deformed, then normalized, then moved to the model's device
+    and type."""
+    like = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), images)
     control = deformation.sample(len(images), generator=generator)
-    deformed = normalize(deformation.spline(images.shape[2:]).warp(images, control))
-    images = normalize(images)
+    deformed = normalize(deformation.spline(images.shape[2:]).warp(images, control)).to(like)
+    images = normalize(images).to(like)
     columns = {
         name: pd.Series(sensitivity(model, images, deformed, layers, distance, batch_size))
         for name, distance in (("sensitivity", "cosine"), ("euclidean", "euclidean"))
     }
-    table = pd.DataFrame(columns).assign(smoothness=pd.Series(smoothness(model, "kernel"), dtype=float))
+    table = pd.DataFrame(columns).assign(smoothness=pd.Series(smoothness(model, "kernel", layers), dtype=float))
     return table.rename_axis("layer")

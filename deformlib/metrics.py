@@ -5,14 +5,15 @@
 True
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from deformlib.representations import check_model, named_layers, visit
+from deformlib.representations import Unfit, check_model, fitting, named, named_layers, visit
 from deformlib.vectors import (
     DISTANCES,
     Distance,
@@ -40,6 +41,7 @@ __all__ = [
     "smoothness",
 ]
 
+Result = TypeVar("Result")
 KEPT_BYTES = 2 * 2**30  # clean representations kept at once when `sensitivity` goes through images in batches
 
 
@@ -59,12 +61,12 @@ def distances(
     """{layer: (N,)}: how far the deformation moves each image's representation, not normalized.
 
     Clean and deformed images, (N, ...) each, go through as one batch, in eval mode with every submodule's own mode
-    restored. Differentiable in images and parameters. Layers as in `visit`; errors as there and for
-    `paired_distances`.
+    restored. Differentiable in images and parameters. Layers as in `visit`, and a representation must have the images
+    along its first axis; errors as there and for `paired_distances`.
     """
     _check(clean, deformed, distance)
     with evaluating(model):
-        return _visit_both(model, clean, deformed, layers, lambda a, b: paired(a, b, DISTANCES[distance]))
+        return visit_versions(model, (clean, deformed), layers, lambda a, b: paired(a, b, DISTANCES[distance]))
 
 
 @torch.no_grad()
@@ -81,8 +83,9 @@ def sensitivity(
     Clean and deformed images, (N, ...) each with N at least 2, go through as one batch, or `batch_size` of each at
     a time with the same result (unless a layer mixes images, as batch norm without running statistics does). The
     pairs need all clean representations of a layer, so these are then kept, for as many layers as fit in
-    `KEPT_BYTES`; further layers cost further passes. Mode, layers and errors as for `distances`; also a ValueError
-    that names a layer where the median distance between clean images is zero.
+    `KEPT_BYTES`; further layers cost further passes. Mode, layers and errors as for `distances`; a layer where the
+    median distance between clean images is zero is as one without representation: left out with a warning by default,
+    a ValueError if it was asked for.
     """
     _check(clean, deformed, distance, least=2)
     if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
@@ -90,10 +93,14 @@ def sensitivity(
     measure = DISTANCES[distance]
     with evaluating(model):
         if batch_size is None or batch_size >= len(clean):
-            parts = _visit_both(model, clean, deformed, layers, lambda a, b: _mean_and_median(a, b, measure))
+            parts = visit_versions(model, (clean, deformed), layers, lambda a, b: _mean_and_median(a, b, measure))
         else:
             parts = _by_batches(model, clean, deformed, layers, measure, batch_size)
-    return {layer: _ratio(mean, middle, f"layer {layer!r}: ").item() for layer, (mean, middle) in parts.items()}
+    found = {}
+    for layer, (mean, middle) in parts.items():
+        with fitting(layer, layers):
+            found[layer] = _ratio(mean, middle, f"layer {layer!r}: ").item()
+    return found
 
 
 def normalized_total_variation(weight: Tensor, average: str = "bank") -> Tensor:
@@ -138,7 +145,7 @@ def _check_bank(weight: Tensor) -> None:
     if weight.ndim != 4:
         raise ValueError(f"weight must be (out, in, kh, kw), got {tuple(weight.shape)}")
     if not weight.any():
-        raise ValueError(f"weight must not be all zero, got {tuple(weight.shape)} zeros, whose variation has no scale")
+        raise Unfit(f"weight must not be all zero, got {tuple(weight.shape)} zeros, whose variation has no scale")
 
 
 AVERAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -148,38 +155,33 @@ AVERAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @torch.no_grad()
-def smoothness(model: nn.Module, average: str = "bank") -> dict[str, float]:
+def smoothness(model: nn.Module, average: str = "bank", layers: Iterable[str] | None = None) -> dict[str, float]:
     """{module name: normalized total variation} of every Conv2d whose kernel sides are both at least 3 (Figure 6).
 
-    Names as in `model.named_modules()`. ValueError as for `normalized_total_variation`, naming the module.
+    All, or those among `layers`, names or patterns as in `visit`. ValueError as for `normalized_total_variation`,
+    naming the module; if all are asked for, one whose weights are all zero is left out with a warning.
     """
     check_known("average", average, AVERAGES)
     roughness = {}
-    for name, conv in named_layers(model).items():
+    for name, conv in named_layers(model, layers).items():
         if isinstance(conv, nn.Conv2d) and min(conv.kernel_size) >= 3:
-            try:
-                roughness[name] = normalized_total_variation(conv.weight, average).item()
-            except ValueError as error:
-                raise ValueError(f"layer {name!r}: {error}") from error
+            with fitting(name, layers):
+                roughness[name] = named(name, lambda weight: normalized_total_variation(weight, average).item(), conv.weight)
     return roughness
 
 
-def _visit_both(
-    model: nn.Module,
-    clean: Tensor,
-    deformed: Tensor,
-    layers: Iterable[str] | None,
-    fn: Callable[[Tensor, Tensor], object],
-) -> dict:
-    """One pass over clean and deformed together, (N, ...) each; {layer: fn(clean's half, deformed's half)}."""
-    count = 2 * len(clean)
+def visit_versions(
+    model: nn.Module, versions: Sequence[Tensor], layers: Iterable[str] | None, fn: Callable[..., Result]
+) -> dict[str, Result]:
+    """One pass over versions of the same images together, (N, ...) each; {layer: fn(that of each version)}."""
+    count = len(versions) * len(versions[0])
 
-    def reduce(r: Tensor) -> object:
+    def reduce(r: Tensor) -> Result:
         if r.shape[:1] != (count,):
-            raise ValueError(f"a representation must be (N, ...) with N = {count} images, got {tuple(r.shape)}")
-        return fn(*r.chunk(2))
+            raise Unfit(f"a representation must be (N, ...) with N = {count} images, got {tuple(r.shape)}")
+        return fn(*r.chunk(len(versions)))
 
-    return visit(model, torch.cat([clean, deformed]), layers, reduce)
+    return visit(model, torch.cat(tuple(versions)), layers, reduce)
 
 
 def _mean_and_median(clean: Tensor, deformed: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
@@ -197,13 +199,15 @@ def _by_batches(
     def move_and_keep(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return paired(a, b, distance), a.clone()
 
-    sizes = visit(model, clean[:1], layers, lambda r: r.numel() * r.element_size())
+    batches = list(zip(clean.split(int(batch_size)), deformed.split(int(batch_size)), strict=True))
+    sizes = visit_versions(model, batches[0], layers, lambda a, b: a[0].numel() * a.element_size())
     parts = {}
     for group in _groups(sizes, KEPT_BYTES // len(clean)):
         seen: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in group}
-        for images in zip(clean.split(int(batch_size)), deformed.split(int(batch_size)), strict=True):
-            for layer, both in _visit_both(model, *images, group, move_and_keep).items():
-                seen.setdefault(layer, []).append(both)
+        for versions in batches:
+            for layer, both in visit_versions(model, versions, group, move_and_keep).items():
+                if layer in seen:  # a first execution's name asks for the later ones, too
+                    seen[layer].append(both)
         for layer in group:
             moved, kept = map(torch.cat, zip(*seen.pop(layer), strict=True))
             parts[layer] = moved.mean(), median(pairwise(kept, distance))
@@ -224,7 +228,7 @@ def _groups(sizes: dict[str, int], budget: int) -> Iterator[list[str]]:
 def _ratio(mean: Tensor, middle: Tensor, where: str = "") -> Tensor:
     ratio = mean / middle
     if not ratio.isfinite():
-        raise ValueError(
+        raise (Unfit if middle == 0 else ValueError)(
             f"{where}the median pairwise distance between clean images must be finite and > 0, got {middle.item()} "
             f"(the mean distance to deformed ones is {mean.item()}): are they, or their representations, constant?"
         )

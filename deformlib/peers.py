@@ -6,13 +6,14 @@ one can see whether the answers agree.
 
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .metrics import evaluating
-from .representations import check_input, visit
+from .metrics import evaluating, visit_versions
+from .representations import Unfit, check_input
 from .vectors import check_vectors
 from .warping import warp
 
@@ -31,21 +32,18 @@ def diffeomorphisms(
     from 0 to 1 over the image, C_ij normal with variance T / (i^2 + j^2): zero at the edges. The temperature T is that
     of the typical `displacement` in pixels, delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W.
 
-    ValueError for n < 1, a side < 2, a displacement that is not finite and > 0, a cutoff < 2.
+    Drawn on the generator's device and moved to the CPU. ValueError for n < 1, a side < 2, a displacement that is not finite
+    and > 0, a cutoff < 2.
     """
-    (height, width), allowed = size, 0 < displacement < math.inf
-    for name, value, good, rule in (
-        ("n", n, n >= 1, "an integer >= 1"),
-        ("size", tuple(size), min(size) >= 2, "(H, W), at least 2 each"),
-        ("displacement", displacement, allowed, "a finite number > 0, in pixels"),
-        ("cutoff", cutoff, cutoff >= 2, "an integer >= 2"),
-    ):
-        if not good:
-            raise ValueError(f"{name} must be {rule}, got {value!r}")
+    height, width = size
+    _require("n", n, isinstance(n, Integral) and n >= 1, "an integer >= 1")
+    _require("size", tuple(size), min(size) >= 2, "(H, W), at least 2 each")
+    _require("displacement", displacement, 0 < displacement < math.inf, "a finite number > 0, in pixels")
+    _require("cutoff", cutoff, isinstance(cutoff, Integral) and cutoff >= 2, "an integer >= 2")
     i = torch.arange(1.0, cutoff + 1)
     square = i[:, None] ** 2 + i**2  # (i, j)
     root = torch.where(square < (cutoff + 0.5) ** 2, 1 / square.sqrt(), 0)
-    coefficients = torch.randn(n, 2, cutoff, cutoff, generator=generator) * root
+    coefficients = torch.randn(n, 2, cutoff, cutoff, generator=generator, device=_source(generator)).cpu() * root
     across, down = (torch.sin(math.pi * i[:, None] * torch.linspace(0, 1, side)) for side in (width, height))
     field = torch.einsum("ncij,ix,jy->nyxc", coefficients, across, down)  # (n, H, W, 2), in units of sqrt(T) * side
     return field * (2 * displacement / math.sqrt(math.pi * math.log(cutoff)))
@@ -73,29 +71,27 @@ def relative_stability(
 
     D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2, tau one of
     `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian noise of the norm of
-    tau x - x. The three versions go through as one batch, in eval mode. Layers and errors as for `visit`; ValueError
-    for images that are not (N, C, H, W), too few, or all alike at a layer.
+    tau x - x. The three versions go through as one batch, in eval mode. Layers and errors as for `sensitivity`;
+    ValueError for images that are not (N, C, H, W), too few, or all alike.
     """
-    check_vectors("images", images, least=2)
-    if images.ndim != 4:
-        raise ValueError(f"images must be (N, C, H, W), got {tuple(images.shape)}")
+    _check(images, least=2)
     field = diffeomorphisms(len(images), images.shape[2:], displacement, cutoff, generator=generator)
     deformed = warp(images, field.to(images.device))
-    noise = torch.randn(images.shape, generator=generator).to(images)
+    noise = torch.randn(images.shape, generator=generator, device=_source(generator)).to(images)
     ratio = (deformed - images).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
     noisy = images + noise * ratio[:, None, None, None]
 
-    def reduce(r: Tensor) -> RelativeStability:
-        clean, moved, shaken = (part.flatten(1).double() for part in r.chunk(3))
+    def reduce(*versions: Tensor) -> RelativeStability:
+        clean, moved, shaken = (part.flatten(1).double() for part in versions)
         # The mean over pairs of |x - z|^2 is twice the variance, summed over coordinates.
         spread = 2 * float(clean.var(0).sum())
         if not spread:
-            raise ValueError("all images have the same representation")
+            raise Unfit("all images have the same representation")
         d, g = (float((other - clean).square().sum(1).mean()) / spread for other in (moved, shaken))
         return RelativeStability(d, g, d / g if g else math.nan)
 
     with evaluating(model):
-        return visit(model, torch.cat([images, deformed, noisy]), layers, reduce)
+        return visit_versions(model, (images, deformed, noisy), layers, reduce)
 
 
 @torch.no_grad()
@@ -105,13 +101,34 @@ def shift_consistency(
     """Share of images that two random shifts leave in the same predicted class (Zhang 2019, Section 4.1).
 
     Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for each image (N, C, H, W);
-    what comes in from outside continues the border. `model` gives (N, classes). ValueError for a max_shift < 1.
+    what comes in from outside continues the border. ValueError for images that are not (N, C, H, W), a max_shift < 1, or
+    a `model` that gives anything but (N, classes).
     """
-    if max_shift < 1:
-        raise ValueError(f"max_shift must be an integer >= 1, in pixels, got {max_shift!r}")
-    check_vectors("images", images)
+    _require("max_shift", max_shift, isinstance(max_shift, Integral) and max_shift >= 1, "an integer >= 1, in pixels")
+    _check(images)
     check_input(model, images)
-    shifts = torch.randint(-max_shift, max_shift + 1, (2, len(images), 1, 1, 2), generator=generator).to(images)
+    span = (-max_shift, max_shift + 1, (2, len(images), 1, 1, 2))
+    shifts = torch.randint(*span, generator=generator, device=_source(generator)).to(images)
     with evaluating(model):
-        first, second = (model(warp(images, s.expand(-1, *images.shape[2:], -1))).argmax(1) for s in shifts)
+        first, second = (_classes(model(warp(images, s.expand(-1, *images.shape[2:], -1)))) for s in shifts)
     return float((first == second).double().mean())
+
+
+def _classes(logits: Tensor) -> Tensor:
+    got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    _require("model's output", got, isinstance(logits, Tensor) and logits.ndim == 2, "a tensor (N, classes)")
+    return logits.argmax(1)
+
+
+def _check(images: Tensor, least: int = 1) -> None:
+    check_vectors("images", images, least)
+    _require("images", tuple(images.shape), images.ndim == 4, "(N, C, H, W)")
+
+
+def _source(generator: torch.Generator | None) -> torch.device | str:
+    return "cpu" if generator is None else generator.device
+
+
+def _require(name: str, value: object, good: bool, rule: str) -> None:
+    if not good:
+        raise ValueError(f"{name} must be {rule}, got {value!r}")

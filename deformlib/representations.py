@@ -5,9 +5,10 @@
 {'input': (2, 3), '0': (2, 4), '1': (2, 4)}
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -31,11 +32,12 @@ def visit(
     and whatever it does not keep is let go.
 
     `layers` holds names or fnmatch patterns ("*.norm"; "*" crosses dots) over the names of `model.named_modules()`,
-    and "input", which is `x` itself. By default: the input and every module without children. A module executed
-    again gets its number, "relu", "relu#2", "relu#3": "relu" asks for all of them, "relu#2" for one. A module
-    registered under two names goes by the first.
+    and "input", which is `x` itself. By default: the input and every module without children (attention has some: ask
+    for it). A module executed again gets its number, "relu", "relu#2", "relu#3": "relu" asks for all of them, "relu#2"
+    for one. A module registered under two names goes by the first.
 
     An output must hold one tensor: on its own, or alone in a tuple, list or dict (attention returns (tensor, None)).
+    By default a layer whose output does not is left out, with a warning; one that was asked for is an error.
 
     Mode, gradients, autocast and random state are the caller's; compiled models run eagerly. ValueError names a
     layer that `model` lacks, that the pass never reached, or whose output holds several tensors; and says so if `x`
@@ -51,8 +53,9 @@ def visit(
     def see(name: str, output: Any) -> None:
         executions[name] += 1
         label = name if executions[name] == 1 else f"{name}#{executions[name]}"
-        if any(fnmatchcase(name, pattern) or fnmatchcase(label, pattern) for pattern in wanted[name]):
-            results[label] = _named(label, fn, _only_tensor(label, output))
+        if any(_matches(name, pattern) or _matches(label, pattern) for pattern in wanted[name]):
+            with fitting(label, patterns):
+                results[label] = named(label, fn, _only_tensor(label, output))
 
     if "input" in wanted:
         see("input", x)
@@ -67,14 +70,31 @@ def visit(
     return results
 
 
-def named_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Submodules by name, without the wrappers of `torch.compile`; a model without submodules is its "output"."""
+class Unfit(ValueError):
+    """An output that is not what is measured. Other layers' may be."""
+
+
+@contextmanager
+def fitting(label: str, layers: Iterable[str] | None) -> Iterator[None]:
+    """A layer that is unfit is left out, with a warning, where nobody asked for it: all `layers` (None), but the input."""
+    try:
+        yield
+    except Unfit as error:
+        if layers is not None or label == "input":
+            raise
+        warnings.warn(f"left out: {error}", stacklevel=3)
+
+
+def named_layers(model: nn.Module, layers: Iterable[str] | None = None) -> dict[str, nn.Module]:
+    """Submodules by name, all or those that `layers` asks for as in `visit`, without the wrappers of `torch.compile`; a
+    model without submodules is its "output"."""
     check_model(model)
     modules: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         modules[".".join(part for part in name.split(".") if part != "_orig_mod")] = module
     root = modules.pop("")
-    return modules or {"output": root}
+    modules = modules or {"output": root}
+    return modules if layers is None else {name: modules[name] for name in _wanted(_patterns(layers), modules) if name in modules}
 
 
 def _wanted(patterns: list[str] | None, modules: dict[str, nn.Module]) -> dict[str, list[str]]:
@@ -83,11 +103,15 @@ def _wanted(patterns: list[str] | None, modules: dict[str, nn.Module]) -> dict[s
         leaves = (name for name, module in modules.items() if not any(True for _ in module.children()))
         return {name: [name] for name in ("input", *leaves)}
     names = ("input", *modules)
-    asking = {name: [p for p in patterns if fnmatchcase(name, p.partition("#")[0])] for name in names}
+    asking = {name: [p for p in patterns if _matches(name, p) or _matches(name, p.partition("#")[0])] for name in names}
     for missing in set(patterns).difference(*asking.values()):
         known = get_close_matches(missing, names) or names
         raise ValueError(f"layers must name layers of the model: {missing!r} is none; there are {', '.join(known)}")
     return {name: entries for name, entries in asking.items() if entries}
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)  # "conv[0]" is a name as well as a pattern
 
 
 def _patterns(layers: Iterable[str] | None) -> list[str] | None:
@@ -102,7 +126,7 @@ def _patterns(layers: Iterable[str] | None) -> list[str] | None:
 def _only_tensor(label: str, output: Any) -> Tensor:
     tensors = list(_tensors(output))
     if len(tensors) != 1:
-        raise ValueError(
+        raise Unfit(
             f"layer {label!r} returns {len(tensors)} tensors in a {type(output).__name__}, and a representation "
             "is one: name other layers"
         )
@@ -117,11 +141,12 @@ def _tensors(output: Any) -> Iterator[Tensor]:
         yield from chain.from_iterable(map(_tensors, parts))
 
 
-def _named(label: str, fn: Callable[[Tensor], Result], representation: Tensor) -> Result:
+def named(label: str, fn: Callable[[Tensor], Result], tensor: Tensor) -> Result:
+    """fn(tensor); a ValueError out of it, or an Unfit, is raised again with the layer's name."""
     try:
-        return fn(representation)
+        return fn(tensor)
     except ValueError as error:
-        raise ValueError(f"layer {label!r}: {error}") from error
+        raise (Unfit if isinstance(error, Unfit) else ValueError)(f"layer {label!r}: {error}") from error
 
 
 def _is_compiled(model: nn.Module) -> bool:
@@ -164,5 +189,5 @@ def check_input(model: nn.Module, x: Tensor) -> None:
 def _check_visited(patterns: list[str] | None, results: dict[str, Any]) -> None:
     labels = {label for result in results for label in (result, result.partition("#")[0])}
     for pattern in patterns or []:
-        if not any(fnmatchcase(label, pattern) for label in labels):
+        if not any(_matches(label, pattern) for label in labels):
             raise ValueError(f"layers: the forward pass never reached {pattern!r}; it reached {', '.join(results)}")

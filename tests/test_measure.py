@@ -29,6 +29,24 @@ class Net(nn.Module):
     def forward(self, x):
         return self.fc(self.relu(self.conv(x)).mean((2, 3)))
 
+class Sized(Net):
+    def __init__(self, size):
+        super().__init__()
+
+class Grey(Net):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lstm = nn.Conv2d(1, WIDTH, 3), nn.LSTM(2, 2)
+        self.unused = nn.Conv2d(2, 2, 3)
+        nn.init.zeros_(self.unused.weight)
+        self.double()
+    def forward(self, x):
+        self.lstm(x.flatten(1)[:, :2])
+        return super().forward(x)
+
+def broken():
+    return Net() + 1
+
 number, instance = 3, Net()
 """
 STUDY = """
@@ -108,6 +126,9 @@ def test_the_paper_s_deformation_in_proportion_and_normalized_channels(folder: P
     (("absent.module:Net", "--images", "photos"), "there is no module 'absent'"),
     (("net.py:Nett", "--images", "photos"), "net.py has no 'Nett'"),
     (("builtins:dict", "--images", "photos"), "builtins:dict must give a torch.nn.Module, got dict"),
+    (("net.py:number", "--images", "photos"), "net.py:number must be a torch.nn.Module or give one when called without arguments"),
+    (("net.py:Sized", "--images", "photos"), "missing 1 required positional argument: 'size'"),
+    (("net.py:Net", "--images", "photos", "--grey", "--normalize"), "--normalize is for three channels"),
     (("net.py:Net", "--images", "photos/none"), "must be a folder with at least two images"),
     (("net.py:Net", "--images", "photos", "--layers", "conv9"), "conv9"),
 ])
@@ -115,6 +136,21 @@ def test_bad_input_is_one_line(args: tuple[str, ...], message: str, folder: Path
     output = call("measure", *args, "--size", "32", code=2)
     assert message in " ".join(output.split()) and "Traceback" not in output
     assert not (folder / "stability.csv").exists()
+
+
+def test_an_error_inside_a_factory_is_its_own(folder: Path):
+    with pytest.raises(TypeError, match="unsupported operand"):
+        measure.network("net.py:broken")
+
+
+def test_what_cannot_be_measured_is_left_out_unless_asked_for(folder: Path):
+    """Grey images, another floating type, a layer of several outputs, and filters that are all zero."""
+    with pytest.warns(UserWarning, match="left out: layer '(lstm' returns 3 tensors|unused': weight must not be all zero)"):
+        call("measure", "net.py:Grey", "--images", "photos", "--size", "32", "--grey", "--out", "v1.2")
+    table = pd.read_csv(folder / "v1.2.csv", index_col="layer")
+    assert list(table.index) == ["input", "conv", "relu", "fc"] and (folder / "v1.2.png").exists()
+    call("measure", "net.py:Grey", "--images", "photos", "--size", "32", "--grey", "--layers", "conv", "fc")
+    assert "'lstm' returns 3 tensors" in call("measure", "net.py:Grey", "--images", "photos", "--size", "32", "--grey", "--layers", "lstm", code=2)
 
 
 def test_an_unreadable_photograph_is_named(folder: Path):

@@ -213,11 +213,11 @@ def test_chunks_pass_once_for_each_group_of_layers(vgg, images, monkeypatch):
     assert passes == [18]
     passes.clear()
     sensitivity(vgg, *images, vgg.layers, batch_size=4)
-    assert passes == [1, 8, 8, 2]
+    assert passes == [8, 8, 8, 2]
     passes.clear()
     monkeypatch.setattr(metrics, "KEPT_BYTES", 9 * 4 * (3 * 32 * 32 + 8 * 32 * 32))  # the input and conv1_1
     sensitivity(vgg, *images, ["input", "conv1_1", "conv1_2"], batch_size=4)
-    assert passes == [1, 8, 8, 2, 8, 8, 2]
+    assert passes == [8, 8, 8, 2, 8, 8, 2]
 
 
 def test_repeated_layers_in_chunks():
@@ -344,7 +344,15 @@ def test_smoothness_is_of_every_filter_bank(average):
         assert value == pytest.approx(normalized_total_variation(weight, average).item()) == pytest.approx(1.86, abs=0.07)
     assert smoothness(torch.compile(model, backend="eager"), average) == result
     flat = nn.Sequential(nn.Conv2d(2, 2, (1, 3)), nn.Conv2d(2, 2, 1), nn.Linear(2, 2), nn.Conv2d(2, 4, (3, 7), groups=2))
-    assert list(smoothness(flat, average)) == ["3"]
+    assert list(smoothness(flat, average)) == ["3"] and not smoothness(flat, average, ["0", "1"])
+    assert smoothness(model, average, "conv3*") == {name: value for name, value in result.items() if name.startswith("conv3")}
+    nn.init.zeros_(model.conv3_1.conv.weight)
+    with pytest.warns(UserWarning, match="left out: layer 'conv3_1.conv': weight must not be all zero"):
+        assert list(smoothness(model, average)) == [name for name in result if name != "conv3_1.conv"]
+    with pytest.raises(ValueError, match="layer 'conv3_1.conv': weight must not be all zero"):
+        smoothness(model, average, "conv3*")
+    with pytest.raises(ValueError, match="'conv9' is none"):
+        smoothness(model, average, ["conv9"])
 
 
 X = torch.rand(3, 3, 16, 16)
@@ -385,7 +393,9 @@ def test_a_constant_layer_is_named_and_other_layers_can_be_measured():
     nn.init.ones_(model[1].bias)
     clean, deformed = torch.rand(2, 4), torch.rand(2, 4)
     with pytest.raises(ValueError, match="layer '1': the median"):
-        sensitivity(model, clean, deformed)
+        sensitivity(model, clean, deformed, ["0", "1"])
+    with pytest.warns(UserWarning, match="left out: layer '1': the median"):
+        assert list(sensitivity(model, clean, deformed)) == ["input", "0"]
     assert list(sensitivity(model, clean, deformed, ["input", "0"])) == ["input", "0"]
 
 
@@ -399,7 +409,10 @@ def test_representations_without_images_on_the_first_axis_are_refused():
             return self.inner(x.reshape(-1, 2)).reshape(len(x), -1)
 
     with pytest.raises(ValueError, match=r"layer 'inner': a representation must be .* N = 6 images, got \(24, 2\)"):
-        sensitivity(Folds(), normal(3, 8), normal(3, 8, seed=1))
+        sensitivity(Folds(), normal(3, 8), normal(3, 8, seed=1), ["inner"])
+    for batch_size in (None, 2):
+        with pytest.warns(UserWarning, match=r"left out: layer 'inner': a representation must be"):
+            assert list(sensitivity(Folds(), normal(3, 8), normal(3, 8, seed=1), batch_size=batch_size)) == ["input"]
 
 
 def test_bad_arguments_elsewhere_are_named():
@@ -423,7 +436,7 @@ def test_bad_arguments_elsewhere_are_named():
         (lambda: sensitivity(nn.Linear(16, 2).to("meta"), X, X), "x must be on the model's device, meta, got cpu"),
         (lambda: smoothness(nn.Conv2d(2, 2, 3).to("meta")), "weight must hold values"),
         (lambda: smoothness(nn.ReLU(), "mean"), "average must be one of bank, kernel, got 'mean'"),
-        (lambda: smoothness(nn.Sequential(nn.Conv2d(2, 2, 3).requires_grad_(False), zeroed())), "layer '1': weight must"),
+        (lambda: smoothness(nn.Sequential(nn.Conv2d(2, 2, 3).requires_grad_(False), zeroed()), layers="?"), "layer '1': weight must"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

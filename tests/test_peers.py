@@ -83,6 +83,20 @@ def test_consistency_is_that_of_two_shifts():
     assert shift_consistency(Corner(), torch.ones(5, 1, 9, 9), 3) == 1.0
 
 
+class Folds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Identity()
+
+    def forward(self, x):
+        return self.inner(x.reshape(-1, 16)).reshape(len(x), -1)
+
+
+class Dictionary(nn.Module):
+    def forward(self, x):
+        return {"logits": x}
+
+
 @pytest.mark.parametrize("call, message", [
     (lambda: diffeomorphisms(0, (8, 8)), "n must be an integer >= 1, got 0"),
     (lambda: diffeomorphisms(1, (8, 1)), r"size must be \(H, W\), at least 2 each, got \(8, 1\)"),
@@ -93,7 +107,15 @@ def test_consistency_is_that_of_two_shifts():
     (lambda: relative_stability(nn.Linear(8, 2).to("meta"), torch.rand(4, 1, 8, 8)), "x must be on the model's device, meta, got cpu"),
     (lambda: shift_consistency(nn.Linear(8, 2).to("meta"), torch.rand(4, 1, 8, 8)), "x must be on the model's device, meta, got cpu"),
     (lambda: relative_stability(nn.Flatten(), torch.rand(1, 1, 8, 8)), "images must be"),
-    (lambda: relative_stability(nn.Flatten(), torch.ones(3, 1, 8, 8), ["input"]), "'input'.*all images have the same representation"),
+    (lambda: relative_stability(nn.Flatten(), torch.ones(3, 1, 8, 8)), "'input'.*all images have the same representation"),
+    (lambda: diffeomorphisms(2.5, (8, 8)), "n must be an integer >= 1, got 2.5"),
+    (lambda: diffeomorphisms(1, (8, 8), cutoff=2.5), "cutoff must be an integer >= 2, got 2.5"),
+    (lambda: relative_stability(Folds(), torch.rand(4, 1, 8, 8), ["inner"]),
+     r"layer 'inner': a representation must be .* N = 12 images, got \(48, 16\)"),
+    (lambda: shift_consistency(nn.Identity(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got \(4, 1, 8, 8\)"),
+    (lambda: shift_consistency(Dictionary(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got 'dict'"),
+    (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 8, 8)), r"images must be \(N, C, H, W\), got \(4, 8, 8\)"),
+    (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), 1.5), "max_shift must be an integer >= 1, in pixels, got 1.5"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), 0), "max_shift must be an integer >= 1, in pixels, got 0"),
 ])
 def test_bad_input_is_named(call, message: str):

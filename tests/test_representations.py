@@ -188,10 +188,23 @@ def test_the_only_tensor_of_a_container_is_taken(wrap):
     ],
 )
 def test_several_tensors_or_none_are_refused(wrap, message):
-    model = Returns(wrap)
+    model, x = Returns(wrap), torch.rand(2, 3)
     with pytest.raises(ValueError, match=message):
-        visit(model, torch.rand(2, 3))
+        visit(model, x, ["middle"])
+    with pytest.warns(UserWarning, match=f"left out: {message}"):
+        assert list(visit(model, x)) == ["input"], "nobody asked for this one"
     assert not has_hooks(model)
+
+
+def test_a_name_is_a_name_before_it_is_a_pattern():
+    model = nn.Sequential()
+    for name in ("conv[0]", "conv0", "act?"):
+        model.add_module(name, nn.Identity())
+    x = torch.rand(2, 3)
+    assert list(visit(model, x)) == ["input", "conv[0]", "conv0", "act?"]
+    assert list(visit(model, x, ["conv[0]"])) == ["conv[0]", "conv0"]
+    assert list(visit(model, x, ["act?"])) == ["act?"]
+    assert list(named_layers(model, "conv*")) == ["conv[0]", "conv0"]
 
 
 def test_hooks_are_removed_whatever_happens(vgg, images):
