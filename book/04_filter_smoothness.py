@@ -25,7 +25,7 @@ import pandas as pd
 from myst_nb import glue
 
 from deformlib import Deformation, deform
-from deformlib.agreement import published
+from deformlib.agreement import overlay
 from deformlib.decomposition import SMOOTHINGS, expected_share, explained, relative_norm
 from deformlib.evidence import at_displacement, by_layer, collect, load_initial, load_trained, over_banks
 from deformlib.figures import filters, image_rows, panels_by_layer, sensitivity_by_layer, smoothness_by_layer
@@ -39,7 +39,6 @@ from deformlib.studies import STRENGTHS
 evidence = collect("cifar10", mode)
 glue("fig-6b-note", evidence.note, display=False)
 glue("fig-4-note", collect("cifar10", mode, seeds=[0]).note, display=False)
-overlay = {figure: published(figure) if mode == "full" else None for figure in ("4", "5", "6b")}
 
 # %% [markdown]
 # ## The measure
@@ -124,7 +123,7 @@ by_layer(smoothed.banks())
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over nineteen layers, one for each sigma, with five dashed published ones; the darker, the lower."}, "figure": {"name": "fig-4", "caption": "Sensitivity to deformation at initialization with smoothed filters (the paper's Figure 4); darker is smoother. Layer 0 is the photograph. Lines: means over seeds, with bands of two standard deviations over seeds where a σ has more than one. Dashed: read off the published plot, σ up to 0.5. Records: {glue:text}`fig-4-smoothed-note`."}}
 layers = smoothed.layers()
-sensitivity_by_layer(layers, overlay["4"], arm_field="smoothing")
+sensitivity_by_layer(layers, overlay("4", mode), arm_field="smoothing")
 
 # %% tags=["hide-input"]
 by_layer(layers)
@@ -176,7 +175,7 @@ digits.accuracies()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves over eight filter banks, one for each strength, below a dotted line; dashed published curves."}, "figure": {"name": "fig-5b", "caption": "Smoothness of the filter banks after training on digits deformed by up to C pixels (the paper's Figure 5b), averaged over kernels; lower is smoother. Lines: means over seeds, with bands of two standard deviations over seeds where a C has more than one. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-5b-note`."}}
 digits_before, digits_after = digits.banks(checkpoint=0), digits.banks()
-smoothness_by_layer(digits_after, digits_before, overlay["5"], arm_field="strength")
+smoothness_by_layer(digits_after, digits_before, overlay("5", mode), arm_field="strength")
 
 # %% tags=["hide-input"]
 by_layer(digits_after, digits_before)
@@ -286,7 +285,7 @@ by_layer(noise.banks("change_norm"))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over eight filter banks, one for each arm, all below a dotted line near 1.87, lowest at the second to fourth bank and rising towards the last."}, "figure": {"name": "fig-6b", "caption": "Smoothness of the filter banks after training, averaged over kernels (the paper's Figure 6b); lower is smoother. Lines: means over seeds, with bands of two standard deviations over seeds where an arm has more than one. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-6b-note`."}}
 before, after = evidence.banks("kernel", checkpoint=0), evidence.banks("kernel")
-smoothness_by_layer(after, before, overlay["6b"])
+smoothness_by_layer(after, before, overlay("6b", mode))
 
 # %% tags=["hide-input"]
 by_layer(after, before)
@@ -316,7 +315,7 @@ by_layer(after, before)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The same curves by the other average, slightly lower."}, "figure": {"name": "fig-6b-bank", "caption": "The same filter banks by the formula as printed, summed over all kernels of a bank before dividing. The published curves are those of the previous figure, dashed. Records: {glue:text}`fig-6b-note`."}}
 before_bank, after_bank = evidence.banks("bank", checkpoint=0), evidence.banks("bank")
-smoothness_by_layer(after_bank, before_bank, overlay["6b"])
+smoothness_by_layer(after_bank, before_bank, overlay("6b", mode))
 
 # %% tags=["hide-input"]
 by_layer(after_bank, before_bank)

@@ -12,21 +12,22 @@
 #
 # Networks that learn 10,000 labels by heart need no more images than those, so this chapter is about a fixed subset
 # of the images. Its control is the same subset with its true labels, trained by the same recipe for as many steps. In
-# full mode there is one seed of each, and the control has two of the five arms: whether the seed matters, this chapter
-# cannot say yet.
+# full mode there is one seed of each arm: whether the seed matters, this chapter cannot say yet.
 
 # %% tags=["parameters"]
 mode = "full"
-controls = ["max-pool", "strided-relu"]  # arms of the control
+controls = None  # arms of the control; None for all, in quick mode for two
 
 # %% tags=["hide-input"]
 from myst_nb import glue
 
+from deformlib.agreement import overlay
 from deformlib.evidence import at_loss, by_layer, collect, final_losses, last_layer, spread
 from deformlib.figures import sensitivity_by_layer, smoothness_against_stability, smoothness_by_layer
-from deformlib.studies import ARMS
+from deformlib.studies import TWO
 
-random, control = collect("cifar10-random-labels", mode), collect("cifar10-subset", mode, arms=controls)
+random = collect("cifar10-random-labels", mode)
+control = collect("cifar10-subset", mode, arms=controls or (TWO if mode == "quick" else None))
 glue("fig-7-note", random.note, display=False)
 glue("fig-7-control-note", control.note, display=False)
 
@@ -47,8 +48,8 @@ control.accuracies()
 
 # %% [markdown]
 # In full mode every label was learned, the random ones too, and of those none was of use: the test images are guessed. A network that
-# knows labels by heart also changes its mind easily. A deformation flips the class of 47 to 72% of the test images, where the
-# control flips 20 and 26%.
+# knows labels by heart also changes its mind easily. A deformation flips the class of 47 to 72% of the test images, in the
+# control of 18 to 28%.
 
 # %% [markdown]
 # ## Stability under random labels
@@ -60,14 +61,14 @@ control.accuracies()
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Five curves that rise over the layers and end far apart, Average-pool lowest, Strided highest."}, "figure": {"name": "fig-7", "caption": "Sensitivity to deformation after training on random labels (the paper's Figure 7). Lines: means over seeds, with bands of two standard deviations over seeds where an arm has more than one. Records: {glue:text}`fig-7-note`."}}
 end = random.layers()
 glue("fig-7-last", last_layer(end), display=False)
-sensitivity_by_layer(end)
+sensitivity_by_layer(end, overlay("7", mode))
 
 # %% tags=["hide-input"]
 by_layer(end)
 
 # %% [markdown]
 # At the last layer: {glue:text}`fig-7-last`. In full mode the networks do not look alike at all. Sensitivity rises
-# through the layers, except with Average-pool, and at the top it is two and a half to five times what true labels on all images lead to. The order of the arms
+# through the layers, except with Average-pool, and at the top it is 2.4 to 3.9 times what true labels on the same images lead to. The order of the arms
 # there is, pooled below unpooled, the one that they had before any training. And the early layers did not become much more sensitive.
 #
 # So did training change anything? {numref}`fig-7-start` has the same networks before it, with calibrated batch norm
@@ -88,7 +89,7 @@ by_layer(start)
 #
 # Here are the true labels on the same images.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves with a peak at layer 2 or 3 that fall to the last layer."}, "figure": {"name": "fig-7-control", "caption": "The control: the same images with their true labels, the same recipe and number of steps. Records: {glue:text}`fig-7-control-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Five curves with a peak at layers 2 to 4 that fall to the last layer, Average-pool lowest."}, "figure": {"name": "fig-7-control", "caption": "The control: the same images with their true labels, the same recipe and number of steps. Records: {glue:text}`fig-7-control-note`."}}
 control_end = control.layers()
 glue("fig-7-control-last", last_layer(control_end), display=False)
 sensitivity_by_layer(control_end)
@@ -98,23 +99,23 @@ by_layer(control_end)
 
 # %% [markdown]
 # At the last layer: {glue:text}`fig-7-control-last`. In full mode a fifth of the images, with their true labels, is enough for the pattern of
-# {numref}`fig-3d`, peak, decline and all. With random labels on the very same images, by the same steps and recipe, the two
-# last layers are 2.6 and 2.7 times as sensitive.
+# {numref}`fig-3d`, peak, decline and all. With random labels on the very same images, by the same steps and recipe, there is no such
+# pattern: up to layer 4 every arm is less sensitive than with true labels, and from layer 9 on every arm more.
 #
-# Are these two arms nearer to each other than with random labels? In absolute terms, yes: at the last layer 0.03 apart in place of 0.10. As a ratio,
-# hardly: 1.22 in place of 1.26. Two arms do not decide it.
-#
-# How far apart are the arms? The table has the standard deviation between all five: under *before* that of the networks of
-# {doc}`03_learned_stability`, trained on all images with true labels, under *after* that of random labels.
+# Are the arms nearer to each other than with random labels? The table has the standard deviation between them, with true labels
+# under *before*, with random labels under *after*.
 
 # %% tags=["hide-input"]
-true = collect("cifar10", mode, seeds=[0], arms=ARMS).layers()
-spread(true, end[end["arm"].isin(ARMS)])
+both_have = end["arm"].isin(control_end["arm"].unique())
+spread(control_end, end[both_have])
 
 # %% [markdown]
-# In full mode, from the fifth layer on the arms are 2.6 to 14 times further apart with random labels by absolute
-# measure, and 1.7 to 8.6 times by logarithm. This is what the paper reports. But the two kinds of networks also differ in how many images
-# they saw; the control of all five arms is still to be made.
+# In full mode, from the fifth layer on the five arms are 2.6 to 4.3 times further apart with random labels, and 1.4 to 3.6 times by
+# logarithm. This is what the paper reports, and fewer images are not the reason.
+#
+# They are one reason, though, for how striking it looks. The paper compares with networks that saw all
+# images, and with a fifth of them the arms end further apart with true labels, too: at the last layer, from 0.095 to 0.174 in place of 0.090 to
+# 0.144, because fewer images leave the three arms without pooling a quarter to a third more sensitive there and the two with pooling as they were.
 #
 # ### At equal training loss
 #
@@ -129,27 +130,26 @@ sensitivity_by_layer(same_loss)
 by_layer(same_loss)
 
 # %% [markdown]
-# In full mode these are the same curves, 0.005 lower at the top. How well the labels were learned does not make the difference.
+# In full mode these are the same curves, 0.001 to 0.006 lower at the top. How well the labels were learned does not make the difference.
 #
 # ## Smoothness under random labels
 #
 # {numref}`fig-6c` is the paper's Figure 6c, with the average over kernels that {doc}`04_filter_smoothness` compares
-# with the paper. What to look for: the upper banks, where true labels ({numref}`fig-6c-control`) keep all curves below the dotted line.
+# with the paper. What to look for: how far apart the arms are, here and with true labels ({numref}`fig-6c-control`), and where they cross the dotted line.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Five curves over eight filter banks that fall at the second bank, rise, and in the last two banks lie around and above the dotted line."}, "figure": {"name": "fig-6c", "caption": "Normalized total variation of the filter banks after training on random labels (the paper's Figure 6c); dotted, at initialization. Records: {glue:text}`fig-7-note`."}}
 banks = random.banks()
-smoothness_by_layer(banks, random.banks(checkpoint=0))
+smoothness_by_layer(banks, random.banks(checkpoint=0), overlay("6c", mode))
 
 # %% tags=["hide-input"]
 by_layer(banks)
 
 # %% [markdown]
-# In full mode the lower half of the network is smoothed by random labels, too, and nearly as much as by true ones in the second
-# bank. The upper half is not. In the last two banks Subsample, Strided and Strided-ReLU end *rougher* than random weights, at 1.895 to 1.928: learning
+# In full mode the lower half of the network is smoothed by random labels, too. The upper half is not. In the last two banks Subsample, Strided and Strided-ReLU end *rougher* than random weights, at 1.895 to 1.928: learning
 # by heart uses what is irregular. Of the last bank only Average-pool makes smooth filters (1.77), and Max-pool slightly (1.85). From the third bank
 # on the arms are up to 0.16 apart, and in each of these six banks the two that pool are the smoothest.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over eight filter banks, all below the dotted line."}, "figure": {"name": "fig-6c-control", "caption": "The same with true labels. Records: {glue:text}`fig-7-control-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Five curves over eight filter banks, as far apart as before; but one point all lie below the dotted line."}, "figure": {"name": "fig-6c-control", "caption": "The same with true labels. Records: {glue:text}`fig-7-control-note`."}}
 control_banks = control.banks()
 smoothness_by_layer(control_banks, control.banks(checkpoint=0))
 
@@ -157,8 +157,13 @@ smoothness_by_layer(control_banks, control.banks(checkpoint=0))
 by_layer(control_banks)
 
 # %% [markdown]
-# In full mode, with both arms, true labels leave every bank smoother than random ones do, by 0.01 to 0.11: least in the second
-# bank, most in the third block.
+# In full mode true labels leave every bank of every arm smoother than random ones do, by 0.01 to 0.16: most, by about 0.1 in all
+# arms, in the third block. Even so the last bank of Subsample ends no smoother than it began.
+#
+# But look at how far apart the arms are. Between the smoothest and the roughest of them there is at most 0.16 with random labels, and
+# 0.15 with true ones; {ref}`the verdict <verdict>` takes the spread over all banks and finds 0.98 of the control's where claim 10 asks for
+# twice. That smoothness "depends on the downsampling layer" is true of random labels and just as true of true ones. With
+# one seed an arm this is an estimate without an interval; but it is not near the threshold.
 #
 # ## Do they go together?
 #

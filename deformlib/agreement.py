@@ -35,6 +35,12 @@ def published(figure: str, file: Path = PUBLISHED) -> pd.DataFrame:
     return curves.loc[curves.figure == figure, ["arm", "layer", "value"]].reset_index(drop=True)
 
 
+def overlay(figure: str, mode: str) -> pd.DataFrame | None:
+    """`published`, to be drawn over our own: None for a figure that has not been read off the paper, and in quick mode,
+    whose networks are others."""
+    return published(figure) if mode == "full" and figure in set(read(PUBLISHED).figure) else None
+
+
 def read(file: Path) -> pd.DataFrame:
     """A file of published curves, checked: COLUMNS, and `row`, the line of the file that a point stands in.
 
@@ -57,6 +63,8 @@ def read(file: Path) -> pd.DataFrame:
                     raise ValueError(f"{where}, column layer: {point['layer']} of this curve was given in row {first['row']} already")
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no CSV in UTF-8 ({error})") from error
+    if not points:
+        raise ValueError(f"{file} has no points, only its head")
     return pd.DataFrame(list(points.values()), columns=["row", *COLUMNS])
 
 
@@ -113,8 +121,7 @@ def compare(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> tuple[pd.Dat
 
     The second table has the columns row, figure, arm, layer and reason. Errors are those of `read`.
     """
-    curves = [_beside(curve, evidence) for _, curve in read(file).groupby(CURVE, sort=False)]
-    points = (pd.concat(curves) if curves else pd.DataFrame()).reindex(columns=["row", *COLUMNS, "study", "seeds", "ours", "initial", "band", "reason"])
+    points = pd.concat([_beside(curve, evidence) for _, curve in read(file).groupby([*CURVE, "dataset"], sort=False)]).reindex(columns=["row", *COLUMNS, "study", "seeds", "ours", "initial", "band", "reason"])
     matched = points[points["reason"] == ""]
     ours, theirs = (matched[column] - matched.groupby(FRAME)[column].transform("mean") for column in ("ours", "value"))
     rows = [
@@ -159,7 +166,7 @@ def _beside(curve: pd.DataFrame, evidence: Mapping[str, Any]) -> pd.DataFrame:
     from . import claims  # which in turn reads `published` from here
 
     try:
-        study, what, when, arm = _counterpart(*curve[CURVE].iloc[0])
+        study, what, when, arm = _counterpart(*curve[["dataset", *CURVE]].iloc[0])
     except LookupError as error:
         return curve.assign(reason=str(error))
 
@@ -182,7 +189,7 @@ def _beside(curve: pd.DataFrame, evidence: Mapping[str, Any]) -> pd.DataFrame:
     return curve.assign(study=study, seeds=len(found), **ours, band=band, reason=np.where(ours["ours"].isna(), no_number, ""))
 
 
-def _counterpart(figure: str, condition: str, measure: str, name: str) -> tuple[str, str, str, Any]:
+def _counterpart(dataset: str, figure: str, condition: str, measure: str, name: str) -> tuple[str, str, str, Any]:
     """Study, what, when and arm, as for `claims.observed`, that a published curve is to be compared with. LookupError
     that says why there is none."""
     from . import claims
@@ -191,14 +198,25 @@ def _counterpart(figure: str, condition: str, measure: str, name: str) -> tuple[
     if figure not in sought:
         raise LookupError(f"figure must be one of {', '.join(sorted(sought))}")
     study, what, when = sought[figure]
+    named, data = "".join(filter(str.isalnum, dataset.lower())), study.split("-")[0]  # "CIFAR-10" is cifar10
+    if named != data and named in {each.split("-")[0] for each in claims.STUDIES}:
+        raise LookupError(f"figure {figure} is of {data}, not {dataset}")
     if MEASURES.get(measure) != what:
         raise LookupError(f"figure {figure} shows {next(name for name in MEASURES if MEASURES[name] == what)}, not {measure}")
-    if condition.startswith("initial") != (when == "before"):
+    if condition.lower().startswith(("initial", "untrained")) != (when == "before"):
         raise LookupError(f"figure {figure} is of {'untrained' if when == 'before' else 'trained'} networks, not {condition}")
     arms = {arm if isinstance(arm, str) else f"{arm:g}": arm for arm in claims.STUDIES[study][1]}
-    if (short := name.split("=")[-1]) not in arms:
+    if (short := _short(name)) not in arms:
         raise LookupError(f"arm must be one of {', '.join(arms)}")
     return study, what, when, arms[short]
+
+
+def _short(arm: str) -> str:
+    """"Max-Pool" as "max-pool", "sigma=0.10" as "0.1"."""
+    try:
+        return f"{float(arm.rpartition('=')[2]):g}"
+    except ValueError:
+        return arm.lower().replace(" ", "-")
 
 
 def measured_on(condition: str, evidence: Mapping[str, Any], study: str) -> dict[str, SimpleNamespace]:

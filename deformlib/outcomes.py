@@ -5,7 +5,7 @@ are judged by the rules of `deformlib.claims`, on records as if all had been mea
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -115,15 +115,15 @@ def _checkpoints(measured: Measured) -> list[dict[str, Any]]:
     return [{name: {"cosine": {"normalized": of_layers}} for name, of_layers in each.items()} for each in found]
 
 
-def right(finding: claims.Finding) -> tuple[int, int]:
-    """How many parts of a claim are on its side (held, or of the right sign), of how many that were tested and count."""
-    outcomes = finding.detail.loc[finding.detail["role"] == "decides", "outcome"]
-    tested = outcomes[outcomes != "not tested"]
-    return int(tested.isin(["held", "right sign"]).sum()), len(tested)
+def reached(finding: claims.Finding) -> tuple[int, int]:
+    """How many parts of a claim have an estimate that reaches their threshold, of how many that were tested and count."""
+    parts = finding.detail[(finding.detail["role"] == "decides") & (finding.detail["outcome"] != "not tested")]
+    return sum(low <= value <= high for value, (low, high) in zip(parts["value"], parts["goal"], strict=True)), len(parts)
 
 
 def survival(evidence: Any) -> pd.DataFrame:
-    """One row an option, varied alone; one column a claim: verdict, and how many of its parts are on its side."""
+    """One row an option, varied alone; one column a claim: how many of its parts reach their threshold, and the value of
+    the least favourable one."""
     options = dict.fromkeys(key for record in evidence.records for key, _ in alone(record))
     rows = {}
     for key in options:
@@ -134,14 +134,14 @@ def survival(evidence: Any) -> pd.DataFrame:
 
 
 def robustness(evidence: Any) -> pd.DataFrame:
-    """One row an option, one column a claim: the share of a claim's parts on its side, mean over all crossed
-    combinations with this option that a trained network leaves open; first over all of them."""
+    """One row an option, one column a claim: the share of a claim's parts that reach their threshold, mean over all
+    crossed combinations with this option that a trained network leaves open; first over all of them."""
     by_record = [{tuple(options.items()): measured for options, measured in crossed(record)} for record in evidence.records]
     of = dict(zip(map(id, evidence.records), by_record, strict=True))
     rows = []
     for key in dict.fromkeys(key for each in by_record for key, measured in each.items() if "after" in measured):
         found = judged(evidence, lambda record, key=key: of[id(record)].get(key))
-        rows.append(dict(key) | {f"claim {n}": (share := right(found[n]))[0] / share[1] for n in found})
+        rows.append(dict(key) | {f"claim {n}": hits / parts for n in found for hits, parts in [reached(found[n])] if parts})
     table = pd.DataFrame(rows)
     claimed = [f"claim {n}" for n in JUDGED]
     shares = {("all", f"{len(table)} combinations"): table[claimed].mean()}
@@ -153,13 +153,15 @@ def robustness(evidence: Any) -> pd.DataFrame:
 
 
 def of_recipes(evidence: Any) -> pd.DataFrame:
-    """One row a way of training, named by its difference to the first: arms with a record, their mean accuracies in
-    percent, factor by which the trained networks' sensitivity (layers 1 to 4, and the last) and change by which their
-    total variation differ from the first's of the same arms and seeds; and a column a claim, as in `survival`."""
-    recipes = list(dict.fromkeys(record.spec.recipe for record in evidence.records))
-    book, rows = recipes[0], {}
-    for recipe in recipes:
+    """One row a way of training that there are records of, on the arms that the first, the book's own, has too, and
+    named by its difference to that: arms with a record, their mean accuracies in percent, factor by which the trained
+    networks' sensitivity (layers 1 to 4, and the last) and change by which their total variation differ from the book's;
+    and a column a claim, as in `survival`."""
+    book, rows = evidence.records[0].spec.recipe, {}
+    has = evidence.only(recipe=book).seeds
+    for recipe in dict.fromkeys(record.spec.recipe for record in evidence.records):
         part = evidence.only(recipe=recipe)
+        part = replace(part, records=[record for record in part.records if evidence.arm(record.spec) in has])
         name = ", ".join(f"{k} {v}" for k, v in asdict(recipe).items() if v != getattr(book, k)) or BOOK[1]
         probes, findings = part.probes(), {n: claims.judge(n, partial(claims.observed, {"cifar10": part})) for n in TRAINED}
         if recipe == book:
@@ -178,8 +180,7 @@ def of_recipes(evidence: Any) -> pd.DataFrame:
 
 
 def _said(finding: claims.Finding) -> str:
-    """A verdict, and of how many of its parts (of how many) it is the side."""
-    return "-" if finding.verdict == "Not tested" else f"{finding.verdict} ({'/'.join(map(str, right(finding)))})"
+    return "-" if finding.verdict == "Not tested" else f"{'/'.join(map(str, reached(finding)))} ({finding.value:.2f})"
 
 
 def order_of_arms(evidence: Any) -> pd.Series:

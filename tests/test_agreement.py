@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from deformlib import agreement, evidence
 from deformlib.__main__ import app
-from deformlib.agreement import COLUMNS, compare, gaps, published, read
+from deformlib.agreement import COLUMNS, compare, gaps, overlay, published, read
 
 ARMS = {"max-pool": (0, 1, 2), "average-pool": (0, 1, 2), "strided": (4,)}  # arm -> seeds with a record
 LAYERS, BANKS, SETS = 13, 8, 3
@@ -153,16 +153,20 @@ def test_one_layer_is_compared_with_that_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("change", "reason"), [
     ({0: "9z"}, "figure must be one of 3a, 3b, 3c, 3d, 4, 5, 6a, 6b, 6c, 7"),
     ({3: "loss"}, "figure 3d shows sensitivity, not loss"),
+    ({1: "MNIST"}, "figure 3d is of cifar10, not MNIST"),
+    ({1: "ImageNet"}, "figure 3d is of cifar10, not ImageNet"),
+    ({2: "Initialization"}, "figure 3d is of trained networks, not Initialization"),
+    ({4: "foo=max-pool"}, "arm must be one of max-pool, average-pool, subsample, strided, strided-relu"),
     ({3: VARIATION}, "figure 3d shows sensitivity, not normalized total variation"),
     ({2: "initialization"}, "figure 3d is of trained networks, not initialization"),
     ({4: "maximum"}, "arm must be one of max-pool, average-pool, subsample, strided, strided-relu"),
     ({4: "strided-relu"}, "study cifar10 has no record of strided-relu"),
     ({5: 13}, "layer must be at most 12"),
-    ({0: "3a", 2: "initialization"}, "study imagenet-init has no record of max-pool"),
+    ({0: "3a", 1: "ImageNet", 2: "initialization"}, "study imagenet-init has no record of max-pool"),
     ({0: "7"}, "study cifar10-random-labels has no record of max-pool"),
-    ({0: "4", 2: "initialization, smoothed filters", 4: "sigma=1"}, "study imagenet-smoothed has no record of sigma=1"),
-    ({0: "4", 2: "initialization, smoothed filters", 4: "sigma=0.6"}, "arm must be one of 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1"),
-    ({0: "5", 3: VARIATION, 4: "strength=2"}, "study mnist-templates has no record of strength=2"),
+    ({0: "4", 1: "", 2: "initialization, smoothed filters", 4: "sigma=1"}, "study imagenet-smoothed has no record of sigma=1"),
+    ({0: "4", 1: "", 2: "initialization, smoothed filters", 4: "sigma=0.6"}, "arm must be one of 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1"),
+    ({0: "5", 1: "MNIST", 3: VARIATION, 4: "strength=2"}, "study mnist-templates has no record of strength=2"),
 ])  # fmt: skip
 def test_a_point_without_a_counterpart_is_named(change: dict[int, object], reason: str, tmp_path: Path) -> None:
     other = rows_of("3d", "max-pool")[5]
@@ -191,9 +195,25 @@ def test_a_record_without_a_number_is_no_counterpart(tmp_path: Path) -> None:
     assert table["layers"].item() == LAYERS - 1 and math.isfinite(table["difference"].item())
 
 
-def test_a_file_without_points_has_no_curves(tmp_path: Path) -> None:
-    table, unmatched = compare(records(), written(tmp_path / "c.csv", []))
-    assert table.empty and unmatched.empty and gaps(unmatched).empty
+def test_a_file_without_points_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="c.csv has no points, only its head"):
+        compare(records(), written(tmp_path / "c.csv", []))
+
+
+@pytest.mark.parametrize("fields", [dict(arm="Max Pool"), dict(dataset="cifar10"), dict(dataset=""), dict(condition="Trained")])
+def test_names_are_read_as_people_write_them(fields: dict, tmp_path: Path) -> None:
+    rows = [dict(zip(COLUMNS, row)) | fields for row in rows_of("3d", "max-pool")]
+    table, unmatched = compare(records(), written(tmp_path / "c.csv", [list(row.values()) for row in rows]))
+    assert unmatched.empty and table["layers"].item() == LAYERS
+
+
+def test_numbers_in_names_are_numbers() -> None:
+    assert [agreement._short(name) for name in ("sigma=0.10", "strength=4.0", "C=2", "strided-ReLU", "foo=max-pool")] == [
+        "0.1", "4", "2", "strided-relu", "foo=max-pool"]
+
+
+def test_an_overlay_is_what_was_read_off_the_paper_in_full_mode() -> None:
+    assert overlay("3c", "full").equals(published("3c")) and overlay("3c", "quick") is None and overlay("9z", "full") is None
 
 
 def test_without_records_nothing_matches_and_gaps_say_so(file: Path) -> None:
