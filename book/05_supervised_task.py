@@ -102,12 +102,11 @@ by_layer(control_end)
 # {numref}`fig-3d`, peak, decline and all. With random labels on the very same images, by the same steps and recipe, there is no such
 # pattern: up to layer 4 every arm is less sensitive than with true labels, and from layer 9 on every arm more.
 #
-# Are the arms nearer to each other than with random labels? The table has the standard deviation between them, with true labels
-# under *before*, with random labels under *after*.
+# Are the arms nearer to each other than with random labels? The table has the standard deviation between them.
 
 # %% tags=["hide-input"]
 both_have = end["arm"].isin(control_end["arm"].unique())
-spread(control_end, end[both_have])
+spread(control_end, end[both_have]).rename(columns={"before": "true labels", "after": "random labels"}, level=1)
 
 # %% [markdown]
 # In full mode, from the fifth layer on the five arms are 2.6 to 4.3 times further apart with random labels, and 1.4 to 3.6 times by
