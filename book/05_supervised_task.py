@@ -100,7 +100,7 @@ by_layer(control_end)
 # %% [markdown]
 # At the last layer: {glue:text}`fig-7-control-last`. In full mode a fifth of the images, with their true labels, is enough for the pattern of
 # {numref}`fig-3d`, peak, decline and all. With random labels on the very same images, by the same steps and recipe, there is no such
-# pattern: up to layer 4 every arm is less sensitive than with true labels, and from layer 9 on every arm more.
+# pattern: up to layer 4 every arm is less sensitive than with true labels, and from layer 8 on every arm more.
 #
 # Are the arms nearer to each other than with random labels? The table has the standard deviation between them.
 
@@ -113,8 +113,8 @@ spread(control_end, end[both_have]).rename(columns={"before": "true labels", "af
 # logarithm. This is what the paper reports, and fewer images are not the reason.
 #
 # They are one reason, though, for how striking it looks. The paper compares with networks that saw all
-# images, and with a fifth of them the arms end further apart with true labels, too: at the last layer, from 0.095 to 0.174 in place of 0.090 to
-# 0.144, because fewer images leave the three arms without pooling a quarter to a third more sensitive there and the two with pooling as they were.
+# images, and with a fifth of them the arms end further apart with true labels, too: at the last layer, from 0.095 to 0.174 in place of 0.091 to
+# 0.143, because fewer images leave the three arms without pooling a quarter to a third more sensitive there and the two with pooling as they were.
 #
 # ### At equal training loss
 #
@@ -156,8 +156,8 @@ smoothness_by_layer(control_banks, control.banks(checkpoint=0))
 by_layer(control_banks)
 
 # %% [markdown]
-# In full mode true labels leave every bank of every arm smoother than random ones do, by 0.01 to 0.16: most, by about 0.1 in all
-# arms, in the third block. Even so the last bank of Subsample ends no smoother than it began.
+# In full mode true labels leave every bank of every arm smoother than random ones do, by 0.01 to 0.16; in the third block by about 0.1 in
+# all arms. Even so the last bank of Subsample ends no smoother than it began.
 #
 # But look at how far apart the arms are. Between the smoothest and the roughest of them there is at most 0.16 with random labels, and
 # 0.15 with true ones; {ref}`the verdict <verdict>` takes the spread over all banks and finds 0.98 of the control's where claim 10 asks for

@@ -10,6 +10,8 @@
 # the published ones? And which of the claims survive which choice?
 #
 # How networks are trained is another matter: each way costs a training. The study `cifar10-recipes` plans it; its runs are not made yet.
+#
+# In full mode everything here is of one seed, 0, so nothing has an interval: what is compared is the choices, on the same networks.
 
 # %% tags=["parameters"]
 mode = "full"
@@ -57,7 +59,7 @@ table.set_axis(pd.MultiIndex.from_tuples([in_words(*key) for key in table.index]
 # %% [markdown]
 # In full mode one choice stands apart. Where batch norm takes its statistics from images, training images or the very batch,
 # untrained networks are 1.6 times as sensitive and 0.17 to 0.18 off the figure, four times as far as with the running statistics. Before
-# any training these are 0 and 1, and normalize nothing. So the networks of the published panel were, in effect, not normalized.
+# any training these are 0 and 1, and normalize nothing. So the published panel looks like that of networks that are, in effect, not normalized.
 # After training this choice hardly matters (0.97 to 1.02).
 #
 # Pixels come next. If their values lie around 0 and not in [0, 1], sensitivity falls by a fifth, and the distance from 0.046 to 0.021 or
@@ -87,8 +89,8 @@ nearest = distance.sort_values(kind="stable").head(5).round(3).reset_index(name=
 nearest.assign(**{name: [in_words(name, option)[1] for option in nearest[name]] for name in crossed}).rename(columns=lambda name: in_words(name, book[name])[0] if name in book else name)
 
 # %% [markdown]
-# In full mode all 72 combinations with running statistics are at 0.020 to 0.065, and all 144 others beyond 0.143: nothing
-# makes up for that choice. Among the 72 the nearest have standardized pixels. Together with the mean over pairs they come to
+# In full mode all 72 combinations with running statistics are at 0.020 to 0.065, and all 144 others beyond 0.143: none of
+# the crossed choices makes up for that one. Among the 72 the nearest have standardized pixels. Together with the mean over pairs they come to
 # 0.020, twice the error of reading, but with the median, which the paper names, to 0.023 and so hardly further.
 #
 # It does not follow that the paper standardized its pixels. Layer 0 is the image itself. The paper's Figure 3c has 0.134
@@ -108,8 +110,8 @@ specification_curve(order, "pooled over unpooled", in_words, ("threshold", 0.8),
 
 # %% [markdown]
 # In full mode pooling stabilizes under all 216 combinations: at worst the ratio is 0.95. It is below the threshold in 192 of
-# them. The other 24 are those that have both pixels in [0, 1] and running statistics, the book's among them at 0.81. So this claim was judged
-# under the choices least favourable to it.
+# them. The other 24 are those that have both pixels in [0, 1] and running statistics, the book's among them at 0.81. So of all that was
+# crossed, the book judges this claim under the least favourable choices of pixels and statistics.
 #
 # Claims 2 to 5 are about what training does (see {ref}`the verdict <verdict>`): 2, sensitivity changes; 3, early layers
 # become more sensitive; 4, without pooling the last layer becomes stabler; 5, the arms converge. The table judges the
@@ -145,8 +147,8 @@ photographs.set_axis(pd.MultiIndex.from_tuples([in_words(*key) for key in photog
 
 # %% [markdown]
 # In full mode ours is 0.217. Of the choices that the paper leaves open none comes to 0.155 by itself. Centred pixels
-# make it 0.18, so does a median over images; how photographs are resized, and how many there are, change little. Only a smaller displacement reaches it, two
-# thirds of what is stated: 0.174 with three quarters, 0.144 with x 0.6.
+# make it 0.18, so does a median over images; how photographs are resized, and how many there are, change little. Only a smaller displacement reaches it, between
+# x 0.75 (0.174) and x 0.6 (0.144) of what is stated.
 #
 # One deformation for all images is one draw, so here are sixteen (each with its own 32 photographs), and beside them as
 # many draws with a deformation for each image:
@@ -176,6 +178,6 @@ near.set_index([*names])[["value"]].round(3)
 # deformation for all and a median over images (0.151 to 0.159), or a shared deformation, centred pixels and squashed photographs (0.158).
 #
 # **This stays open.** Centred pixels would do for ImageNet, but the same choice takes CIFAR-10's layer 0 from 0.125 to 0.090,
-# away from the published 0.134; so does a median over images. A displacement of two thirds would do, and has a plain
-# reason: photographs deformed by 10 px at their usual 375 px or so and shrunk to 224 afterwards. The text does
-# not say so. It is our best explanation, and no more.
+# away from the published 0.134; so does a median over images. A displacement of about two thirds would do. It could have a plain
+# reason: photographs deformed by 10 px at a larger size and shrunk to 224 afterwards, though at their usual 375 px that gives 0.144, somewhat
+# too little. The text does not say so. It is our best explanation, and no more.

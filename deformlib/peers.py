@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .metrics import evaluating, visit_versions
 from .representations import Unfit, check_input
 from .vectors import check_vectors
-from .warping import warp
+from .warping import require, warp
 
 
 def diffeomorphisms(
@@ -36,10 +36,10 @@ def diffeomorphisms(
     and > 0, a cutoff < 2.
     """
     height, width = size
-    _require("n", n, isinstance(n, Integral) and n >= 1, "an integer >= 1")
-    _require("size", tuple(size), min(size) >= 2, "(H, W), at least 2 each")
-    _require("displacement", displacement, 0 < displacement < math.inf, "a finite number > 0, in pixels")
-    _require("cutoff", cutoff, isinstance(cutoff, Integral) and cutoff >= 2, "an integer >= 2")
+    require(isinstance(n, Integral) and n >= 1, "n", "an integer >= 1", n)
+    require(min(size) >= 2, "size", "(H, W), at least 2 each", tuple(size))
+    require(0 < displacement < math.inf, "displacement", "a finite number > 0, in pixels", displacement)
+    require(isinstance(cutoff, Integral) and cutoff >= 2, "cutoff", "an integer >= 2", cutoff)
     i = torch.arange(1.0, cutoff + 1)
     square = i[:, None] ** 2 + i**2  # (i, j)
     root = torch.where(square < (cutoff + 0.5) ** 2, 1 / square.sqrt(), 0)
@@ -104,7 +104,7 @@ def shift_consistency(
     what comes in from outside continues the border. ValueError for images that are not (N, C, H, W), a max_shift < 1, or
     a `model` that gives anything but (N, classes).
     """
-    _require("max_shift", max_shift, isinstance(max_shift, Integral) and max_shift >= 1, "an integer >= 1, in pixels")
+    require(isinstance(max_shift, Integral) and max_shift >= 1, "max_shift", "an integer >= 1, in pixels", max_shift)
     _check(images)
     check_input(model, images)
     span = (-max_shift, max_shift + 1, (2, len(images), 1, 1, 2))
@@ -116,19 +116,15 @@ def shift_consistency(
 
 def _classes(logits: Tensor) -> Tensor:
     got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    _require("model's output", got, isinstance(logits, Tensor) and logits.ndim == 2, "a tensor (N, classes)")
+    require(isinstance(logits, Tensor) and logits.ndim == 2, "model's output", "a tensor (N, classes)", got)
     return logits.argmax(1)
 
 
 def _check(images: Tensor, least: int = 1) -> None:
     check_vectors("images", images, least)
-    _require("images", tuple(images.shape), images.ndim == 4, "(N, C, H, W)")
+    require(images.ndim == 4, "images", "(N, C, H, W)", tuple(images.shape))
 
 
 def _source(generator: torch.Generator | None) -> torch.device | str:
     return "cpu" if generator is None else generator.device
 
-
-def _require(name: str, value: object, good: bool, rule: str) -> None:
-    if not good:
-        raise ValueError(f"{name} must be {rule}, got {value!r}")

@@ -174,6 +174,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_input(model: nn.Module, x: Tensor) -> None:
+    """ValueError unless `x` is a tensor with values, none of them NaN, on the model's device."""
     if not isinstance(x, Tensor):
         raise ValueError(f"x must be a tensor, got {type(x).__name__}")
     devices = {str(tensor.device) for tensor in chain(model.parameters(), model.buffers())}

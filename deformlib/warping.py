@@ -52,8 +52,8 @@ class ThinPlateSpline:
     ) -> None:
         self.size = _sides("size", size)
         self.grid = _grid_sides(grid)
-        _require(isinstance(inset, Real) and 0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
-        _require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, "dtype", "a floating-point type", dtype)
+        require(isinstance(inset, Real) and 0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
+        require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, "dtype", "a floating-point type", dtype)
         dtype = torch.promote_types(dtype, torch.float32)
         extent = torch.tensor([self.size[1] - 1, self.size[0] - 1], dtype=torch.float64, device="cpu")  # (x, y)
         self.points = (((1 - 2 * inset) * _unit_lattice(self.grid).T + 1) / 2 * extent).to(device, dtype)
@@ -87,7 +87,7 @@ class ThinPlateSpline:
             ValueError: an input of another shape, type or device, empty or not finite.
         """
         _check_images(images, padding_mode)
-        _require(images.shape[2:] == self.size, "images", f"of the spline's size {self.size}", tuple(images.shape))
+        require(images.shape[2:] == self.size, "images", f"of the spline's size {self.size}", tuple(images.shape))
         self._check(control)
         _check_match("control", control, images)
         rows = _to_unit(control.to(self._dtype(control)), self.size).mT  # (N, 2, K)
@@ -113,7 +113,7 @@ class ThinPlateSpline:
     def _check(self, control: Tensor) -> None:
         _check_displacements("control", control, ("N", len(self.points), 2))
         device = self.points.device
-        _require(control.device == device, "control", f"on {device} as the spline", control.device)
+        require(control.device == device, "control", f"on {device} as the spline", control.device)
         _check_finite("control", control)
 
 
@@ -139,7 +139,7 @@ class Deformation:
         rows, columns = _grid_sides(self.grid)
         largest = self.max_displacement
         valid = isinstance(largest, Real) and math.isfinite(largest) and largest >= 0
-        _require(valid, "max_displacement", "a finite number >= 0", largest)
+        require(valid, "max_displacement", "a finite number >= 0", largest)
         # One value, one form: specs that mean the same must hash the same.
         object.__setattr__(self, "grid", rows if rows == columns else (rows, columns))
         object.__setattr__(self, "max_displacement", float(largest))
@@ -154,9 +154,9 @@ class Deformation:
         Raises:
             ValueError: n below 1, or a generator that is none.
         """
-        _require(isinstance(n, Integral) and n >= 1, "n", "an int >= 1", n)
+        require(isinstance(n, Integral) and n >= 1, "n", "an int >= 1", n)
         valid = generator is None or isinstance(generator, torch.Generator)
-        _require(valid, "generator", "a torch.Generator or None", generator)
+        require(valid, "generator", "a torch.Generator or None", generator)
         rows, columns = _grid_sides(self.grid)
         source = generator.device if generator is not None else "cpu"
         unit = torch.rand(int(n), rows * columns, 2, generator=generator, device=source, dtype=torch.float32)
@@ -201,7 +201,7 @@ def deform(images: Tensor, deformation: Deformation, *, generator: torch.Generat
             deformation that is no Deformation.
     """
     _check_images(images)
-    _require(isinstance(deformation, Deformation), "deformation", "a Deformation", deformation)
+    require(isinstance(deformation, Deformation), "deformation", "a Deformation", deformation)
     spline = deformation.spline(images.shape[2:], device=images.device, dtype=images.dtype)
     return spline.warp(images, deformation.sample(len(images), generator=generator, device=images.device))
 
@@ -250,14 +250,15 @@ def _sample(images: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
     return warped.to(images.dtype)
 
 
-def _require(valid: bool, name: str, rule: str, value: Any) -> None:
+def require(valid: bool, name: str, rule: str, value: Any) -> None:
+    """ValueError that names an argument, what it may be and what it is, unless it is valid."""
     if not valid:
         raise ValueError(f"{name} must be {rule}, got {value}")
 
 
 def _sides(name: str, value: Any) -> tuple[int, int]:
     valid = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(n, Integral) and n >= 2 for n in value)
-    _require(valid, name, "two ints of at least 2", value)
+    require(valid, name, "two ints of at least 2", value)
     return int(value[0]), int(value[1])
 
 
@@ -266,34 +267,34 @@ def _grid_sides(grid: Any) -> tuple[int, int]:
 
 
 def _check_floating(name: str, value: Any) -> None:
-    _require(isinstance(value, Tensor), name, "a tensor", type(value).__name__)
-    _require(value.is_floating_point(), name, "floating point (divide uint8 images by 255)", value.dtype)
+    require(isinstance(value, Tensor), name, "a tensor", type(value).__name__)
+    require(value.is_floating_point(), name, "floating point (divide uint8 images by 255)", value.dtype)
 
 
 def _check_images(images: Tensor, padding_mode: str = "border") -> None:
     _check_floating("images", images)
     valid = images.ndim == 4 and images.numel() > 0 and min(images.shape[2:]) >= 2
-    _require(valid, "images", "a non-empty (N, C, H, W) with H and W at least 2", tuple(images.shape))
+    require(valid, "images", "a non-empty (N, C, H, W) with H and W at least 2", tuple(images.shape))
     _check_finite("images", images)
-    _require(padding_mode in PADDING_MODES, "padding_mode", f"one of {PADDING_MODES}", repr(padding_mode))
+    require(padding_mode in PADDING_MODES, "padding_mode", f"one of {PADDING_MODES}", repr(padding_mode))
 
 
 def _check_displacements(name: str, value: Tensor, shape: tuple[str | int, ...]) -> None:
     _check_floating(name, value)
     valid = value.ndim == len(shape) and len(value) > 0 and value.shape[1:] == shape[1:]
-    _require(valid, name, f"({', '.join(map(str, shape))}) with N at least 1", tuple(value.shape))
+    require(valid, name, f"({', '.join(map(str, shape))}) with N at least 1", tuple(value.shape))
 
 
 def _check_finite(name: str, value: Tensor) -> None:
-    _require(not value.is_meta, name, "a tensor that holds values", "one on the device meta")
+    require(not value.is_meta, name, "a tensor that holds values", "one on the device meta")
     # A sum is finite only if all its terms are, and costs next to nothing; where it overflows, the extremes decide.
     finite = value.detach().sum().isfinite() or all(map(math.isfinite, value.detach().aminmax()))
-    _require(finite, name, "finite", "nan or inf")
+    require(finite, name, "finite", "nan or inf")
 
 
 def _check_match(name: str, value: Tensor, images: Tensor) -> None:
-    _require(len(value) in (1, len(images)), name, f"one for each of {len(images)} images, or one", len(value))
-    _require(value.device == images.device, name, f"on {images.device} as the images", value.device)
+    require(len(value) in (1, len(images)), name, f"one for each of {len(images)} images, or one", len(value))
+    require(value.device == images.device, name, f"on {images.device} as the images", value.device)
 
 
 Deformation.IMAGENET = Deformation(5, 10.0)

@@ -113,7 +113,7 @@ class Dictionary(nn.Module):
     (lambda: relative_stability(Folds(), torch.rand(4, 1, 8, 8), ["inner"]),
      r"layer 'inner': a representation must be .* N = 12 images, got \(48, 16\)"),
     (lambda: shift_consistency(nn.Identity(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got \(4, 1, 8, 8\)"),
-    (lambda: shift_consistency(Dictionary(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got 'dict'"),
+    (lambda: shift_consistency(Dictionary(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got dict"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 8, 8)), r"images must be \(N, C, H, W\), got \(4, 8, 8\)"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), 1.5), "max_shift must be an integer >= 1, in pixels, got 1.5"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), 0), "max_shift must be an integer >= 1, in pixels, got 0"),
