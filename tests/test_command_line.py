@@ -114,9 +114,11 @@ def test_status_of_all_studies_counts_and_borrows_times_from_the_same_data(store
 
 def test_status_of_quick_mode_has_other_runs_in_another_store(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFORMLIB_STORE", str(tmp_path / "quick"))
-    Store(tmp_path / "quick").save(record(studies.study("cifar10").specs("quick")[0], 20))
+    quick = studies.study("cifar10").specs("quick")
+    Store(tmp_path / "quick").save(record(quick[0], 60))
     output = call("status", "cifar10", "--mode", "quick")
-    assert "photos-" in output and "1 of 11 made, 10 missing; the missing would take: 3 min" in output
+    missing = len(quick) - 1
+    assert "photos-" in output and f"1 of {len(quick)} made, {missing} missing; the missing would take: {missing} min" in output
     assert "0 of 28 made" in call("status", "cifar10")
 
 
