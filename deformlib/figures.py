@@ -263,34 +263,63 @@ def specification_curve(
     `values` has a MultiIndex of options, one level a choice; `words` gives choice and option in words. `level` is a
     horizontal line and its label; `marked` are single combinations, {label: {choice: option}}, shown as points.
     """
-    rows = [(name, option) for name in values.index.names for option in values.index.unique(name)]
-    values = values.sort_values(kind="stable")
-    figure = Figure(figsize=(WIDTH, 2.3 + 0.185 * (len(rows) + 0.5 * len(values.index.names))), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 0.185 * (len(rows) + 0.5 * len(values.index.names))])
+    options, values = values.index, values.sort_values(kind="stable")
+    figure, above = _over_options(options, values.index, words)
     places = np.arange(len(values))
     above.plot(places, values, ".", color=ARROW, markersize=3)
     if level:
         above.axhline(level[1], color=INK, linewidth=1, linestyle=(0, (4, 2)), label=level[0])
-    for (label, options), shape in zip((marked or {}).items(), "os^D"):
-        found = int(np.flatnonzero([key == tuple(options[name] for name in values.index.names) for key in values.index])[0])
+    for (label, single), shape in zip((marked or {}).items(), "os^D"):
+        found = int(np.flatnonzero([key == tuple(single[name] for name in values.index.names) for key in values.index])[0])
         above.plot(found, values.iloc[found], shape, color=MARK, markersize=7, label=label)
     if level or marked:
         above.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    above.set(ylabel=ylabel, ylim=(0, None), xlim=(-0.01 * len(values), 1.01 * len(values)))
+    above.set(ylabel=ylabel, ylim=(0, None))
+    return figure
+
+
+@styled
+def survival_of_claims(shares: pd.DataFrame, words: Callable[[str, str], tuple[str, str]]) -> Figure:
+    """Which claims survive which choices: above, a row of cells for each column of `shares` (in [0, 1], 1 if a claim survives
+    whole), below the options as in `specification_curve`; combinations under which most survives come first."""
+    options, shares = shares.index, shares.loc[shares.mean(axis=1).sort_values(ascending=False, kind="stable").index]
+    figure, above = _over_options(options, shares.index, words)
+    shown = above.imshow(shares.T, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="none",
+                         extent=(-0.5, len(shares) - 0.5, shares.shape[1] - 0.5, -0.5))
+    above.set_yticks(range(shares.shape[1]), shares.columns, fontsize=8)
+    above.set_yticks(np.arange(0.5, shares.shape[1] - 1), minor=True)
+    above.grid(axis="y", which="minor", color="white", linewidth=2)
+    above.tick_params(axis="y", which="both", length=0)
+    above.spines[:].set_visible(False)
+    figure.colorbar(shown, ax=above, location="top", shrink=0.5, aspect=30, label="share of a claim's parts that reach its threshold")
+    return figure
+
+
+def _over_options(
+    options: pd.MultiIndex, combinations: pd.MultiIndex, words: Callable[[str, str], tuple[str, str]]
+) -> tuple[Figure, Axes]:
+    """A figure with empty axes above, and below a row for each option of a choice that has several, in the order of
+    `options`, with a mark under each of the `combinations`, in their own order, that has it."""
+    varied = [name for name in options.names if len(options.unique(name)) > 1]
+    rows = [(name, option) for name in varied for option in options.unique(name)]
+    size = 0.185 * (len(rows) + 0.5 * len(varied))  # inches
+    figure = Figure(figsize=(WIDTH, 2.3 + size), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, size])
+    places = np.arange(len(combinations))
     heights, labels, height, last = [], [], 0.0, None
     for name, option in rows:
         height += 1.0 if name == last else 1.5
-        has = places[values.index.get_level_values(name) == option]
-        below.plot(has, np.full(len(has), height), "|", color=INK, markersize=5, markeredgewidth=max(0.25, 250 / len(values) * 0.6))
+        has = places[combinations.get_level_values(name) == option]
+        below.plot(has, np.full(len(has), height), "|", color=INK, markersize=5, markeredgewidth=max(0.25, 150 / len(places)))
         choice, said = words(name, option)
         labels.append(said if name == last else f"{choice}: {said}")
         heights.append(height)
         last = name
-    below.set(ylim=(height + 0.7, 0.8), xticks=[], xlabel="combinations, sorted")
+    below.set(ylim=(height + 0.7, 0.8), xlim=(-0.01 * len(places) - 0.5, 1.01 * len(places) - 0.5), xticks=[], xlabel="combinations, sorted")
     below.set_yticks(heights, labels, fontsize=8)
     below.tick_params(axis="y", length=0)
     below.spines[:].set_visible(False)
-    return figure
+    return figure, above
 
 
 # Arms that are numbers, by the field that tells them apart: how a legend and the file of published curves name them.

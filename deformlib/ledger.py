@@ -6,7 +6,7 @@ sensitivity are differences of its logarithm.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 
 import pandas as pd
@@ -59,14 +59,15 @@ def in_short(ledger: pd.DataFrame, page: str) -> str:
 
 
 def in_full(ledger: pd.DataFrame) -> str:
-    """`claims.ledger` as HTML: threshold under the claim, parts held under the verdict, and under the value of the
-    least favourable part its interval, the published value, and which part it is."""
+    """`claims.ledger` as HTML: section, figures, statistic and threshold under the claim, parts held under the verdict, and
+    under the value of the least favourable part its interval, the published value, and which part it is."""
     rows = []
     for k, row in ledger.iterrows():
         value = [] if math.isnan(row["value"]) else [interval(row["low"], row["high"])]
         value += [] if math.isnan(row["published"]) else [f"published: {number(row['published'])}"]
         rows.append([
-            str(k), _link(row["claim"], "", k) + _small("Threshold: " + row["threshold"]),
+            str(k), _link(row["claim"], "", k) + f"<small>Section {row['section']}, {_linked(row['figure'])}</small>"
+            + _small("Statistic: " + row["statistic"], "Threshold: " + row["threshold"]),
             _marked(row["verdict"]) + _small(f"{row['held']} parts held"),
             number(row["value"]) + _small(*value, _minus(row["part"])),
         ])
@@ -97,18 +98,27 @@ def labels(figure: str) -> list[str]:
     """The labels of the chapters' figures that stand for a claim's `figure`: for "3c" fig-3c and variants of it such as
     fig-3c-calibrated; for "3" all its panels. Not fig-4-kernels for "4": it need not be the paper's."""
     shown = "|".join(rf"{name}(-.*)?" if name[-1].isalpha() else rf"{name}([a-z](-.*)?)?" for name in figure.split(", "))
-    return [label for label in _all_labels() if re.fullmatch(f"fig-({shown})", label)]
+    return [label for label in _pages() if re.fullmatch(f"fig-({shown})", label)]
 
 
-def _all_labels() -> Iterable[str]:
-    for chapter in sorted((ROOT / "book").glob("[0-9][0-9]_*.py")):
-        yield from re.findall(r'"name": "(fig-[^"]+)"', chapter.read_text())
+def _pages() -> dict[str, str]:
+    """{label of a figure: the page of the book that has it}."""
+    chapters = sorted((ROOT / "book").glob("[0-9][0-9]_*.py"))
+    return {label: f"{chapter.stem}.html" for chapter in chapters for label in re.findall(r'"name": "(fig-[^"]+)"', chapter.read_text())}
 
 
 def _figures(figure: str) -> str:
     if figure == "none":
         return "no figure"
     return figure if not figure[0].isdigit() else f"Figure{'s' if ',' in figure else ''} {figure}"
+
+
+def _linked(figure: str) -> str:
+    """A claim's figures as HTML, linked to ours: every panel that this book has, if there is one."""
+    pages = _pages()
+    panels = {label.removeprefix("fig-"): label for label in labels(figure) if "-" not in label.removeprefix("fig-")}
+    links = [f'<a href="{pages[label]}#{label}">{panel}</a>' for panel, label in panels.items()]
+    return f"Figure{'s' if len(links) > 1 else ''} {', '.join(links)}" if links else escape(_figures(figure))
 
 
 def _minus(part: str) -> str:

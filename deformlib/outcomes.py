@@ -133,23 +133,28 @@ def survival(evidence: Any) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["choice", "option"])
 
 
-def robustness(evidence: Any) -> pd.DataFrame:
-    """One row an option, one column a claim: the share of a claim's parts that reach their threshold, mean over all
-    crossed combinations with this option that a trained network leaves open; first over all of them."""
-    by_record = [{tuple(options.items()): measured for options, measured in crossed(record)} for record in evidence.records]
-    of = dict(zip(map(id, evidence.records), by_record, strict=True))
-    rows = []
-    for key in dict.fromkeys(key for each in by_record for key, measured in each.items() if "after" in measured):
-        found = judged(evidence, lambda record, key=key: of[id(record)].get(key))
-        rows.append(dict(key) | {f"claim {n}": hits / parts for n in found for hits, parts in [reached(found[n])] if parts})
-    table = pd.DataFrame(rows)
-    claimed = [f"claim {n}" for n in JUDGED]
-    shares = {("all", f"{len(table)} combinations"): table[claimed].mean()}
-    for name in table.columns.difference(claimed, sort=False):
-        for option, part in table.groupby(name, sort=False):
-            if part.shape != table.shape:
-                shares[in_words(name, option)] = part[claimed].mean()
-    return pd.DataFrame(shares).T.rename_axis(["choice", "option"])
+def by_combination(evidence: Any) -> pd.DataFrame:
+    """One row a crossed combination that a trained network leaves open, a MultiIndex of options; one column a claim: the
+    share of its parts that reach their threshold."""
+    found = [{tuple(options.items()): measured for options, measured in crossed(record)} for record in evidence.records]
+    of = dict(zip(map(id, evidence.records), found, strict=True))
+    rows = {}
+    for key in dict.fromkeys(key for each in found for key, measured in each.items() if "after" in measured):
+        findings = judged(evidence, lambda record, key=key: of[id(record)].get(key))
+        hits = {n: reached(finding) for n, finding in findings.items()}
+        rows[tuple(dict(key).values())] = {f"claim {n}": right / parts for n, (right, parts) in hits.items() if parts}
+    names = MULTIVERSES[evidence.records[0].spec.choices].crossed
+    return pd.DataFrame(list(rows.values()), pd.MultiIndex.from_tuples(rows, names=names))
+
+
+def robustness(shares: pd.DataFrame) -> pd.DataFrame:
+    """`by_combination` by option: one row an option, the mean over all combinations that have it; first over all of them."""
+    rows = {("all", f"{len(shares)} combinations"): shares.mean()}
+    for name in shares.index.names:
+        for option, part in shares.groupby(level=name, sort=False):
+            if len(part) < len(shares):
+                rows[in_words(name, option)] = part.mean()
+    return pd.DataFrame(rows).T.rename_axis(["choice", "option"])
 
 
 def of_recipes(evidence: Any) -> pd.DataFrame:

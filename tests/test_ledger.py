@@ -25,23 +25,30 @@ ROWS = [  # value, low, high, published, held, verdict
 def table() -> pd.DataFrame:
     columns = ["value", "low", "high", "published", "held", "verdict"]
     rows = pd.DataFrame(ROWS, columns=columns, index=pd.Index([1, 2, 3, 4, 17], name="number"))
-    return rows.assign(claim=[f"x < {k} & so" for k in rows.index], threshold="within 1 <point>", part="cifar10: max-pool - strided")
+    return rows.assign(claim=[f"x < {k} & so" for k in rows.index], section="3.1", statistic="a & b", threshold="within 1 <point>",
+                       figure=["3c", "3", "5", "footnote 1", "none"], part="cifar10: max-pool - strided")
 
 
 def cells(html: str) -> list[list[tuple[str, list[str], str]]]:
     """Per row and cell: its own text, its small lines, its link."""
     rows = ElementTree.fromstring(html[html.index("<table"):].replace("&nbsp;", " ")).find("tbody")
 
-    def text(cell: ElementTree.Element) -> str:
-        return "".join(piece for each in cell.iter() if each.tag != "small" for piece in (each.text or "", each.tail or "" if each is not cell else ""))
+    def text(element: ElementTree.Element) -> str:
+        return (element.text or "") + "".join(("" if each.tag == "small" else text(each)) + (each.tail or "") for each in element)
 
     return [[(text(cell), [small.text for small in cell.iter("small")], next((a.get("href") for a in cell.iter("a")), "")) for cell in row] for row in rows]
 
 
-def test_in_full(table: pd.DataFrame) -> None:
-    rows = cells(in_full(table))
+def test_in_full(table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_pages", lambda: {"fig-3c": "03_a.html", "fig-3c-calibrated": "03_a.html", "fig-3d": "04_b.html"})
+    rows, html = cells(in_full(table)), in_full(table)
+    assert [re.sub("<[^>]+>", "", line) for line in re.findall("<small>(Section.*?)</small>", html)] == [
+        "Section 3.1, Figure 3c", "Section 3.1, Figures 3c, 3d", "Section 3.1, Figure 5", "Section 3.1, footnote 1", "Section 3.1, no figure"]
+    assert re.findall('<a href="([^#]*#fig[^"]*)">(.*?)</a>', html) == [
+        ("03_a.html#fig-3c", "3c"), ("03_a.html#fig-3c", "3c"), ("04_b.html#fig-3d", "3d")]
     assert [row[0][0] for row in rows] == ["1", "2", "3", "4", "17"]
-    assert [row[1] for row in rows] == [(f"x < {k} & so", ["Threshold: within 1 <point>"], f"#claim-{k}") for k in table.index]
+    assert [(text, small[1:], link) for text, small, link in (row[1] for row in rows)] == [
+        (f"x < {k} & so", ["Statistic: a & b", "Threshold: within 1 <point>"], f"#claim-{k}") for k in table.index]
     assert [row[2][0] for row in rows] == ["● Held", "◐ In part", "○ Did not hold", "– Not tested", "– Not tested"]
     assert [row[2][1] for row in rows] == [[f"{held} parts held"] for held in table["held"]]
     assert [row[3][0] for row in rows] == ["−0.329", "3.9", "0", "–", "–"]
@@ -66,7 +73,7 @@ def test_every_class_of_a_verdict_has_its_style() -> None:
 
 
 def test_in_detail_shows_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "_all_labels", lambda: ["fig-3c", "fig-3d"])
+    monkeypatch.setattr(ledger, "_pages", lambda: {"fig-3c": "03_a.html", "fig-3d": "03_a.html"})
     parts = [Part("cifar10", "max-pool - strided", -0.33, -0.5, -0.2, (-INF, -0.2231)),
              Part("imagenet", "p", 0.04, NAN, NAN, (-INF, 0.05), role="condition", note="of 120"),
              Part("imagenet", "deviation", 0.5, NAN, NAN, (-INF, INF), role="listed"), Part("x", "y", NAN, NAN, NAN, (0.5, 1.0))]

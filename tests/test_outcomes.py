@@ -11,10 +11,10 @@ import pytest
 from deformlib import claims, multiverse, outcomes
 from deformlib.agreement import published
 from deformlib.evidence import Evidence
-from deformlib.figures import specification_curve
+from deformlib.figures import specification_curve, survival_of_claims
 from deformlib.claims import FIVE
 from deformlib.multiverse import Multiverse
-from deformlib.outcomes import BOOK, changes, difference, in_words, judged, of_recipes, options, order_of_arms, reached, robustness, survival, values
+from deformlib.outcomes import BOOK, by_combination, changes, difference, in_words, judged, of_recipes, options, order_of_arms, reached, robustness, survival, values
 from deformlib.specs import Training, Variation
 from deformlib.store import Record
 from deformlib.training import Recipe
@@ -115,7 +115,9 @@ def test_the_calibrated_baseline_is_used(evidence: SimpleNamespace):
 
 
 def test_shares_over_crossed_combinations(evidence: SimpleNamespace):
-    table = robustness(evidence)
+    shares = by_combination(evidence)
+    assert list(shares.index) == [("unit", "running"), ("unit", "calibrated")] and list(shares) == [f"claim {n}" for n in outcomes.JUDGED]
+    table = robustness(shares)
     assert table.index[0] == ("all", "2 combinations") and len(table) == 3, "of pixels only one option is left open"
     rows = table.loc[[in_words("statistics", "running"), in_words("statistics", "calibrated")]]
     pd.testing.assert_series_equal(table.iloc[0], rows.mean(), check_names=False)
@@ -146,6 +148,17 @@ def test_a_specification_curve_is_sorted_and_marks_what_each_combination_has():
     assert list(above.lines[2].get_ydata()) == [0.4] and list(np.atleast_1d(above.lines[2].get_xdata())) == [3]
     marks = {label.get_text(): list(line.get_xdata()) for label, line in zip(below.get_yticklabels(), below.lines, strict=True)}
     assert marks == {"pixel values: in [0, 1]": [0, 3], "in [-1, 1]": [1, 2], "control grid: to the edge": [2, 3], "half a cell inside": [0, 1]}
+
+
+def test_survival_has_a_column_of_cells_and_marks_for_each_combination():
+    index = pd.MultiIndex.from_product([("unit", "signed"), ("edge", "inside"), ("zeros",)], names=["pixels", "grid", "border"])
+    shares = pd.DataFrame({"claim 1": [0.0, 1.0, 0.5, 0.25], "claim 5": [0.0, 1.0, 1.0, 0.5]}, index)
+    above, below, _ = survival_of_claims(shares, in_words).axes
+    assert above.images[0].get_array().tolist() == [[1.0, 0.5, 0.25, 0.0], [1.0, 1.0, 0.5, 0.0]], "most that survives first"
+    assert [label.get_text() for label in above.get_yticklabels()] == ["claim 1", "claim 5"] and above.images[0].get_clim() == (0, 1)
+    assert above.get_xlim() == below.get_xlim() and above.images[0].get_extent()[:2] == [-0.5, 3.5]
+    marks = {label.get_text(): list(line.get_xdata()) for label, line in zip(below.get_yticklabels(), below.lines, strict=True)}
+    assert marks == {"pixel values: in [0, 1]": [0, 3], "in [-1, 1]": [1, 2], "control grid: to the edge": [1, 3], "half a cell inside": [0, 2]}, "not what is the same everywhere"
 
 
 def trained(arm: str, recipe: Recipe, factor: float = 1.0, rougher: float = 0.0, test: float = 0.5) -> Record:
