@@ -1,10 +1,11 @@
 """One table of what is claimed to be fast, beside its goal: `make bench`, or `python bench`.
 
 Everything is measured side by side in one process, on the same inputs. Repetitions alternate, so that whatever else
-the machine does falls on both sides; the median of the ratios of neighbours is printed, with its quartiles. Run it
-while nothing else runs. The rows on training need CIFAR-10.
+the machine does falls on both sides; the median of the ratios of neighbours is printed, with its quartiles, and written
+to `book/bench.json`, which the book shows. Run it while nothing else runs. The rows on training need CIFAR-10.
 """
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -13,6 +14,8 @@ import torch
 import training
 from rows import Row, line
 
+from deformlib.evidence import BENCH
+from deformlib.runs import processor
 from deformlib.training import fast_bfloat16
 
 
@@ -21,14 +24,19 @@ def rows() -> Iterator[Row]:
     yield from training.rows()
 
 
-def load() -> str:
-    return "load of the machine {:.1f}, {:.1f}, {:.1f} (1, 5, 15 minutes)".format(*os.getloadavg())
+def main() -> None:
+    conditions = (f"{processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
+                  f"training in {'bfloat16' if fast_bfloat16() else 'float32 (no bfloat16 in hardware)'}, "
+                  f"load of the machine before {os.getloadavg()[0]:.1f}")
+    print(conditions)
+    print(line("work", "against", "ratio", "quartiles", "goal", "reached"))
+    table = []
+    for row in rows():
+        table.append(row.cells())
+        print(line(*table[-1].values()), flush=True)
+    BENCH.write_text(json.dumps({"conditions": conditions, "rows": table}, indent=1) + "\n")
+    print(f"written to {BENCH}")
 
 
 if __name__ == "__main__":
-    print(f"threads {torch.get_num_threads()}, {torch.backends.cpu.get_cpu_capability()}, PyTorch {torch.__version__},",
-          f"training in {'bfloat16' if fast_bfloat16() else 'float32 (no bfloat16 in hardware)'}; {load()}")
-    print(line("work", "against", "ratio", "quartiles", "goal"))
-    for row in rows():
-        print(row, flush=True)
-    print(load())
+    main()

@@ -17,13 +17,16 @@ class Row(NamedTuple):
     values: list[float]
     goal: str
 
-    def __str__(self) -> str:
+    def cells(self) -> dict[str, str]:
         low, middle, high = np.percentile(self.values, [25, 50, 75])
-        return line(self.work, self.against, f"{middle:.2f}", f"{low:.2f} .. {high:.2f}", self.goal)
+        sign, bound = self.goal.split()
+        reached = middle >= float(bound) if sign == ">=" else middle <= float(bound)
+        return {"work": self.work, "against": self.against, "ratio": f"{middle:.2f}", "quartiles": f"{low:.2f} to {high:.2f}",
+                "goal": self.goal, "reached": "yes" if reached else "no"}
 
 
 def line(*cells: str) -> str:
-    return "{:52} {:46} {:>8} {:>18} {:>8}".format(*cells)
+    return "{:52} {:46} {:>8} {:>18} {:>8} {:>8}".format(*cells)
 
 
 def seconds(work: Callable[[], object]) -> float:

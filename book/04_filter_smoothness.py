@@ -330,6 +330,25 @@ by_layer(after_bank, before_bank)
 # ones. What was said about the other average holds for this one, with somewhat larger changes.
 
 # %% [markdown]
+# ### On larger networks
+#
+# For ImageNet the paper reports the opposite: "smoothness increases from layer to layer". {numref}`fig-6a` stands for its Figure 6a, with
+# the networks of {numref}`fig-3b`: the same architecture half as wide, trained on 50 classes of Tiny ImageNet at 64x64. What to look for: whether
+# the curves fall from left to right.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves over thirteen filter banks below a dotted line near 1.87."}, "figure": {"name": "fig-6a", "caption": "Smoothness of the filter banks after training, averaged over kernels, the ImageNet architecture at half width on 50 classes of Tiny ImageNet at 64x64 (for the paper's Figure 6a, ImageNet at 224x224). Lines, bands and dashes as in the figures before. Records: {glue:text}`fig-6a-note`."}}
+large = collect("imagenet", mode)
+glue("fig-6a-note", large.note, display=False)
+large_before, large_after = large.banks("kernel", checkpoint=0), large.banks("kernel")
+smoothness_by_layer(large_after, large_before, overlay("6a", mode))
+
+# %% tags=["hide-input"]
+by_layer(large_after, large_before)
+
+# %% [markdown]
+# RESULT
+
+# %% [markdown]
 # ## What the numbers look like
 #
 # A bank's smoothness is an average over kernels that differ much more than the banks do. {numref}`fig-4-kernels`

@@ -4,6 +4,7 @@ Full mode reads committed records; a missing seed is counted and said, an arm wi
 makes what is missing there and then, in a store of its own. Never one in place of the other.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ from .models import DOWNSAMPLINGS
 from .protocol import banks_of
 from .specs import Resampling, Spec, Training, network_of
 from .store import RESULTS, Record, Store, cache_root, load_tensors
+
+BENCH = RESULTS.parent / "bench.json"  # written by `make bench`
 
 
 def store_for(mode: str) -> Store:
@@ -365,6 +368,12 @@ def costs(mode: str) -> pd.DataFrame:
             "precision": ", ".join(sorted({record["training_precision"] for record in found})),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
+
+
+def speed() -> tuple[str, pd.DataFrame]:
+    """Under which conditions `make bench` ran last, and the table that it printed."""
+    found = json.loads(BENCH.read_text())
+    return found["conditions"], pd.DataFrame(found["rows"]).set_index(["work", "against"])
 
 
 def load_trained(study: str, arm: str | float, seed: int = 0, mode: str = "full") -> models.VGG:

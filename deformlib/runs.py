@@ -324,7 +324,7 @@ def _provenance() -> dict[str, Any]:
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
-        "device": _processor(),
+        "device": processor(),
         "threads": torch.get_num_threads(),
         "training_precision": "bfloat16 autocast" if fast_bfloat16() else "float32",
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6),
@@ -344,7 +344,8 @@ def _commit() -> str | None:
 
 
 @functools.cache
-def _processor() -> str:
+def processor() -> str:
+    """The processor by name, and the instructions that PyTorch uses of it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -90,16 +90,32 @@ def test_hooks_equal_layer_by_layer_evaluation_of_resnet():
     assert torch.equal(seen["fc"], logits)
 
 
-def test_vision_transformer_attention_is_a_tensor_and_none():
+def test_hooks_equal_layer_by_layer_evaluation_of_a_vision_transformer():
     torch.manual_seed(0)
-    model = torchvision.models.VisionTransformer(16, 8, 2, 2, 8, 16).eval()
-    x = torch.rand(2, 3, 16, 16)
-    seen = visit(model, x, ["*.self_attention", "*.ln_1", "heads"])
-    name = "encoder.layers.encoder_layer_0"
-    y = seen[f"{name}.ln_1"]
-    expected, _ = model.get_submodule(f"{name}.self_attention")(y, y, y, need_weights=False)
-    assert torch.equal(seen[f"{name}.self_attention"], expected)
-    assert torch.equal(seen["heads"], model(x))
+    model, x = torchvision.models.VisionTransformer(16, 8, 2, 2, 8, 16).eval(), torch.rand(2, 3, 16, 16)
+    nn.init.normal_(model.heads.head.weight)  # zero by default, and all logits with it
+    nn.init.normal_(model.encoder.pos_embedding)
+    seen = visit(model, x, ["conv_proj", "encoder*", "heads.head"])
+    y = model.conv_proj(x)
+    assert torch.equal(seen["conv_proj"], y)
+    y = torch.cat([model.class_token.expand(2, -1, -1), y.flatten(2).mT], 1) + model.encoder.pos_embedding  # (N, tokens, channels)
+    for number, block in enumerate(model.encoder.layers):
+        name = f"encoder.layers.encoder_layer_{number}"
+        z = block.ln_1(y)
+        assert torch.equal(seen[f"{name}.ln_1"], z)
+        z, _ = block.self_attention(z, z, z, need_weights=False)  # returns a tensor and None
+        assert torch.equal(seen[f"{name}.self_attention"], z)
+        y = y + z
+        z = block.ln_2(y)
+        assert torch.equal(seen[f"{name}.ln_2"], z)
+        z = block.mlp[3](block.mlp[1](block.mlp[0](z)))
+        assert torch.equal(seen[f"{name}.mlp"], z)
+        y = y + z
+        assert torch.equal(seen[name], y)
+    y = model.encoder.ln(y)
+    assert torch.equal(seen["encoder.ln"], y) and torch.equal(seen["encoder"], y)
+    assert torch.equal(seen["heads.head"], model.heads(y[:, 0])) and torch.equal(seen["heads.head"], model(x))
+    assert len(seen["heads.head"].unique()) > 2
 
 
 def test_default_is_the_input_and_leaf_modules_in_execution_order(vgg, images):
