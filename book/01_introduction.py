@@ -7,9 +7,9 @@
 # classifier does not either, a good answer for the image $x$ is at once a good answer for every $\tau(x)$.
 #
 # Where would a convolutional network get this from? The textbook answer has been *pooling*: between convolutions the
-# network keeps one value out of every few, a maximum or a mean, and forgets where exactly it stood. The idea goes
-# back to cells of the cat's visual cortex that respond to an edge wherever it lies in a small region
-# {cite:p}`hubel1968`, came into neural networks with the neocognitron {cite:p}`fukushima1982`, and into
+# network replaces every few neighbouring values by one, their maximum or their mean, and forgets where exactly each
+# stood. The idea goes back to cells of the cat's visual cortex that respond to an edge wherever it lies in a small
+# region {cite:p}`hubel1968`, came into neural networks with the neocognitron {cite:p}`fukushima1982`, and into
 # convolutional ones as a layer that "introduces a certain level of invariance to distortions and translations"
 # {cite:p}`lecun1990`. It was repeated for decades {cite:p}`krizhevsky2012,simonyan2014,lecun2015,giusti2013`, and
 # hardly ever tested. Then networks appeared that have no pooling between their convolutions and do just as well
@@ -37,7 +37,7 @@
 # experiments looked at affine maps {cite:p}`lenc2015` or at the worst case for a network's output
 # {cite:p}`fawzi2015,kanbak2017`, not at a random deformation's way through the layers.
 #
-# Each of these claims gets its chapter. This one looks at the word they all use: *deformation*.
+# The next chapters take up these claims. This one looks at the word they all use: *deformation*.
 
 # %% tags=["parameters"]
 mode = "full"
@@ -188,12 +188,12 @@ glue("shape-imagenet-affine", f"{affine.loc['ImageNet', 'median']:.2f}", display
 glue("shape-cifar10-affine", f"{affine.loc['CIFAR-10', 'median']:.2f}", display=False)
 
 # %% [markdown]
-# For ImageNet the statement holds: an affine map explains {glue:text}`shape-imagenet-affine` of a typical
-# deformation. For CIFAR-10 it is {glue:text}`shape-cifar10-affine`, about half. Nine control points leave little
-# room: of their nine degrees of freedom along each axis three are affine, against three of 25. (Strength does not
-# enter, so all 3x3 rows are alike.) What the CIFAR-10 networks are measured with is therefore, to about one half,
-# a random affine map, and "a much larger class of transformations" is a claim about ImageNet's. It is worth
-# remembering when the two are compared.
+# For ImageNet the statement holds: an affine map explains {glue:text}`shape-imagenet-affine` of a typical deformation.
+# For CIFAR-10 it is {glue:text}`shape-cifar10-affine`, about half. Nine control points leave little room: of their nine
+# degrees of freedom along each axis three are affine, against three of 25. (Strength does not enter, so all 3x3 rows
+# are alike.) What the CIFAR-10 networks are measured with is therefore, to about one half, a random affine map, and
+# where the paper speaks of "a much larger class of transformations", that fits ImageNet's deformations better. Results
+# on the two data sets should be compared with this in mind.
 #
 # ## Stable, not invariant
 #

@@ -75,16 +75,17 @@ pd.concat({name: values.round(2).astype(str).rename_axis("layer").reset_index(na
 
 # %% [markdown]
 # In full mode, with one seed, the blocks of an untrained ResNet-18 are about as stable as the image, from the first to
-# the last. ConvNeXt-Tiny jumps at `features.0.1`, a layer norm, which takes the mean over channels away at every position;
-# {doc}`03_learned_stability` saw the same with batch norm, once it centred. Smaller steps follow at its downsampling
-# layers, each of which begins with another layer norm. Between them nothing happens, because its blocks begin as the identity: torchvision
-# scales what they add by one millionth. ViT-B/16 becomes a little more stable with each block, presumably because its attention, not knowing yet where
-# to look, averages over positions. The largest step is the last one of the other two: averaging over the whole image leaves
-# the ResNet a third of its sensitivity and the ConvNeXt a tenth.
+# the last. ConvNeXt-Tiny jumps at `features.0.1`, a layer norm, which takes the mean over channels away at every
+# position; {doc}`03_learned_stability` saw the same with batch norm, once it centred. Smaller steps follow at its
+# downsampling layers, each of which begins with another layer norm. Between them nothing happens, because its blocks
+# begin as the identity: torchvision scales what they add by one millionth. ViT-B/16 becomes slowly more stable over its
+# blocks, from 0.15 to 0.11, presumably because its attention, not knowing yet where to look, averages over positions.
+# In the other two the largest step is the last: averaging over the whole image leaves the ResNet a third of its
+# sensitivity and the ConvNeXt a tenth.
 #
-# Smoothness is a number for each convolution whose kernels are at least 3x3. Independent weights of an n x n kernel
-# come to $2(n - 1)\sqrt2/n$ before any truncation: 1.89 for 3x3, 2.42 for 7x7, 2.65 for 16x16. So kernels of different
-# sizes cannot be compared with each other, and each has to be compared with its own beginning.
+# Smoothness is a number for each convolution whose kernels are at least 3x3. Independent normal weights of an n x n
+# kernel come to $2(n - 1)\sqrt2/n$ before any truncation: 1.89 for 3x3, 2.12 for 4x4, 2.42 for 7x7, 2.65 for 16x16. So
+# kernels of different sizes cannot be compared with each other, and each has to be compared with its own beginning.
 
 # %% tags=["hide-input"]
 sizes = {"conv1": "resnet18", "layer1.0.conv1": "resnet18", "layer4.1.conv2": "resnet18", "features.0.0": "convnext_tiny",

@@ -40,6 +40,7 @@ import papermill
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from .checks import check_known
 from .studies import MODES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,8 +77,7 @@ def execute(mode: str, out: Path, chapters: Sequence[str] | None = None,
     `parameters` go to the chapters that have them. A chapter that fails raises papermill's error, which shows
     the cell, and leaves the notebook of its last success alone.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    check_known("mode", mode, MODES)
     parameters, notebooks = {**(parameters or {}), "mode": mode}, {s: read(s) for s in sources(chapters)}
     names = {source: parameter_names(notebook) for source, notebook in notebooks.items()}
     for source in notebooks:

@@ -171,9 +171,8 @@ def published(study: str, what: str, when: str, distance: str = "cosine") -> Tab
         return {arm: pd.DataFrame([row] * len(ARCHITECTURES), index=list(ARCHITECTURES)) for arm, row in rows.items()}
     if (what, when) == ("kernel", "before"):  # the dotted line of Figures 5 and 6
         return {arm: table * 0 + 1.87 for arm, table in published(study, what, "after").items()}
-    try:
-        curves = agreement.published(FIGURES[study, what, when] if distance == "cosine" else "")
-    except (KeyError, ValueError):
+    curves = agreement.overlay(FIGURES.get((study, what, when), "none") if distance == "cosine" else "none", "full")
+    if curves is None:
         return {arm: pd.DataFrame() for arm in arms}
     wide = curves.pivot(index="arm", columns="layer", values="value")
     wide.index = [type(arms[0])(name.split("=")[-1]) for name in wide.index]

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .checks import check_known
+
 Loaded = tuple[Tensor, Tensor, list[str]]
 
 
@@ -102,8 +104,7 @@ def identity(*tensors: Tensor) -> str:
 
 
 def _check_name(name: str) -> None:
-    if name not in DATASETS:
-        raise ValueError(f"name must be one of {', '.join(DATASETS)}, got {name!r}")
+    check_known("name", name, DATASETS)
 
 
 def _check(name: str, split: str, size: int | None, resize: str) -> None:

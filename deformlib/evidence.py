@@ -7,6 +7,7 @@ makes what is missing there and then, in a store of its own. Never one in place 
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import Tensor
 
 from . import claims, models, runs, studies
+from .checks import check_known
 from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
 from .protocol import banks_of
@@ -31,9 +33,8 @@ BENCH = RESULTS.parent / "bench.json"  # written by `make bench`
 
 def store_for(mode: str) -> Store:
     """Where a mode's records are: `book/results`, or for quick mode $DEFORMLIB_STORE or a folder in the cache."""
-    if mode not in studies.MODES:
-        raise ValueError(f"mode must be one of {', '.join(studies.MODES)}, got {mode!r}")
-    return Store(RESULTS if mode == "full" else Path(os.environ.get("DEFORMLIB_STORE") or cache_root() / "quick"))
+    check_known("mode", mode, studies.MODES)
+    return Store(RESULTS if mode == "full" else Path(os.environ.get("DEFORMLIB_STORE") or cache_root() / "quick").expanduser())
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Evidence:
     @property
     def seeds(self) -> dict[str, int]:
         """{arm: number of seeds with a record}."""
-        return pd.Series([self.arm(record.spec) for record in self.records]).value_counts(sort=False).to_dict()
+        pairs = dict.fromkeys((self.arm(record.spec), record.spec.seed) for record in self.records)  # an arm may have variants
+        return dict(Counter(arm for arm, _ in pairs))
 
     def only(self, **fields: object) -> "Evidence":
         """What of it has these values in its specs, as in `only(classes=100)`: a study may have variants of its arms."""
@@ -220,16 +222,16 @@ def final_losses(evidence: Evidence) -> dict[str | float, float]:
     return np.exp(probes.groupby("arm", sort=False)["loss"].mean()).to_dict()
 
 
-def at_loss(evidence: Evidence, losses: Mapping[str | float, float], measure: str = "sensitivity", distance: str = "cosine") -> pd.DataFrame:
+def at_loss(evidence: Evidence, losses: Mapping[str | float, float]) -> pd.DataFrame:
     """As `Evidence.layers`, each arm where its training loss first fell to `losses[arm]`: between the two checkpoints
-    around that moment, linear in the logarithm of the loss. Runs that never got there are left out."""
-    first = evidence.layers(measure, checkpoint=0, distance=distance)
+    around that moment, linear in the logarithm of the loss. Runs that never got there are left out, and arms without a loss."""
+    first = evidence.layers(checkpoint=0)
     count = {len(record.measurements["checkpoints"]) for record in evidence.records}
     if len(count) > 1:
         raise ValueError(f"records must have as many checkpoints as each other, got {sorted(count)}")
-    values = np.stack([evidence.layers(measure, checkpoint=k, distance=distance)["value"] for k in range(*count)])
+    values = np.stack([evidence.layers(checkpoint=k)["value"] for k in range(*count)])
     rows = []
-    for record in evidence.records:
+    for record in (record for record in evidence.records if evidence.arm(record.spec) in losses):
         arm, seed = evidence.arm(record.spec), record.spec.seed
         loss = np.log([c["probe"]["train_loss"] for c in record.measurements["checkpoints"]])
         reached = np.flatnonzero(loss <= (goal := np.log(losses[arm])))
@@ -302,7 +304,7 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weig
         return []
     for spec in missing:
         runs.check(spec)
-    workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    workers = min(workers or runs.cores(), len(missing))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True))
     with runs.local(workers, source) as executor, Progress(*columns, speed_estimate_period=600) as progress:
         futures = {}
@@ -396,13 +398,14 @@ def load_initial(study: str, arm: str | float, seed: int = 0, mode: str = "full"
 def _kept(study: str, arm: str | float, seed: int, mode: str) -> tuple[Training, dict[str, Tensor]]:
     entry, store = studies.study(study), store_for(mode)
     specs = {getattr(spec, entry.arm): spec for spec in entry.specs(mode, [seed])}
-    if arm not in specs:
-        raise ValueError(f"arm must be one of {', '.join(map(str, specs))}, got {arm!r}")
+    check_known("arm", arm, specs)
+    if seed not in entry.weights:
+        raise ValueError(f"seed must be one of {', '.join(map(str, entry.weights)) or 'none'}, whose weights {study} keeps, got {seed}")
     path = store.weights_path(specs[arm])
     if not path.exists():
-        there = ", ".join(map(str, entry.weights)) or "none"
+        first = f"delete {store.path(specs[arm])} and run" if specs[arm] in store else "run"
         raise FileNotFoundError(
-            f"no weights of {study}, {arm}, seed {seed} (there are those of seeds {there}); make them: "
+            f"no weights of {study}, {arm}, seed {seed}; to make them {first} "
             f"python -m deformlib run {study} --seeds {seed}" + ("" if mode == "full" else f" --mode {mode}")
         )
     return specs[arm], load_tensors(path)[0]

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .metrics import sensitivity, smoothness
 from .names import named_object
+from .photographs import opened, simplified
 from .warping import Deformation
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -41,11 +42,10 @@ def photographs(folder: Path, size: int, count: int, mode: str = "RGB") -> Tenso
         raise ValueError(f"--images must be a folder with at least two images ({', '.join(sorted(SUFFIXES))}), got {folder}")
     images = []
     for file in tqdm(files, desc="images", unit="image", leave=False, disable=None):
-        try:
-            with Image.open(file) as image:
-                fitted = ImageOps.fit(ImageOps.exif_transpose(image).convert(mode), (size, size), Image.Resampling.BILINEAR)
-        except Exception as error:  # decoders raise whatever they like
-            raise ValueError(f"{file} is not an image that can be read ({error})") from error
+        photo = opened(file)
+        if photo.mode in ("I", "F"):  # nobody knows what is white in it
+            raise ValueError(f"{file} must have values of 8 or 16 bits, got Pillow's mode {photo.mode}")
+        fitted = ImageOps.fit(simplified(photo, mode), (size, size), Image.Resampling.BILINEAR)
         images.append(np.asarray(fitted).reshape(size, size, -1))
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
@@ -68,8 +68,9 @@ def measured(
     deformed = normalize(deformation.spline(images.shape[2:]).warp(images, control)).to(like)
     images = normalize(images).to(like)
     columns = {
-        name: pd.Series(sensitivity(model, images, deformed, layers, distance, batch_size))
+        name: sensitivity(model, images, deformed, layers, distance, batch_size)
         for name, distance in (("sensitivity", "cosine"), ("euclidean", "euclidean"))
     }
-    table = pd.DataFrame(columns).assign(smoothness=pd.Series(smoothness(model, "kernel", layers), dtype=float))
+    longest = max(columns.values(), key=len)  # a layer may be left out by one distance only
+    table = pd.DataFrame(columns).reindex([*longest, *({*columns["sensitivity"]} - {*longest})]).assign(smoothness=pd.Series(smoothness(model, "kernel", layers), dtype=float))
     return table.rename_axis("layer")

@@ -13,11 +13,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from deformlib.checks import check_known
 from deformlib.representations import Unfit, check_model, fitting, named, named_layers, visit
 from deformlib.vectors import (
     DISTANCES,
     Distance,
-    check_known,
     check_pair,
     check_vectors,
     median,

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .checks import check_known
+
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -197,8 +199,7 @@ def _smooth(weight: Tensor, sigma: float) -> Tensor:
 
 
 def _check_vgg(downsampling: str, classes: int, in_channels: int, width: float) -> None:
-    if downsampling not in DOWNSAMPLINGS:
-        raise ValueError(f"downsampling must be one of {', '.join(DOWNSAMPLINGS)}, got {downsampling!r}")
+    check_known("downsampling", downsampling, DOWNSAMPLINGS)
     for name, value in (("classes", classes), ("in_channels", in_channels)):
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be an integer >= 1, got {value!r}")

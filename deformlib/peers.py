@@ -12,10 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .checks import require
 from .metrics import evaluating, visit_versions
 from .representations import Unfit, check_input
 from .vectors import check_vectors
-from .warping import require, warp
+from .warping import warp
 
 
 def diffeomorphisms(

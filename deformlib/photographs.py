@@ -99,8 +99,8 @@ def save(photo: Image.Image, out: Path, form: str) -> Image.Image:
 
 def simplified(photo: Image.Image, mode: str) -> Image.Image:
     """The photograph in another mode: transparency laid on white, 16 bits made 8."""
-    if photo.mode == "I;16" and mode == "L":
-        return Image.fromarray((np.asarray(photo) // 257).astype(np.uint8))
+    if photo.mode == "I;16" and mode != photo.mode:
+        photo = Image.fromarray((np.asarray(photo) // 257).astype(np.uint8))
     if photo.mode in ("LA", "RGBA") and mode in ("L", "RGB"):
         white = Image.new("RGBA", photo.size, "white")
         return Image.alpha_composite(white, photo.convert("RGBA")).convert(mode)

@@ -37,7 +37,8 @@ class Standing:
 def standing(spec: Spec, store: Store) -> Standing:
     """How far `spec` is; a damaged record is a state like any other."""
     if spec not in store:
-        return Standing(spec, running=runs.is_running(spec), share=runs.progress_of(spec))
+        running = runs.is_running(spec)  # one that was killed goes on if it is a training, and else begins again
+        return Standing(spec, running=running, share=runs.progress_of(spec) if running or isinstance(spec, Training) else None)
     try:
         return Standing(spec, record=store.load(spec))
     except ValueError as error:
@@ -58,16 +59,18 @@ def seconds_of(record: Record) -> float:
 
 def price(rows: Sequence[Standing], store: Store) -> float | None:
     """Seconds of a run: the median over the study's records; else over those of trainings of the same network on the
-    same data, in proportion to the examples seen; else None."""
+    same data, in proportion to the examples seen; else None (also if there is no run)."""
     if known := [seconds_of(row.record) for row in rows if row.record]:
         return statistics.median(known)
-    wanted = rows[0].spec
+    if not rows or not isinstance(wanted := rows[0].spec, Training):
+        return None
     for path in sorted(store.folder.glob("*.json")):
         try:
             record = read(path)
         except ValueError:
             continue  # shown as damaged in its own study
-        if _network(record.spec) == _network(wanted) and isinstance(wanted, Training):
+        # how many images "all" of them are, only a record of all of them tells
+        if _network(record.spec) == _network(wanted) and (wanted.examples or record.spec.examples is None):
             examples = record.measurements["examples"]
             share = (wanted.examples or examples) * wanted.recipe.epochs / (examples * record.spec.recipe.epochs)
             seconds = record.provenance["seconds"]

@@ -104,7 +104,8 @@ class Instrument:
             self.pairs[f"strength-{strength:g}"] = self._deformed(images["test"][chosen], "test-0", strength)
         self.pairs["one-pixel-shift"] = self._shifted(images["test"][chosen])
         self.pairs["noise"] = self._noisy(*self.pairs["test-0"])
-        self.calibration = task.images[orders["train"][: protocol.calibration]]
+        count = min(protocol.calibration, len(task.images))
+        self.calibration = task.images[orders["train"][: count - count % CHUNK if count > CHUNK else count]]  # full chunks
         self.orders = orders
 
     def light(self, model: nn.Module, initial: dict[str, Tensor]) -> Numbers:

@@ -25,7 +25,8 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from . import comparison, initialization, interventions, models, multiverse, specs, tasks
+from . import comparison, data, initialization, interventions, models, multiverse, specs, tasks
+from .checks import check_known
 from .names import named_object
 from .protocol import PROTOCOLS, Instrument, layers_of
 from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
@@ -62,18 +63,19 @@ def sides(tensors: dict[str, Tensor]) -> tuple[int, int]:
 
 def check(spec: Spec) -> None:
     """ValueError, before any work, if `spec` names something that does not exist."""
-    if isinstance(spec, Variation) and spec.choices not in multiverse.MULTIVERSES:
-        raise ValueError(f"choices must be one of {', '.join(multiverse.MULTIVERSES)}, got {spec.choices!r}")
+    if isinstance(spec, Variation):
+        check_known("choices", spec.choices, multiverse.MULTIVERSES)
     spec = specs.network_of(spec)
     tables = {
+        "data": data.DATASETS,
         "architecture": ARCHITECTURES,
         "downsampling": models.DOWNSAMPLINGS,
         "protocol": PROTOCOLS,
         "task": tasks.TASKS,
     }
     for name, table in tables.items():
-        if getattr(spec, name, next(iter(table))) not in table:
-            raise ValueError(f"{name} must be one of {', '.join(table)}, got {getattr(spec, name)!r}")
+        if hasattr(spec, name):
+            check_known(name, getattr(spec, name), table)
     if getattr(spec, "label_seed", None) is not None and spec.label_seed < 1:
         raise ValueError(f"label_seed must be None, for the first draw, or at least 1, got {spec.label_seed}")
 
@@ -268,9 +270,14 @@ def _begin(source: str | None) -> None:
         named_object(source)
 
 
+def cores() -> int:
+    """The cores that this process may use; where the system does not tell, those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads_for(workers: int) -> int:
     """Threads of each of `workers` processes: the cores that this process may use, shared out, at least 1."""
-    return max(1, len(os.sched_getaffinity(0)) // workers)
+    return max(1, cores() // workers)
 
 
 def progress_of(spec: Spec) -> float | None:

@@ -14,6 +14,7 @@ import cattrs
 import rfc8785
 from cattrs.gen import make_dict_structure_fn
 
+from .checks import check_known
 from .training import Recipe
 
 
@@ -190,8 +191,7 @@ def from_dict(fields: dict[str, Any]) -> Spec:
     """The spec that `to_dict` wrote. ValueError for an unknown kind or field, or a value of the wrong type."""
     fields = dict(fields)
     kind = fields.pop("kind", None)
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    check_known("kind", kind, KINDS)
     try:
         return _converter().structure(fields, KINDS[kind])
     except Exception as error:

@@ -6,6 +6,7 @@ A study is one entry of STUDIES: a chapter names it and a mode, and does not kno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from .checks import check_known
 from .names import named_object
 from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .training import Recipe
@@ -30,9 +31,8 @@ class Study:
 
     def specs(self, mode: str, seeds: Sequence[int] | None = None) -> list[Spec]:
         """The specs of a mode, seed by seed, so that every arm has one before any has two."""
-        if mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-        return [spec for seed in (self.seeds[mode] if seeds is None else seeds) for spec in self.make(mode, seed)]
+        check_known("mode", mode, MODES if set(MODES) <= set(self.seeds) else self.seeds)
+        return [spec for seed in dict.fromkeys(self.seeds[mode] if seeds is None else seeds) for spec in self.make(mode, seed)]
 
 
 # No augmentation, no weight decay: real and random labels, and the paper's figures, share it.

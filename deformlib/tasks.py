@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import data
+from .checks import check_known
 from .streams import stream
 from .warping import Deformation, deform
 
@@ -129,8 +130,7 @@ TASKS: dict[str, Callable[[Task, "Training"], Task]] = {
 
 def load(spec: "Training") -> Task:
     """The task of a training spec. ValueError for a task, data set or number of examples that does not exist."""
-    if spec.task not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {spec.task!r}")
+    check_known("task", spec.task, TASKS)
     images, labels, classes = data.load(spec.data, "train", size=spec.size)
     test_images, test_labels, _ = data.load(spec.data, "test", size=spec.size)
     task = Task(images, labels, test_images, test_labels, classes, data.identity(images, labels, test_images, test_labels))

@@ -4,13 +4,16 @@ The loop knows nothing of what is measured. It is deterministic on one machine: 
 (seed, purpose, epoch), so a run that resumes at an epoch's beginning goes on exactly as if it had not stopped.
 """
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .checks import check_known, require
 from .tasks import Task, batches
 
 
@@ -45,12 +48,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {getattr(self, name)}")
-        if self.pixels not in ("unit", "standardized"):
-            raise ValueError(f"pixels must be unit or standardized, got {self.pixels!r}")
-        if self.optimizer not in (None, *OPTIMIZERS):
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
+            require(isinstance(value := getattr(self, name), Integral) and value >= 1, name, "an integer >= 1", value)
+        for name in ("learning_rate", "weight_decay"):
+            require(0 <= (value := getattr(self, name)) < math.inf, name, "a finite number >= 0", value)
+        for name in ("momentum", "label_smoothing", "warmup"):
+            require(0 <= (value := getattr(self, name)) <= 1, name, "a number in [0, 1]", value)
+        require(isinstance(self.crop, Integral) and self.crop >= 0, "crop", "an integer >= 0, in pixels", self.crop)
+        check_known("pixels", self.pixels, ("unit", "standardized"))
+        if self.optimizer is not None:
+            check_known("optimizer", self.optimizer, OPTIMIZERS)
 
     def steps_per_epoch(self, examples: int) -> int:
         """Full batches in an epoch. ValueError if there is not even one."""

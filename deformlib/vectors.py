@@ -5,12 +5,14 @@
 tensor([1.0000, 0.2929, 0.2929])
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 import torch
 from torch import Tensor
+
+from .checks import check_known
 
 BLOCK_VALUES = 2**18  # values reduced at a time: they stay in the processor's cache
 
@@ -128,11 +130,6 @@ def _rows(x: Tensor, order: list[int]) -> Tensor:
 
 def _upcast(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
-
-
-def check_known(argument: str, value: str, table: Iterable[str]) -> None:
-    if value not in table:
-        raise ValueError(f"{argument} must be one of {', '.join(table)}, got {value!r}")
 
 
 def check_vectors(name: str, x: Tensor, least: int = 1) -> None:

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import require
+
 PADDING_MODES = ("border", "zeros", "reflection")
 CHUNK = 1 << 12  # pixels whose basis is held in float64 at a time: about a megabyte, which stays in the cache
 
@@ -248,12 +250,6 @@ def _sample(images: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
     with torch.autocast(images.device.type, enabled=False):
         warped = F.grid_sample(images.to(dtype), grid, padding_mode=padding_mode, align_corners=True)
     return warped.to(images.dtype)
-
-
-def require(valid: bool, name: str, rule: str, value: Any) -> None:
-    """ValueError that names an argument, what it may be and what it is, unless it is valid."""
-    if not valid:
-        raise ValueError(f"{name} must be {rule}, got {value}")
 
 
 def _sides(name: str, value: Any) -> tuple[int, int]:

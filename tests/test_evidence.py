@@ -243,11 +243,21 @@ def test_a_trained_network_is_that_of_its_record():
 @pytest.mark.parametrize("arguments, error, message", [
     (("cifar", "max-pool"), ValueError, "study must be one of"),
     (("cifar10", "maxpool"), ValueError, "arm must be one of subsample, max-pool, .*got 'maxpool'"),
-    (("cifar10", "max-pool", 4), FileNotFoundError, r"no weights of cifar10, max-pool, seed 4 \(there are those of seeds 0, 1\).*run cifar10 --seeds 4"),
+    (("cifar10", "max-pool", 4), ValueError, "seed must be one of 0, 1, whose weights cifar10 keeps, got 4"),
+    (("cifar10-subset", "max-pool", 0), ValueError, "seed must be one of none, whose weights cifar10-subset keeps, got 0"),
 ])
 def test_a_trained_network_that_is_not_there(arguments: tuple, error: type, message: str):
     with pytest.raises(error, match=message):
         evidence.load_trained(*arguments)
+
+
+def test_missing_weights_name_the_command_that_makes_them(full: Store):
+    with pytest.raises(FileNotFoundError, match="no weights of cifar10, max-pool, seed 1; to make them run python -m deformlib run cifar10 --seeds 1$"):
+        evidence.load_trained("cifar10", "max-pool", 1)
+    spec = next(spec for spec in studies.study("cifar10").specs("full", [1]) if spec.downsampling == "max-pool")
+    full.save(Record(spec, {}, {}))
+    with pytest.raises(FileNotFoundError, match=f"to make them delete {full.path(spec)} and run python"):  # else it is not missing
+        evidence.load_trained("cifar10", "max-pool", 1)
 
 
 def test_costs_are_those_of_the_records(full: Store):

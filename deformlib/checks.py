@@ -1,0 +1,16 @@
+"""Errors that name an argument, its value and what it may be."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def require(valid: bool, name: str, rule: str, value: Any) -> None:
+    """ValueError that names an argument, what it may be and what it is, unless it is valid."""
+    if not valid:
+        raise ValueError(f"{name} must be {rule}, got {value}")
+
+
+def check_known(name: str, value: Any, table: Iterable[Any]) -> None:
+    """ValueError that names an argument, lists the names it may be and says what it is, unless it is one of them."""
+    if value not in table:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, table))}, got {value!r}")
