@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import data, models, protocol
+from . import models, protocol
 from .peers import RelativeStability, relative_stability, shift_consistency
 from .specs import Comparison
 from .streams import stream
@@ -25,11 +25,9 @@ def measure(
     {"layers": names, "relative_stability": {when: {factor: one per layer}}, "shift_consistency": a share}; the class
     that a network gives an image before its training is nobody's guess, so consistency is of the trained one only.
     """
-    images, labels, _ = data.load(spec.data, "test", size=spec.training.size)
-    if len(images) < (needed := max(spec.images, spec.probes)):
-        raise ValueError(f"images and probes must be at most {len(images)} for {spec.data}, got {needed}")
-    order = torch.randperm(len(images), generator=stream(0, "measured test images"))
-    seen = scale(images[order[:needed]], spec.training.recipe.pixels)
+    more = max(("images", "probes"), key=lambda name: getattr(spec, name))  # the fewer are among them
+    [(images, _)], identity = protocol.test_images(spec.data, spec.training.size, {more: getattr(spec, more)})
+    seen = scale(images, spec.training.recipe.pixels)
     layers = protocol.layers_of(networks["after"])["layers"]
     total, stability = len(networks) * spec.images + spec.probes, {}
     for done, (when, network) in enumerate(networks.items(), 1):
@@ -39,7 +37,7 @@ def measure(
         stability[when] = {factor: [getattr(found[name], factor) for name in layers] for factor in RelativeStability._fields}
         progress(done * spec.images / total)
     consistency = consistent(networks["after"], seen[: spec.probes], spec.max_shift, lambda n: progress((total - spec.probes + n) / total))
-    return {"layers": layers, "relative_stability": stability, "shift_consistency": consistency}, data.identity(images, labels)
+    return {"layers": layers, "relative_stability": stability, "shift_consistency": consistency}, identity
 
 
 def consistent(model: models.VGG, images: Tensor, max_shift: int, progress: Callable[[int], None]) -> float:

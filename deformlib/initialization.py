@@ -11,7 +11,7 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor, nn
 
-from . import data, models, protocol
+from . import models, protocol
 from .metrics import AVERAGES, normalized_total_variation
 from .specs import Initialization, Resampling
 from .streams import stream
@@ -23,12 +23,8 @@ CHUNK = 16  # images of 224x224 that go through a layer at once
 def measure(spec: Initialization, model: models.VGG, progress: Callable[[float], None]) -> tuple[dict[str, Any], str]:
     """Sensitivity of every layer, with identity and with calibrated batch norm statistics, and smoothness of every
     filter bank: a record's measurements with one checkpoint, and the identity of the images."""
-    images, labels, _ = data.load(spec.data, "test", size=spec.size)
-    needed = spec.images + spec.calibration
-    if len(images) < needed:
-        raise ValueError(f"images + calibration must be at most {len(images)} for {spec.data}, got {needed}")
-    order = torch.randperm(len(images), generator=stream(0, "measured test images"))
-    clean, others = images[order[: spec.images]], images[order[spec.images : needed]]
+    parts, identity = protocol.test_images(spec.data, spec.size, {"images": spec.images, "calibration": spec.calibration})
+    clean, others = (images for images, _ in parts)
     clean = scale(clean, "unit")
     deformation = protocol.deformation_of(spec.data, clean.shape[-1])
     control = deformation.sample(len(clean), generator=stream(0, "measurement test-0"))
@@ -46,10 +42,9 @@ def measure(spec: Initialization, model: models.VGG, progress: Callable[[float],
             reduced.append({d: protocol.statistics(*r.chunk(2), d) for d in protocol.WHOLE})
             progress((k + len(reduced) / len(layers)) / len(networks))
         entry[what] = {d: {name: [r[d][name] for r in reduced] for name in kept} for d, kept in protocol.WHOLE.items()}
-    initial = {name: model.get_submodule(name).conv.weight.detach() for name in names["banks"]}
-    entry["smoothness"] = protocol.smoothness_of(model, initial)
+    entry["smoothness"] = protocol.smoothness_of(model, protocol.banks_of(model))
     measurements = {"layers": layers, "banks": names["banks"], "examples": len(clean), "checkpoints": [entry]}
-    return measurements, data.identity(images, labels)
+    return measurements, identity
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import data, models, protocol
+from . import models, protocol
 from .specs import Intervention
 from .streams import stream
 from .tasks import scale
@@ -72,13 +72,9 @@ def measure(spec: Intervention, model: models.VGG, progress: Callable[[float], N
     {intervention: {statistics: {scope: one per filter bank}}}: batch norm statistics "running" as trained or
     "calibrated" anew; the change made in this layer "alone", or in this one and all those above it ("upward").
     """
-    images, labels, _ = data.load(spec.data, "test", size=spec.training.size)
-    needed = spec.images + spec.calibration
-    if len(images) < needed:
-        raise ValueError(f"images + calibration must be at most {len(images)} for {spec.data}, got {needed}")
-    order = torch.randperm(len(images), generator=stream(0, "measured test images"))
-    seen, others = (scale(images[part], spec.training.recipe.pixels) for part in (order[: spec.images], order[spec.images : needed]))
-    right = labels[order[: spec.images]]
+    parts, identity = protocol.test_images(spec.data, spec.training.size, {"images": spec.images, "calibration": spec.calibration})
+    seen, others = (scale(images, spec.training.recipe.pixels) for images, _ in parts)
+    right = parts[0][1]
     banks = list(protocol.banks_of(model))
     found: dict[str, Any] = {
         name: {statistics: {"alone": [], "upward": []} for statistics in ("running", "calibrated")} for name in INTERVENTIONS
@@ -92,4 +88,4 @@ def measure(spec: Intervention, model: models.VGG, progress: Callable[[float], N
                 found[name]["calibrated"][scope].append(accuracy(protocol.calibrated(other, others), seen, right))
                 progress((done := done + 1) / (2 * len(INTERVENTIONS) * len(banks)))
     whole = {"running": accuracy(model, seen, right), "calibrated": accuracy(protocol.calibrated(model, others), seen, right)}
-    return {"banks": banks, "images": len(seen), "classes": model.head.out_features, "accuracy": whole, **found}, data.identity(images, labels)
+    return {"banks": banks, "images": len(seen), "classes": model.head.out_features, "accuracy": whole, **found}, identity

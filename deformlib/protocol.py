@@ -7,6 +7,7 @@ depend on a run's seed. Measured in float32. A light measurement is taken at eve
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import data
 from .metrics import evaluating, median, normalized_total_variation, paired_distances, pairwise_distances
 from .representations import visit
 from .streams import stream
@@ -174,6 +176,17 @@ class Instrument:
             "train_accuracy": _share(train_logits.argmax(1) == self.task.labels[train]),
             "train_loss": float(F.cross_entropy(train_logits, self.task.labels[train])),
         }
+
+
+def test_images(name: str, size: int | None, parts: Mapping[str, int]) -> tuple[list[tuple[Tensor, Tensor]], str]:
+    """(images, labels) for each of `parts`, {name of an argument: how many}, from the test images in the order that all
+    measurements take, and the identity of the whole set. ValueError that names the arguments if there are too few."""
+    images, labels, _ = data.load(name, "test", size=size)
+    counts = list(parts.values())
+    if len(images) < sum(counts):
+        raise ValueError(f"{' + '.join(parts)} must be at most {len(images)} for {name}, got {sum(counts)}")
+    order = torch.randperm(len(images), generator=stream(0, "measured test images"))[: sum(counts)]
+    return [(images[part], labels[part]) for part in order.split(counts)], data.identity(images, labels)
 
 
 def layers_of(model: nn.Module) -> dict[str, list[str]]:

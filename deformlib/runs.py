@@ -28,7 +28,7 @@ from torch import Tensor
 from . import comparison, data, initialization, interventions, models, multiverse, specs, tasks
 from .checks import check_known
 from .names import named_object
-from .protocol import PROTOCOLS, Instrument, layers_of
+from .protocol import PROTOCOLS, Instrument, banks_of, layers_of
 from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
 from .streams import stream
@@ -117,7 +117,7 @@ def execute_training(spec: Training, store: Store, folder: Path, progress: Progr
     instrument = Instrument(task, spec, protocol)
     model = build(spec, len(task.classes), task.images.shape[1])
     names = layers_of(model)
-    initial = {name: model.get_submodule(name).conv.weight.detach().clone() for name in names["banks"]}
+    initial = {name: weight.clone() for name, weight in banks_of(model).items()}
     run = _Run(spec, folder, State.start(model, recipe))
     run.resume()
     per_epoch = recipe.steps_per_epoch(len(task.images))
@@ -152,50 +152,22 @@ def execute_training(spec: Training, store: Store, folder: Path, progress: Progr
     return measurements, provenance, model.state_dict()
 
 
-def execute_initialization(spec: Initialization, store: Store, folder: Path, progress: Progress) -> Executed:
-    """Measure the network of `spec` at initialization: as `execute_training`, with one checkpoint."""
+def execute_measurement(spec: Spec, store: Store, folder: Path, progress: Progress) -> Executed:
+    """What trains nothing: the measurements of MEASURE, and how long they took. FileNotFoundError if it needs weights of
+    a trained network that `store` does not keep."""
     torch.set_float32_matmul_precision("highest")
     clock = time.monotonic()
-    measurements, identity = initialization.measure(spec, build(spec, 1000, 3), progress)
-    return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
+    measurements, identity = MEASURE[type(spec)](spec, store, progress)
+    data = {} if identity is None else {"data": identity}
+    return measurements, {**data, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
 
 
-def execute_resampling(spec: Resampling, store: Store, folder: Path, progress: Progress) -> Executed:
-    """Draw the filter banks of an architecture over and over."""
-    clock = time.monotonic()
-    measurements = initialization.resample(spec, ARCHITECTURES[spec.architecture]("max-pool"), progress)
-    return measurements, {"seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
-
-
-def execute_intervention(spec: Intervention, store: Store, folder: Path, progress: Progress) -> Executed:
-    """Change the network that `store` keeps, layer by layer. FileNotFoundError if its weights are not kept there."""
-    torch.set_float32_matmul_precision("highest")
-    clock = time.monotonic()
-    model = restore(spec.training, _kept(spec, store))
-    measurements, identity = interventions.measure(spec, model, progress)
-    return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
-
-
-def execute_variation(spec: Variation, store: Store, folder: Path, progress: Progress) -> Executed:
-    """Measure a network under other choices. FileNotFoundError if it was trained and its weights are not in `store`."""
-    torch.set_float32_matmul_precision("highest")
-    clock = time.monotonic()
-    networks = _before_and_after(spec, store) if isinstance(spec.network, Training) else {"before": build(spec.network, 1000, 3)}
-    measurements, identity = multiverse.measure(spec, networks, progress)
-    return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
-
-
-def execute_comparison(spec: Comparison, store: Store, folder: Path, progress: Progress) -> Executed:
-    """Measure a network as others do. FileNotFoundError if its weights are not kept in `store`."""
-    torch.set_float32_matmul_precision("highest")
-    clock = time.monotonic()
-    measurements, identity = comparison.measure(spec, _before_and_after(spec, store), progress)
-    return measurements, {"data": identity, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
-
-
-def _before_and_after(spec: Comparison | Variation, store: Store) -> dict[str, models.VGG]:
-    """The network that `store` keeps, and the same at initialization."""
-    network, tensors = specs.network_of(spec), _kept(spec, store)
+def _networks(spec: Comparison | Variation, store: Store) -> dict[str, models.VGG]:
+    """The network at initialization, and if it was trained, as `store` keeps it."""
+    network = specs.network_of(spec)
+    if isinstance(network, Initialization):
+        return {"before": build(network, 1000, 3)}
+    tensors = _kept(spec, store)
     return {"before": build(network, *sides(tensors)), "after": restore(network, tensors)}
 
 
@@ -208,13 +180,17 @@ def _kept(spec: Intervention | Comparison | Variation, store: Store) -> dict[str
     return load_tensors(path)[0]
 
 
+# Spec, store and progress in; a record's measurements out, and the identity of the images if there are any.
+MEASURE: dict[type, Callable[[Any, Store, Progress], tuple[dict[str, Any], str | None]]] = {
+    Initialization: lambda spec, _, progress: initialization.measure(spec, build(spec, 1000, 3), progress),
+    Resampling: lambda spec, _, progress: (initialization.resample(spec, ARCHITECTURES[spec.architecture]("max-pool"), progress), None),
+    Intervention: lambda spec, store, progress: interventions.measure(spec, restore(spec.training, _kept(spec, store)), progress),
+    Comparison: lambda spec, store, progress: comparison.measure(spec, _networks(spec, store), progress),
+    Variation: lambda spec, store, progress: multiverse.measure(spec, _networks(spec, store), progress),
+}
 EXECUTE: dict[type, Callable[[Any, Store, Path, Progress], Executed]] = {
     Training: execute_training,
-    Initialization: execute_initialization,
-    Resampling: execute_resampling,
-    Intervention: execute_intervention,
-    Comparison: execute_comparison,
-    Variation: execute_variation,
+    **dict.fromkeys(MEASURE, execute_measurement),
 }
 
 

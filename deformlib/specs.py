@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import cattrs
 import rfc8785
-from cattrs.gen import make_dict_structure_fn
 
 from .checks import check_known
 from .training import Recipe
@@ -228,12 +227,4 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, _exactly)
-    converter.register_structure_hook(
-        Training | Initialization,
-        lambda fields, _: converter.structure(fields, Training if "recipe" in fields else Initialization),
-    )
-    converter.register_structure_hook_factory(
-        lambda cls: cls in (*KINDS.values(), Recipe),
-        lambda cls: make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True),
-    )
     return converter

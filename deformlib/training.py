@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from numbers import Integral
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,24 @@ from .checks import check_known, require
 from .tasks import Task, batches
 
 
-OPTIMIZERS: dict[str, Callable[[list[dict], "Recipe"], torch.optim.Optimizer]] = {
-    "sgd": lambda groups, recipe: torch.optim.SGD(
-        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+class Optimizer(NamedTuple):
+    """How an optimizer is made of parameter groups, and the tensors that it keeps for each parameter."""
+
+    make: Callable[[list[dict], "Recipe"], torch.optim.Optimizer]
+    moments: tuple[str, ...]
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(
+        lambda groups, recipe: torch.optim.SGD(
+            groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+        ),
+        ("momentum_buffer",),
     ),
-    "adamw": lambda groups, recipe: torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999)),
+    "adamw": Optimizer(
+        lambda groups, recipe: torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999)),
+        ("step", "exp_avg", "exp_avg_sq"),
+    ),
 }
 
 
@@ -85,11 +99,12 @@ class State:
         decayed = [p for p in model.parameters() if p.ndim > 1]
         others = [p for p in model.parameters() if p.ndim <= 1]
         groups = [dict(params=decayed, weight_decay=recipe.weight_decay), dict(params=others, weight_decay=0.0)]
-        optimizer = OPTIMIZERS[recipe.optimizer or "sgd"](groups, recipe)
+        make, moments = OPTIMIZERS[recipe.optimizer or "sgd"]
+        optimizer = make(groups, recipe)
         for group in optimizer.param_groups:  # from the first step on, so that a state always has the same tensors
             for parameter in group["params"]:
                 optimizer.state[parameter] |= {
-                    name: torch.zeros(()) if name == "step" else torch.zeros_like(parameter) for name in _moments(optimizer)
+                    name: torch.zeros(()) if name == "step" else torch.zeros_like(parameter) for name in moments
                 }
         return cls(model, optimizer)
 
@@ -101,10 +116,6 @@ class State:
             for moment, value in self.optimizer.state[parameter].items()
         }
         return {f"model/{name}": value for name, value in self.model.state_dict().items()} | moments
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
-    return ("momentum_buffer",) if isinstance(optimizer, torch.optim.SGD) else ("step", "exp_avg", "exp_avg_sq")
 
 
 def train(

@@ -1,5 +1,6 @@
 """The commands as a user types them: what they print, what they leave, how they fail."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import deformlib
-from deformlib import book, evidence, runs, specs, studies
+from deformlib import book, evidence, progress, runs, specs, studies
 from deformlib.__main__ import app, repeat_options
 from deformlib.progress import duration
 from deformlib.store import Record, Store
@@ -120,6 +121,24 @@ def test_status_of_quick_mode_has_other_runs_in_another_store(store: Store, tmp_
     missing = len(quick) - 1
     assert "photos-" in output and f"1 of {len(quick)} made, {missing} missing; the missing would take: {missing} min" in output
     assert "0 of 28 made" in call("status", "cifar10")
+
+
+def test_a_whole_set_is_not_priced_by_its_parts(store: Store):
+    few = studies.study("cifar10-subset").specs("full")[0]
+    store.save(record(few))
+    rows = [progress.standing(spec, store) for spec in FULL]
+    assert progress.price(rows, store) is None, "how many images the set has, this record does not tell"
+    assert progress.price([], store) is None
+    store.save(record(dataclasses.replace(FULL[0], seed=9), 900))
+    assert progress.price(rows, store) == 900
+
+
+def test_what_cannot_go_on_is_not_half_done(store: Store):
+    spec = studies.study("imagenet-init").specs("full")[0]
+    lock = begin(spec, 0.5)
+    assert progress.standing(spec, store).state == "missing"
+    with FileLock(lock):
+        assert progress.standing(spec, store).state == "missing, running 50%"
 
 
 def test_status_fits_80_columns(store: Store):

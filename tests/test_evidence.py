@@ -309,6 +309,13 @@ def test_at_loss_is_between_the_checkpoints_around_it():
     assert found.loc[found["seed"] == 0, "value"].tolist() == pytest.approx([1.5, 15, 250])
     assert found.loc[found["seed"] == 2, "value"].tolist() == pytest.approx([1, 10, 100])
     assert list(found.columns) == ["arm", "seed", "layer", "name", "value"]
+    assert evidence.at_loss(Evidence("made-up", "full", records, []), {"strided": 0.5}).empty, "an arm without a loss is left out"
+
+
+def test_variants_of_an_arm_are_no_seeds():
+    spec = specs_of("full", 0)[0]
+    variants = [spec, dataclasses.replace(spec, label_seed=1), dataclasses.replace(spec, seed=1)]
+    assert Evidence("made-up", "full", [Record(each, {}, {}) for each in variants], []).seeds == {spec.downsampling: 2}
 
 
 def test_at_displacement_is_read_off_the_way():
@@ -368,8 +375,11 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
     torch.testing.assert_close(again.conv4_2.conv.weight, network.conv4_2.conv.weight, rtol=1e-2, atol=1e-6)
     assert again.head.out_features == 7 and not again.training
     assert torch.equal(evidence.load_initial("made-up", "max-pool", 1, "quick").conv4_2.conv.weight, network.conv4_2.conv.weight)
-    with pytest.raises(FileNotFoundError, match=r"seed 0 \(there are those of seeds 1\); .*run made-up --seeds 0 --mode quick"):
+    with pytest.raises(ValueError, match="seed must be one of 1, whose weights made-up keeps, got 0"):
         evidence.load_trained("made-up", "max-pool", 0, "quick")
+    evidence.store_for("quick").weights_path(dataclasses.replace(spec, seed=1)).unlink()
+    with pytest.raises(FileNotFoundError, match="delete .* and run python -m deformlib run made-up --seeds 1 --mode quick$"):
+        evidence.load_trained("made-up", "max-pool", 1, "quick")
     with pytest.raises(FileNotFoundError, match="run made-up --seeds 1$"):
         evidence.load_trained("made-up", "max-pool", 1)
 

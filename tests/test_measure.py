@@ -153,6 +153,27 @@ def test_what_cannot_be_measured_is_left_out_unless_asked_for(folder: Path):
     assert "'lstm' returns 3 tensors" in call("measure", "net.py:Grey", "--images", "photos", "--size", "32", "--grey", "--layers", "lstm", code=2)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_sixteen_bits_are_scaled_and_not_clipped(mode: str, tmp_path: Path):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(ramp).save(tmp_path / name)
+    photos = measure.photographs(tmp_path, 8, 2, mode)
+    assert photos[0].numpy() == pytest.approx(np.broadcast_to(ramp / 65535, photos.shape[1:]), abs=1 / 255)
+    Image.fromarray(np.ones((8, 8), dtype=np.float32)).save(tmp_path / "c.tif")
+    with pytest.raises(ValueError, match="c.tif must have values of 8 or 16 bits, got Pillow's mode F"):
+        measure.photographs(tmp_path, 8, 3, mode)
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_rows_are_in_execution_order_where_one_distance_leaves_a_layer_out():
+    """One positive number for each image: of cosine distance 0 from each other, not of Euclidean."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 1), torch.nn.Sigmoid(), torch.nn.Linear(1, 3))
+    table = measure.measured(model, torch.rand(6, 3, 4, 4), Deformation(3, 1.0))
+    assert list(table.index) == ["input", "0", "1", "2", "3"] and np.isnan(table.loc["2", "sensitivity"]) and table.loc["2", "euclidean"] > 0
+
+
 def test_an_unreadable_photograph_is_named(folder: Path):
     (folder / "photos" / "1.png").write_bytes(b"no image")
     assert "1.png is not an image that can be read" in call("measure", "net.py:Net", "--images", "photos", code=2)

@@ -124,6 +124,12 @@ class TestMeasurementSets:
         assert list(instrument.pairs) == ["test-0", "test-1", "train-0", "train-1", "strength-0.25", "strength-2", "one-pixel-shift", "noise"]
         assert len(instrument.calibration) == 40
 
+    def test_few_images_are_calibrated_on_in_full_chunks(self, task: Task, monkeypatch: pytest.MonkeyPatch):
+        few = dataclasses.replace(task, images=task.images[:30], labels=task.labels[:30])
+        assert len(Instrument(few, SPEC, TINY).calibration) == 30
+        monkeypatch.setattr(protocol, "CHUNK", 8)
+        assert len(Instrument(few, SPEC, TINY).calibration) == 24
+
     @pytest.mark.parametrize("change", [dict(seed=3), dict(downsampling="strided"), dict(width=0.5),
                                         dict(recipe=dataclasses.replace(RECIPE, learning_rate=1.0))])
     def test_they_are_the_same_for_every_arm_and_seed(self, change: dict, task: Task, instrument: Instrument):

@@ -425,7 +425,7 @@ class TestExecute:
 
 
 def test_threads_are_shared_out():
-    cores = len(os.sched_getaffinity(0))
+    cores = runs.cores()
     assert runs.threads_for(1) == cores and runs.threads_for(cores) == 1 and runs.threads_for(10 * cores) == 1
 
 

@@ -124,7 +124,14 @@ def test_a_missing_field_is_named():
 @pytest.mark.parametrize("fields, named", [
     (dict(epochs=0), "epochs must be an integer >= 1, got 0"),
     (dict(batch_size=0), "batch_size must be an integer >= 1, got 0"),
-    (dict(pixels="raw"), "pixels must be unit or standardized, got 'raw'"),
+    (dict(epochs=2.5), "epochs must be an integer >= 1, got 2.5"),
+    (dict(learning_rate=-0.1), "learning_rate must be a finite number >= 0, got -0.1"),
+    (dict(weight_decay=float("nan")), "weight_decay must be a finite number >= 0, got nan"),
+    (dict(momentum=1.1), r"momentum must be a number in \[0, 1\], got 1.1"),
+    (dict(label_smoothing=2), r"label_smoothing must be a number in \[0, 1\], got 2"),
+    (dict(warmup=3), r"warmup must be a number in \[0, 1\], got 3"),
+    (dict(crop=-1), "crop must be an integer >= 0, in pixels, got -1"),
+    (dict(pixels="raw"), "pixels must be one of unit, standardized, got 'raw'"),
     (dict(optimizer="lion"), "optimizer must be one of sgd, adamw, got 'lion'"),
 ])
 def test_a_recipe_out_of_range_is_refused(fields: dict, named: str):
@@ -139,3 +146,9 @@ def test_unknown_studies_and_modes_are_named_with_the_known():
         studies.study("cifar")
     with pytest.raises(ValueError, match="mode must be one of full, quick, got 'fast'"):
         studies.study("cifar10").specs("fast")
+    with pytest.raises(ValueError, match="mode must be one of full, got 'quick'"):
+        studies.Study("", studies.study("cifar10").make, {"full": range(1)}).specs("quick")
+
+
+def test_a_seed_named_twice_is_one_seed():
+    assert studies.study("cifar10").specs("full", [1, 0, 1]) == studies.study("cifar10").specs("full", [1, 0])
