@@ -187,9 +187,9 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # A method section of two columns cannot say everything. Here is everything we had to choose, what we chose and why. Two
 # of them, the scale of pixels and batch norm's statistics, were chosen by measuring untrained networks on 128 test
 # images of CIFAR-10 before any training: of the few combinations tried then, [0, 1] pixels with running statistics came
-# nearest to the published curves. {doc}`09_choices` has since tried more, with seed 0. It confirms the statistics; of
-# pixels, values around zero come nearer (0.021 to 0.023 from Figure 3c, in place of 0.046), though not at layer 0. None
-# matches exactly; the published curves are drawn into our figures.
+# nearest to the published curves. {doc}`09_choices` has since tried more, with two seeds. It confirms the statistics,
+# and finds that pixels hardly matter beyond layer 0. None matches exactly; the published curves are drawn into our
+# figures.
 #
 # ### Deformation
 #

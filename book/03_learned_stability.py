@@ -7,11 +7,11 @@
 # look alike, whether they pool or not. So pooling is neither what makes a trained network stable nor needed for it.
 #
 # The paper shows this on ImageNet (Figures 3a and 3b) and on CIFAR-10 (Figures 3c and 3d). This chapter begins with
-# CIFAR-10: five ways of downsampling, everything else equal. The network of each *arm* is trained from scratch with
-# the recipe `plain` of {doc}`02_methods`, without augmentation and without weight decay. One thing differs from the
-# paper: our arms share their random seeds. Arms with the same seed begin with the same 3x3 filters and see the same
-# examples in the same order, so every comparison between them is paired. The last section turns to the larger networks
-# that the paper uses for ImageNet, before any training.
+# CIFAR-10: five ways of downsampling, everything else equal. The network of each *arm* is trained from scratch with the
+# recipe `plain` of {doc}`02_methods`, without augmentation and without weight decay. One thing differs from the paper:
+# our arms share their random seeds. Arms with the same seed begin with the same 3x3 filters and see the same examples
+# in the same order, so every comparison between them is paired. The last two sections turn to the larger networks that
+# the paper uses for ImageNet: untrained at full size, then trained at a smaller one.
 #
 # Where there are records of it, the figures show a sixth arm, Blur-pool ({ref}`methods <representations>`). It is not the
 # paper's, and nothing that is said of convergence or of published curves includes it.
@@ -47,9 +47,10 @@ evidence.accuracies()
 
 # %% [markdown]
 # In full mode every arm has learned its training images all but by heart; {ref}`the recipe <recipe>` says how close
-# Average-pool comes to missing its criterion. On test images the paper's arms are up to four and a half points apart, with the two that
-# pool ahead: these networks do not perform equally well. Blur-pool, of which there is one seed, is ahead of them all (85.0%) and
-# changes its mind least (12.7% flips), though it knows its training images least (98.9% of the sample).
+# Average-pool comes to missing its criterion. On test images the paper's arms, in the mean of two seeds, are up to 4.4
+# points apart, with the two that pool ahead: these networks do not perform equally well. Blur-pool, of which there is
+# one seed, is ahead of them all (85.0%) and changes its mind least (12.7% flips), though it knows its training images
+# hardly better than Average-pool (98.9% and 98.8% of the sample).
 
 # %% [markdown]
 # ## At initialization
@@ -73,8 +74,9 @@ by_layer(start)
 #
 # The bands are wide, and each arm's seeds are told apart by the first two layers already. The network is random, and
 # its first bank has only 32 filters: what these happen to be, all later layers inherit. With the same seed every arm
-# has the same ones, so a seed lifts or lowers all curves together, and the order of the arms is, but for these two,
-# surer than the bands suggest. Most of our means lie above the published curves.
+# has the same ones, so a seed lifts or lowers all curves together, and the order of the arms is surer than the bands
+# suggest, but for Strided, which lies above Strided-ReLU and Max-pool with seed 0 and below both with seed 1. Most of
+# our means lie above the published curves.
 #
 # ### The same with calibrated batch norm statistics
 #
@@ -112,20 +114,22 @@ sensitivity_by_layer(end, overlay("3d", mode))
 by_layer(end)
 
 # %% [markdown]
-# At the last layer: {glue:text}`fig-3d-last`. In full mode the curves rise to a peak at layer 2 or 3 and decline from there, as
-# published. The first two layers become about twice as sensitive as before training, or more. The last layer ends lower than it
-# began in every arm but Average-pool, whose last layer had been by far the stablest of the paper's arms and becomes less so (so does
-# Blur-pool's). That is the plain initialization; against the calibrated one every arm ends lower.
+# At the last layer: {glue:text}`fig-3d-last`. In full mode the curves rise to a peak at layer 2 or 3 and on the whole
+# decline from there, much as published (there Strided peaks at layer 4). Blur-pool drops at layer 3 and rises again
+# within each of the next two blocks. The first two layers become about twice as sensitive as before training, or more.
+# The last layer ends lower than it began in every arm but Average-pool and Blur-pool, whose last layers had been by far
+# the stablest and become less so. That is the plain initialization; against the calibrated one every arm ends lower.
 #
-# And the bands have shrunk: random networks differ from seed to seed, trained ones hardly. What the first filters
-# happened to be no longer matters.
+# And most bands have shrunk (not Strided-ReLU's at layers 3 and 4, nor Average-pool's at the last two): trained
+# networks differ less from seed to seed than random ones. What the first filters happened to be matters little.
 #
 # The published curves end at 0.16 to 0.22. Ours lie well below them in the upper layers, in every arm: training has
 # made our networks stabler than the paper's. How long and by which recipe those were trained is not known.
 #
 # Blur-pool keeps a trace of its filter, which is fixed: at its first downsampling layer sensitivity falls from 0.46 to
-# 0.21, where the other arms stay above 0.31, and until layer 11 it is below all of them, though narrowly at layer 5. At the last layer nothing sets it apart from Average-pool
-# (0.088 and 0.092). It has one seed; but trained networks of the other arms hardly differ by seed.
+# 0.21, where the other arms stay above 0.31, and until layer 11 it is below the means of all of them, though narrowly
+# at layers 5 and 11. At the last layer nothing sets it apart from Average-pool (0.088 and 0.092). It has one seed, so
+# the two narrow ones say nothing.
 #
 # ## Do the arms converge?
 #
@@ -164,8 +168,8 @@ sensitivity_by_layer(end_euclidean, distance="Euclidean")
 by_layer(end_euclidean)
 
 # %% [markdown]
-# In full mode the picture is the same: at initialization the arms fan out and those that pool end lowest; after training all
-# curves rise to a peak at layer 2 or 3, decline together and end close to each other.
+# In full mode the picture is the same: at initialization the arms fan out and those that pool end lowest; after
+# training all curves rise to a peak at layer 2 or 3, decline on the whole and end close to each other.
 
 # %% [markdown]
 # ## On photographs of full size
@@ -198,11 +202,11 @@ by_layer(large)
 # published one.
 #
 # Two things are different. The paper's curves begin at 0.155 and ours at 0.217, though layer 0 is the photographs
-# themselves and no network is involved. So images, deformations or the measure are not the same as the paper's; {doc}`09_choices` looks for the difference and
-# leaves it open. And the published Strided-ReLU nearly doubles from the first layer to the last, while ours ends where it began,
-# after a dip to 0.184. So what sets the two arms apart is in our networks that pooling makes stabler, and in the
-# paper's as much that depth without pooling makes more sensitive. With one seed this may be chance; the CIFAR-10
-# networks above differ widely from seed to seed.
+# themselves and no network is involved. So images, deformations or the measure are not the same as the paper's;
+# {doc}`09_choices` looks for the difference and leaves it open. And the published Strided-ReLU nearly doubles from
+# layer 0 to the last, while ours ends about where it began (0.217 and 0.209), after a dip to 0.184. So what sets the
+# two arms apart is in our networks that pooling makes stabler, and in the paper's as much that depth without pooling
+# makes more sensitive. With one seed this may be chance; the CIFAR-10 networks above differ widely from seed to seed.
 #
 # ### With calibrated batch norm statistics
 #

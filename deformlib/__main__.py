@@ -212,6 +212,7 @@ def book(
         raise typer.Exit(1) from error
     if out is None and html:
         folder = ROOT / "_build" / "quick" if mode is Mode.quick else ROOT
+        # --all: a page whose warning failed one build must not slip through the next as unchanged.
         options = ["-W", "--keep-going", "--all", "--quiet", "--path-output", str(folder)]
         code = subprocess.run([Path(sys.executable).with_name("jupyter-book"), "build", str(ROOT), *options]).returncode
         typer.echo(f"Open {folder / '_build' / 'html' / 'index.html'}" if code == 0 else "The pages were not made.", err=code != 0)

@@ -29,7 +29,6 @@ import ast
 import os
 import sys
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from unittest.mock import patch
@@ -41,9 +40,9 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from .checks import check_known
+from .store import ROOT, write_whole
 from .studies import MODES
 
-ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 REFERENCES = ROOT / "tests" / "references"
 
@@ -126,16 +125,11 @@ def reference(notebook: NotebookNode) -> NotebookNode:
 
 
 def write(notebook: NotebookNode, path: Path) -> Path:
-    """Write beside and rename: a notebook that is there is a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    nbformat.write(notebook, beside)
-    return beside.replace(path)
+    """A notebook that is there is a whole one."""
+    write_whole(path, lambda file: nbformat.write(notebook, file))
+    return path
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["reference"]:  # of all chapters, or of those named
-        for executed in execute("full", ROOT / "_build" / "reference", sys.argv[2:] or None):
-            write(reference(nbformat.read(executed, as_version=4)), REFERENCES / executed.name)
-    else:
-        execute(*sys.argv[1:2], BOOK)
+if __name__ == "__main__":  # the references of all chapters, or of those named
+    for executed in execute("full", ROOT / "_build" / "reference", sys.argv[1:] or None):
+        write(reference(nbformat.read(executed, as_version=4)), REFERENCES / executed.name)

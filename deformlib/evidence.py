@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -91,31 +91,19 @@ class Evidence:
         average  a name in a record's smoothness: "kernel" or "bank" of the normalized total variation; "zero_extended",
                  "change_kernel" and "change_bank" (of the change since initialization), "change_norm", "norm"
         """
-        return pd.DataFrame(
-            [
-                (self.arm(record.spec), record.spec.seed, number, name, value)
-                for record in self.records
-                for number, (name, value) in enumerate(
-                    zip(record.measurements["banks"],
-                        record.measurements["checkpoints"][checkpoint]["smoothness"][average], strict=True), 1)
-            ],
-            columns=["arm", "seed", "layer", "name", "value"],
-        )
+        def named(record: Record) -> Iterable[tuple[str, float]]:
+            smoothness = record.measurements["checkpoints"][checkpoint]["smoothness"]
+            check_known("average", average, smoothness)
+            return zip(record.measurements["banks"], smoothness[average], strict=True)
+
+        return self._numbered(named, first=1)
 
     def changed(self, intervention: str, scope: str = "alone", *, statistics: str = "running") -> pd.DataFrame:
         """Columns arm, seed, layer, name, value: share of right answers with one filter bank changed, its number as in
         `banks`; 0 is the network as it was. `scope` and `statistics` as in `interventions.measure`."""
-        return pd.DataFrame(
-            [
-                (self.arm(record.spec), record.spec.seed, number, name, value)
-                for record in self.records
-                for number, (name, value) in enumerate(
-                    zip(["none", *record.measurements["banks"]],
-                        [record.measurements["accuracy"][statistics], *record.measurements[intervention][statistics][scope]],
-                        strict=True))
-            ],
-            columns=["arm", "seed", "layer", "name", "value"],
-        )
+        return self._numbered(lambda record: zip(
+            ["none", *record.measurements["banks"]],
+            [record.measurements["accuracy"][statistics], *record.measurements[intervention][statistics][scope]], strict=True))
 
     def resampled(self) -> pd.DataFrame:
         """Footnote 1: mean and standard deviation over draws of each distinct bank's smoothness, by both averages."""
@@ -138,8 +126,9 @@ class Evidence:
         """
         def values(record: Record) -> list[float]:
             entry = record.measurements["checkpoints"][checkpoint]
-            found = entry[measure] if condition is None else entry["full"]["conditions"][condition]
-            return found[distance][statistic]
+            of = entry if condition is None else entry["full"]["conditions"]
+            check_known("measure" if condition is None else "condition", name := condition or measure, of)
+            return of[name][distance][statistic]
 
         return self._of_layers("before_relu" if measure == "before_relu" else "layers", values)
 
@@ -148,12 +137,19 @@ class Evidence:
         return self._of_layers("layers", lambda record: record.measurements["relative_stability"][when][factor])
 
     def _of_layers(self, names: str, values: Callable[[Record], list[float]]) -> pd.DataFrame:
+        def named(record: Record) -> Iterable[tuple[str, float]]:
+            return zip(record.measurements[names], values(record), strict=True)
+
+        beyond = ("pool", "head")  # the last two: measured as well, but not among the paper's layers
+        return self._numbered(lambda record: [(name, value) for name, value in named(record) if name not in beyond])
+
+    def _numbered(self, named: Callable[[Record], Iterable[tuple[str, float]]], first: int = 0) -> pd.DataFrame:
+        """Columns arm, seed, layer (a number, from `first` on), name, value: what `named` gives of each record."""
         return pd.DataFrame(
             [
                 (self.arm(record.spec), record.spec.seed, number, name, value)
                 for record in self.records
-                for number, (name, value) in enumerate(zip(record.measurements[names], values(record), strict=True))
-                if name not in ("pool", "head")  # measured as well, but not among the paper's layers
+                for number, (name, value) in enumerate(named(record), first)
             ],
             columns=["arm", "seed", "layer", "name", "value"],
         )
@@ -166,7 +162,6 @@ class Evidence:
             probe = entry.get("full", {}).get("probe", entry["probe"])
             rows.append({"arm": self.arm(record.spec), "seed": record.spec.seed, **probe})
         return pd.DataFrame(rows)
-
 
     def accuracies(self) -> pd.DataFrame:
         """Per arm, at the end of training: accuracies and flips in percent, means over seeds; how many of what."""

@@ -36,9 +36,9 @@ def diffeomorphisms(
     Drawn on the generator's device and moved to the CPU. ValueError for n < 1, a side < 2, a displacement that is not finite
     and > 0, a cutoff < 2.
     """
-    height, width = size
     require(isinstance(n, Integral) and n >= 1, "n", "an integer >= 1", n)
-    require(min(size) >= 2, "size", "(H, W), at least 2 each", tuple(size))
+    require(len(size) == 2 and min(size) >= 2, "size", "(H, W), at least 2 each", tuple(size))
+    height, width = size
     require(0 < displacement < math.inf, "displacement", "a finite number > 0, in pixels", displacement)
     require(isinstance(cutoff, Integral) and cutoff >= 2, "cutoff", "an integer >= 2", cutoff)
     i = torch.arange(1.0, cutoff + 1)

@@ -237,6 +237,8 @@ def _profiles(
 
 
 def statistics(clean: Tensor, deformed: Tensor, distance: str) -> dict[str, float]:
+    """Of representations (N, ...) each: distances of deformed from clean, and those of all pairs of clean; "normalized" is
+    nan where the pairs' median is zero."""
     paired, pairs = paired_distances(clean, deformed, distance), pairwise_distances(clean, distance)
     mean, middle = float(paired.mean()), float(median(pairs))
     return {
@@ -259,6 +261,8 @@ def banks_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def smoothness_of(model: nn.Module, initial: dict[str, Tensor]) -> Numbers:
+    """Lists over filter banks: normalized total variation by both averages, with zeros around each kernel, and of the change
+    since the weights `initial`, {bank: (out, in, 3, 3)}; norm of the change relative to theirs; norm."""
     rows = []
     for name, weight in banks_of(model).items():
         change = weight - initial[name]

@@ -84,7 +84,6 @@ def check(spec: Spec) -> None:
 class _Run:
     """A training in progress: everything that a checkpoint saves and a resumed run finds again."""
 
-    spec: Training
     folder: Path  # of the cache
     state: State
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
@@ -118,7 +117,7 @@ def execute_training(spec: Training, store: Store, folder: Path, progress: Progr
     model = build(spec, len(task.classes), task.images.shape[1])
     names = layers_of(model)
     initial = {name: weight.clone() for name, weight in banks_of(model).items()}
-    run = _Run(spec, folder, State.start(model, recipe))
+    run = _Run(folder, State.start(model, recipe))
     run.resume()
     per_epoch = recipe.steps_per_epoch(len(task.images))
     steps = per_epoch * recipe.epochs

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import data
-from .checks import check_known
+from .checks import check_known, require
 from .streams import stream
 from .warping import Deformation, deform
 
@@ -157,10 +157,14 @@ CHANNEL_MEAN, CHANNEL_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 def scale(images: Tensor, pixels: str) -> Tensor:
-    """uint8, or floating point in [0, 1], (N, C, H, W) -> float32 as a network sees it: "unit" or "standardized"."""
+    """uint8, or floating point in [0, 1], (N, C, H, W) -> floating point as a network sees it: "unit" or "standardized".
+
+    ValueError for "standardized" images of other than three channels: the constants are CIFAR-10's.
+    """
     x = images.float() / 255 if images.dtype == torch.uint8 else images
     if pixels == "unit":
         return x
+    require(x.shape[1] == 3, "pixels", "unit for images of other than three channels", repr(pixels))
     mean, std = (x.new_tensor(values)[:, None, None] for values in (CHANNEL_MEAN, CHANNEL_STD))
     return (x - mean) / std
 

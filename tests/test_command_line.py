@@ -302,8 +302,6 @@ def test_book_executes_chapters_and_builds_as_the_makefile_does(calls: list):
     assert calls[1][1:] == ["build", str(book.ROOT), "-W", "--keep-going", "--all", "--quiet", "--path-output", str(book.ROOT)]
     assert f"Open {book.ROOT / '_build' / 'html' / 'index.html'}" in output
     assert "_build/quick/_build/html/index.html" in call("book", "--mode", "quick")
-    makefile = (book.ROOT / "Makefile").read_text()
-    assert "build . -W --keep-going --all --quiet" in makefile and "--path-output _build/quick" in makefile
 
 
 def test_book_passes_chapters_and_parameters(calls: list, tmp_path: Path):
