@@ -44,8 +44,9 @@ print(conditions)
 ratios
 
 # %% [markdown]
-# Five goals are missed on this machine. It has two cores without bfloat16, and training gains least there: the goal of twice the plain
-# loop's speed was set for processors that compute in bfloat16, which training uses where it can; that was not measured. Small images pay for what is done
-# once for each: the spline of a 32x32 image is the larger part of warping it, and the distances of all pairs of 128 images cost the
-# same however little the layer took to compute; with images of 224x224 both nearly vanish. kornia and SciPy are as fast as the
-# machine's second core lets them be; with one thread the spline has been measured 79 and 21 times as fast as they are.
+# Six goals are missed on this machine. It has two cores without bfloat16, and training gains least there: the goal of
+# twice the plain loop's speed was set for processors that compute in bfloat16, which training uses where it can; that
+# was not measured. Small images pay for what is done once for each: the spline of a 32x32 image is the larger part of
+# warping it, and the distances of all pairs of 128 images cost the same however little the layer took to compute; with
+# images of 224x224 both nearly vanish. kornia and SciPy are as fast as the machine's second core lets them be; in an
+# earlier run with one thread the spline was 79 and 21 times as fast as they are.
