@@ -116,7 +116,7 @@ def _figures(figure: str) -> str:
 def _linked(figure: str) -> str:
     """A claim's figures as HTML, linked to ours: every panel that this book has, if there is one."""
     pages = _pages()
-    panels = {label.removeprefix("fig-"): label for label in labels(figure) if "-" not in label.removeprefix("fig-")}
+    panels = {label.removeprefix("fig-"): label for label in sorted(labels(figure)) if "-" not in label.removeprefix("fig-")}
     links = [f'<a href="{pages[label]}#{label}">{panel}</a>' for panel, label in panels.items()]
     return f"Figure{'s' if len(links) > 1 else ''} {', '.join(links)}" if links else escape(_figures(figure))
 

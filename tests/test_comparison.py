@@ -60,7 +60,7 @@ def test_consistency_in_chunks_is_a_mean_over_images(networks: dict, monkeypatch
 
 
 def test_too_few_images_are_an_error(images: torch.Tensor, networks: dict):
-    with pytest.raises(ValueError, match="images and probes must be at most 30 for photos, got 31"):
+    with pytest.raises(ValueError, match="probes must be at most 30 for photos, got 31"):
         measure(Comparison(TRAINING, 12, 31), networks, lambda share: None)
 
 
