@@ -24,12 +24,12 @@ READING = {"fit": 0.01, "eye": 0.02}  # a curve's own pixels, or guessed where a
 MEASURES = {"sensitivity": "s", "normalized total variation": "kernel"}  # -> `what` of `claims.observed`
 
 
-def published(figure: str, file: Path = PUBLISHED) -> pd.DataFrame:
+def published(figure: str) -> pd.DataFrame:
     """The curves read off one of the paper's figures, "3c": columns arm, layer, value.
 
     Good to about 0.01 (0.02 where a curve was hidden). ValueError, listing the known ones, for another figure.
     """
-    curves = read(file)
+    curves = read(PUBLISHED)
     if figure not in set(curves.figure):
         raise ValueError(f"figure must be one of {', '.join(sorted(set(curves.figure)))}, got {figure!r}")
     return curves.loc[curves.figure == figure, ["arm", "layer", "value"]].reset_index(drop=True)

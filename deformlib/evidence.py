@@ -137,11 +137,9 @@ class Evidence:
         return self._of_layers("layers", lambda record: record.measurements["relative_stability"][when][factor])
 
     def _of_layers(self, names: str, values: Callable[[Record], list[float]]) -> pd.DataFrame:
-        def named(record: Record) -> Iterable[tuple[str, float]]:
-            return zip(record.measurements[names], values(record), strict=True)
-
         beyond = ("pool", "head")  # the last two: measured as well, but not among the paper's layers
-        return self._numbered(lambda record: [(name, value) for name, value in named(record) if name not in beyond])
+        return self._numbered(lambda record: [
+            pair for pair in zip(record.measurements[names], values(record), strict=True) if pair[0] not in beyond])
 
     def _numbered(self, named: Callable[[Record], Iterable[tuple[str, float]]], first: int = 0) -> pd.DataFrame:
         """Columns arm, seed, layer (a number, from `first` on), name, value: what `named` gives of each record."""

@@ -71,6 +71,6 @@ def measured(
         name: sensitivity(model, images, deformed, layers, distance, batch_size)
         for name, distance in (("sensitivity", "cosine"), ("euclidean", "euclidean"))
     }
-    longest = max(columns.values(), key=len)  # a layer may be left out by one distance only
-    table = pd.DataFrame(columns).reindex([*longest, *({*columns["sensitivity"]} - {*longest})]).assign(smoothness=pd.Series(smoothness(model, "kernel", layers), dtype=float))
+    rows = dict.fromkeys([*columns["euclidean"], *columns["sensitivity"]])  # cosine distance leaves out more
+    table = pd.DataFrame(columns).reindex(list(rows)).assign(smoothness=pd.Series(smoothness(model, "kernel", layers), dtype=float))
     return table.rename_axis("layer")

@@ -31,7 +31,7 @@ class Study:
 
     def specs(self, mode: str, seeds: Sequence[int] | None = None) -> list[Spec]:
         """The specs of a mode, seed by seed, so that every arm has one before any has two."""
-        check_known("mode", mode, MODES if set(MODES) <= set(self.seeds) else self.seeds)
+        check_known("mode", mode, self.seeds)
         return [spec for seed in dict.fromkeys(self.seeds[mode] if seeds is None else seeds) for spec in self.make(mode, seed)]
 
 

@@ -133,6 +133,7 @@ def _upcast(x: Tensor) -> Tensor:
 
 
 def check_vectors(name: str, x: Tensor, least: int = 1) -> None:
+    """ValueError that names `x` unless it is a floating-point (N, ...) of finite values with N at least `least`."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise ValueError(f"{name} must be a floating-point tensor, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
     if x.is_meta:

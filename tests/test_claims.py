@@ -485,3 +485,11 @@ def test_an_arm_that_the_paper_does_not_have_enters_no_claim(study: str):
         made[study]["blur-pool", seed] = {name: numbers + 7 + seed for name, numbers in run(study, "subsample", seed).items()}
     pd.testing.assert_frame_equal(ledger(evidence(made)), expected)
     assert not {"blur-pool"} & {arm for _, arms in STUDIES.values() for arm in arms}
+
+
+def test_damaged_published_curves_are_not_passed_over(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = tmp_path / "curves.csv"
+    damaged.write_text(agreement.PUBLISHED.read_text().replace("0.1", "x", 1))
+    monkeypatch.setattr(agreement, "PUBLISHED", damaged)
+    with pytest.raises(ValueError, match="curves.csv, row"):
+        claims.published("cifar10", "s", "before")

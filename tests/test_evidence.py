@@ -312,6 +312,17 @@ def test_at_loss_is_between_the_checkpoints_around_it():
     assert evidence.at_loss(Evidence("made-up", "full", records, []), {"strided": 0.5}).empty, "an arm without a loss is left out"
 
 
+def test_unknown_names_are_listed_with_the_known():
+    spec = specs_of("full", 0)[0]
+    made = measurements(spec)
+    made["checkpoints"][-1]["smoothness"] = {"kernel": []}
+    found = Evidence("made-up", "full", [Record(spec, made, {})], [])
+    with pytest.raises(ValueError, match="measure must be one of .*sensitivity.*got 'calibratd'"):
+        found.layers("calibratd")
+    with pytest.raises(ValueError, match="average must be one of .*kernel.*got 'mean'"):
+        found.banks("mean")
+
+
 def test_variants_of_an_arm_are_no_seeds():
     spec = specs_of("full", 0)[0]
     variants = [spec, dataclasses.replace(spec, label_seed=1), dataclasses.replace(spec, seed=1)]

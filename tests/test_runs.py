@@ -429,6 +429,11 @@ def test_threads_are_shared_out():
     assert runs.threads_for(1) == cores and runs.threads_for(cores) == 1 and runs.threads_for(10 * cores) == 1
 
 
+def test_cores_are_those_of_the_machine_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # macOS has none
+    assert runs.cores() == os.cpu_count()
+
+
 def test_progress_is_what_a_run_last_wrote(cache: Path):
     file = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}" / "progress.json"
     assert runs.progress_of(SPEC) is None
