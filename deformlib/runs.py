@@ -235,10 +235,14 @@ def local(workers: int, source: str | None = None) -> ProcessPoolExecutor:
     """Processes on this machine, each with its share of the cores; `source` is what each one reads first, a study of
     the reader's own ("FILE.py:STUDY"), whose file may add to the tables."""
     os.environ.setdefault("GLIBC_TUNABLES", ALLOCATOR)  # read when a process starts
-    return ProcessPoolExecutor(workers, get_context("spawn"), _begin, (source,))
+    context = get_context("forkserver")  # imports PyTorch once for all pools of this process, 5 s of a core
+    context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(workers, context, _begin, (dict(os.environ), source))
 
 
-def _begin(source: str | None) -> None:
+def _begin(environment: dict[str, str], source: str | None) -> None:
+    os.environ.clear()  # it has that of the moment when the first pool was made
+    os.environ.update(environment)
     # A killed parent cannot tell its workers to stop: they would train on, unseen, and hold the locks of their runs.
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
     if source:
