@@ -219,7 +219,7 @@ def test_run_in_quick_mode_needs_no_data(store: Store, executed: list, tmp_path:
     monkeypatch.delenv("DEFORMLIB_DATA", raising=False)
     output = call("run", "cifar10", "--mode", "quick", "--seeds", 0)
     assert "photos comes from photographs inside scikit-image" in output and len(executed) == 5
-    assert len(list((tmp_path / "quick").glob("photos-*.json"))) == 6
+    assert len(list((tmp_path / "quick").glob("photos-*.json"))) == 5
 
 
 def test_run_without_data_says_so_before_any_process(store: Store, executed: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
