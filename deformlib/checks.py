@@ -1,6 +1,7 @@
 """Errors that name an argument, its value and what it may be."""
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 
@@ -8,6 +9,12 @@ def require(valid: bool, name: str, rule: str, value: Any) -> None:
     """ValueError that names an argument, what it may be and what it is, unless it is valid."""
     if not valid:
         raise ValueError(f"{name} must be {rule}, got {value}")
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """ValueError unless it is an integer of at least 1, or None."""
+    require(batch_size is None or (isinstance(batch_size, Integral) and batch_size >= 1),
+            "batch_size", "an integer >= 1, or None for one batch", batch_size)
 
 
 def check_known(name: str, value: Any, table: Iterable[Any]) -> None:

@@ -7,13 +7,12 @@ True
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from deformlib.checks import check_known
+from deformlib.checks import check_batch_size, check_known
 from deformlib.representations import Unfit, check_model, fitting, named, named_layers, visit
 from deformlib.vectors import (
     DISTANCES,
@@ -88,8 +87,7 @@ def sensitivity(
     a ValueError if it was asked for.
     """
     _check(clean, deformed, distance, least=2)
-    if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
-        raise ValueError(f"batch_size must be an integer >= 1, or None for one batch, got {batch_size!r}")
+    check_batch_size(batch_size)
     measure = DISTANCES[distance]
     with evaluating(model):
         if batch_size is None or batch_size >= len(clean):

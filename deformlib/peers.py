@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .checks import require
+from .checks import check_batch_size, require
 from .metrics import evaluating, visit_versions
-from .representations import Unfit, check_input
+from .representations import Unfit, check_input, fitting
 from .vectors import check_vectors
 from .warping import warp
 
@@ -65,6 +65,7 @@ def relative_stability(
     layers: Iterable[str] | None = None,
     displacement: float = 1.0,
     cutoff: int = 3,
+    batch_size: int | None = None,
     *,
     generator: torch.Generator | None = None,
 ) -> dict[str, RelativeStability]:
@@ -72,47 +73,85 @@ def relative_stability(
 
     D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2, tau one of
     `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian noise of the norm of
-    tau x - x. The three versions go through as one batch, in eval mode. Layers and errors as for `sensitivity`;
-    ValueError for images that are not (N, C, H, W), too few, or all alike.
+    tau x - x. The three versions go through as one batch, or `batch_size` images of each at a time with the same result,
+    in eval mode. Layers and errors as for `sensitivity`; ValueError for images that are not (N, C, H, W), too few, or all
+    alike.
     """
     _check(images, least=2)
+    check_batch_size(batch_size)
     field = diffeomorphisms(len(images), images.shape[2:], displacement, cutoff, generator=generator)
     deformed = warp(images, field.to(images.device))
     noise = torch.randn(images.shape, generator=generator, device=_source(generator)).to(images)
     ratio = (deformed - images).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
     noisy = images + noise * ratio[:, None, None, None]
-
-    def reduce(*versions: Tensor) -> RelativeStability:
-        clean, moved, shaken = (part.flatten(1).double() for part in versions)
-        # The mean over pairs of |x - z|^2 is twice the variance, summed over coordinates.
-        spread = 2 * float(clean.var(0).sum())
-        if not spread:
-            raise Unfit("all images have the same representation")
-        d, g = (float((other - clean).square().sum(1).mean()) / spread for other in (moved, shaken))
-        return RelativeStability(d, g, d / g if g else math.nan)
-
+    totals: dict[str, _Sums] = {}
     with evaluating(model):
-        return visit_versions(model, (images, deformed, noisy), layers, reduce)
+        for versions in zip(*(all_of.split(batch_size or len(images)) for all_of in (images, deformed, noisy)), strict=True):
+            for layer, sums in visit_versions(model, versions, layers, _sums).items():
+                totals[layer] = _together(totals[layer], sums) if layer in totals else sums
+    found = {}
+    for layer, total in totals.items():
+        with fitting(layer, layers):
+            # The mean over pairs of |x - z|^2 is twice the variance, summed over coordinates.
+            if not (spread := 2 * total.scatter / (total.count - 1)):
+                raise Unfit(f"layer {layer!r}: all images have the same representation")
+            d, g = (changed / total.count / spread for changed in (total.deformation, total.noise))
+            found[layer] = RelativeStability(d, g, d / g if g else math.nan)
+    return found
+
+
+class _Sums(NamedTuple):
+    """Of one layer, over images: the mean representation (D,), and sums of squared distances from it and by the changes."""
+
+    count: int
+    center: Tensor
+    scatter: float
+    deformation: float
+    noise: float
+
+
+def _sums(clean: Tensor, deformed: Tensor, noisy: Tensor) -> _Sums:
+    clean, *changed = (part.flatten(1).double() for part in (clean, deformed, noisy))
+    apart = clean - clean[0]  # exactly zero where all are alike
+    center = apart.mean(0)
+    return _Sums(len(clean), clean[0] + center, *(float(x.square().sum()) for x in (apart - center, *(x - clean for x in changed))))
+
+
+def _together(a: _Sums, b: _Sums) -> _Sums:
+    count, apart = a.count + b.count, b.center - a.center
+    between = float(apart.square().sum()) * a.count * b.count / count
+    center = a.center + apart * (b.count / count)
+    return _Sums(count, center, a.scatter + b.scatter + between, a.deformation + b.deformation, a.noise + b.noise)
 
 
 @torch.no_grad()
 def shift_consistency(
-    model: nn.Module, images: Tensor, max_shift: int = 2, *, generator: torch.Generator | None = None
+    model: nn.Module,
+    images: Tensor,
+    max_shift: int = 2,
+    batch_size: int | None = None,
+    *,
+    generator: torch.Generator | None = None,
 ) -> float:
     """Share of images that two random shifts leave in the same predicted class (Zhang 2019, Section 4.1).
 
     Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for each image (N, C, H, W);
-    what comes in from outside continues the border. ValueError for images that are not (N, C, H, W), a max_shift < 1, or
-    a `model` that gives anything but (N, classes).
+    what comes in from outside continues the border. All images go through at once, or `batch_size` at a time with the same
+    result. ValueError for images that are not (N, C, H, W), a max_shift < 1, or a `model` that gives anything but
+    (N, classes).
     """
     require(isinstance(max_shift, Integral) and max_shift >= 1, "max_shift", "an integer >= 1, in pixels", max_shift)
     _check(images)
+    check_batch_size(batch_size)
     check_input(model, images)
     span = (-max_shift, max_shift + 1, (2, len(images), 1, 1, 2))
     shifts = torch.randint(*span, generator=generator, device=_source(generator)).to(images)
+    step, agreed = batch_size or len(images), 0
     with evaluating(model):
-        first, second = (_classes(model(warp(images, s.expand(-1, *images.shape[2:], -1)))) for s in shifts)
-    return float((first == second).double().mean())
+        for chunk, *pair in zip(images.split(step), *(one.split(step) for one in shifts), strict=True):
+            first, second = (_classes(model(warp(chunk, s.expand(-1, *chunk.shape[2:], -1)))) for s in pair)
+            agreed += int((first == second).sum())
+    return agreed / len(images)
 
 
 def _classes(logits: Tensor) -> Tensor:

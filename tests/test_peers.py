@@ -83,6 +83,34 @@ def test_consistency_is_that_of_two_shifts():
     assert shift_consistency(Corner(), torch.ones(5, 1, 9, 9), 3) == 1.0
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 11, 100])
+def test_in_batches_as_in_one(batch_size: int):
+    images = torch.rand(11, 3, 9, 9, generator=seeded(1))
+    images[6:] += 0.2  # so that the batches' means differ
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(196, 10))
+    whole = relative_stability(model, images, generator=seeded(2))
+    found = relative_stability(model, images, batch_size=batch_size, generator=seeded(2))
+    assert found.keys() == whole.keys() == {"input", "0", "1", "2", "3"}
+    for layer in whole:
+        assert found[layer] == pytest.approx(whole[layer], rel=1e-5)
+    consistency = shift_consistency(model, images, batch_size=batch_size, generator=seeded(3))
+    assert 0 < consistency < 1 and consistency == shift_consistency(model, images, generator=seeded(3))
+
+
+class Constant(nn.Module):
+    def forward(self, x):
+        return torch.full((len(x), 2), 0.1)
+
+
+def test_a_constant_layer_is_left_out_unless_asked_for():
+    model, images = nn.Sequential(Constant(), nn.Identity()), torch.rand(3, 1, 8, 8, generator=seeded())
+    with pytest.warns(UserWarning, match="left out: layer '0': all images have the same representation"):
+        assert relative_stability(model, images, batch_size=2).keys() == {"input"}
+    with pytest.raises(ValueError, match="layer '1': all images have the same"):
+        relative_stability(model, images, ["1"])
+
+
 class Folds(nn.Module):
     def __init__(self):
         super().__init__()
@@ -116,6 +144,8 @@ class Dictionary(nn.Module):
     (lambda: shift_consistency(Dictionary(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got dict"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 8, 8)), r"images must be \(N, C, H, W\), got \(4, 8, 8\)"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), 1.5), "max_shift must be an integer >= 1, in pixels, got 1.5"),
+    (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), batch_size=0), "batch_size must be an integer >= 1, or None for one batch, got 0"),
+    (lambda: relative_stability(nn.Flatten(), torch.rand(4, 1, 8, 8), batch_size=2.5), "batch_size must be an integer >= 1, or None for one batch, got 2.5"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), 0), "max_shift must be an integer >= 1, in pixels, got 0"),
 ])
 def test_bad_input_is_named(call, message: str):
