@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .checks import check_known
+from .streams import device_of
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -187,7 +188,7 @@ def _draw_order(module: nn.Module) -> int:
 
 def _truncated_normal(shape: torch.Size, generator: torch.Generator | None) -> Tensor:
     std = 1 / math.sqrt(shape[1:].numel())  # (out, in, kh, kw) or (out, in)
-    weight = torch.empty(shape, device=generator.device if generator else "cpu", dtype=torch.float32)
+    weight = torch.empty(shape, device=device_of(generator), dtype=torch.float32)
     return nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .checks import check_batch_size, require
 from .metrics import evaluating, visit_versions
 from .representations import Unfit, check_input, fitting
+from .streams import device_of, noise_as_large
 from .vectors import check_vectors
 from .warping import warp
 
@@ -44,7 +45,7 @@ def diffeomorphisms(
     i = torch.arange(1.0, cutoff + 1)
     square = i[:, None] ** 2 + i**2  # (i, j)
     root = torch.where(square < (cutoff + 0.5) ** 2, 1 / square.sqrt(), 0)
-    coefficients = torch.randn(n, 2, cutoff, cutoff, generator=generator, device=_source(generator)).cpu() * root
+    coefficients = torch.randn(n, 2, cutoff, cutoff, generator=generator, device=device_of(generator)).cpu() * root
     across, down = (torch.sin(math.pi * i[:, None] * torch.linspace(0, 1, side)) for side in (width, height))
     field = torch.einsum("ncij,ix,jy->nyxc", coefficients, across, down)  # (n, H, W, 2), in units of sqrt(T) * side
     return field * (2 * displacement / math.sqrt(math.pi * math.log(cutoff)))
@@ -81,9 +82,7 @@ def relative_stability(
     check_batch_size(batch_size)
     field = diffeomorphisms(len(images), images.shape[2:], displacement, cutoff, generator=generator)
     deformed = warp(images, field.to(images.device))
-    noise = torch.randn(images.shape, generator=generator, device=_source(generator)).to(images)
-    ratio = (deformed - images).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
-    noisy = images + noise * ratio[:, None, None, None]
+    noisy = images + noise_as_large(deformed - images, generator)
     totals: dict[str, _Sums] = {}
     with evaluating(model):
         for versions in zip(*(all_of.split(batch_size or len(images)) for all_of in (images, deformed, noisy)), strict=True):
@@ -145,7 +144,7 @@ def shift_consistency(
     check_batch_size(batch_size)
     check_input(model, images)
     span = (-max_shift, max_shift + 1, (2, len(images), 1, 1, 2))
-    shifts = torch.randint(*span, generator=generator, device=_source(generator)).to(images)
+    shifts = torch.randint(*span, generator=generator, device=device_of(generator)).to(images)
     step, agreed = batch_size or len(images), 0
     with evaluating(model):
         for chunk, *pair in zip(images.split(step), *(one.split(step) for one in shifts), strict=True):
@@ -163,8 +162,3 @@ def _classes(logits: Tensor) -> Tensor:
 def _check(images: Tensor, least: int = 1) -> None:
     check_vectors("images", images, least)
     require(images.ndim == 4, "images", "(N, C, H, W)", tuple(images.shape))
-
-
-def _source(generator: torch.Generator | None) -> torch.device | str:
-    return "cpu" if generator is None else generator.device
-

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from . import data
 from .metrics import evaluating, median, normalized_total_variation, paired_distances, pairwise_distances
 from .representations import visit
-from .streams import stream
+from .streams import noise_as_large, stream
 from .tasks import Task, scale
 from .warping import Deformation, deform, warp
 
@@ -105,7 +105,8 @@ class Instrument:
         for strength in protocol.strengths:
             self.pairs[f"strength-{strength:g}"] = self._deformed(images["test"][chosen], "test-0", strength)
         self.pairs["one-pixel-shift"] = self._shifted(images["test"][chosen])
-        self.pairs["noise"] = self._noisy(*self.pairs["test-0"])
+        clean, deformed = self.pairs["test-0"]
+        self.pairs["noise"] = clean, clean + noise_as_large(deformed - clean, stream(0, "measurement noise"))
         count = min(protocol.calibration, len(task.images))
         self.calibration = task.images[orders["train"][: count - count % CHUNK if count > CHUNK else count]]  # full chunks
         self.orders = orders
@@ -152,12 +153,6 @@ class Instrument:
         clean = scale(images, "unit")
         field = chosen[:, None, None, :].expand(-1, *clean.shape[-2:], -1)  # (N, H, W, 2)
         return scale(clean, self.pixels), scale(warp(clean, field), self.pixels)
-
-    def _noisy(self, clean: Tensor, deformed: Tensor) -> tuple[Tensor, Tensor]:
-        """Gaussian noise whose norm, image by image, is that of the deformation's change."""
-        noise = torch.randn(clean.shape, generator=stream(0, "measurement noise"))
-        ratio = (deformed - clean).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
-        return clean, clean + noise * ratio[:, None, None, None]
 
     def _probe(self, model: nn.Module, count: int) -> Numbers:
         images = self.task.test_images[self.orders["test"][:count]]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from . import data
 from .checks import check_known, require
-from .streams import stream
+from .streams import noise_as_large, stream
 from .warping import Deformation, deform
 
 if TYPE_CHECKING:
@@ -112,10 +112,7 @@ def _deformed(images: Tensor, deformation: Deformation, generator: torch.Generat
 
 
 def _noisy(images: Tensor, deformation: Deformation, generator: torch.Generator) -> Tensor:
-    change = _deformed(images, deformation, generator) - images
-    noise = torch.randn(images.shape, generator=generator)
-    ratio = change.flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
-    return images + noise * ratio[:, None, None, None]
+    return images + noise_as_large(_deformed(images, deformation, generator) - images, generator)
 
 
 TASKS: dict[str, Callable[[Task, "Training"], Task]] = {

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import require
+from .streams import device_of
 
 PADDING_MODES = ("border", "zeros", "reflection")
 CHUNK = 1 << 12  # pixels whose basis is held in float64 at a time: about a megabyte, which stays in the cache
@@ -160,8 +161,7 @@ class Deformation:
         valid = generator is None or isinstance(generator, torch.Generator)
         require(valid, "generator", "a torch.Generator or None", generator)
         rows, columns = _grid_sides(self.grid)
-        source = generator.device if generator is not None else "cpu"
-        unit = torch.rand(int(n), rows * columns, 2, generator=generator, device=source, dtype=torch.float32)
+        unit = torch.rand(int(n), rows * columns, 2, generator=generator, device=device_of(generator), dtype=torch.float32)
         return ((2 * unit - 1) * self.max_displacement).to(device)
 
     def spline(
