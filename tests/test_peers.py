@@ -128,6 +128,7 @@ class Dictionary(nn.Module):
 @pytest.mark.parametrize("call, message", [
     (lambda: diffeomorphisms(0, (8, 8)), "n must be an integer >= 1, got 0"),
     (lambda: diffeomorphisms(1, (8, 1)), r"size must be \(H, W\), at least 2 each, got \(8, 1\)"),
+    (lambda: diffeomorphisms(1, (3, 8, 8)), r"size must be \(H, W\), at least 2 each, got \(3, 8, 8\)"),
     (lambda: diffeomorphisms(1, (8, 8), 0.0), "displacement must be a finite number > 0, in pixels, got 0.0"),
     (lambda: diffeomorphisms(1, (8, 8), math.nan), "displacement must be a finite"),
     (lambda: diffeomorphisms(1, (8, 8), cutoff=1), "cutoff must be an integer >= 2, got 1"),

@@ -327,7 +327,7 @@ def test_a_damaged_state_names_its_file(cache: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("field, known", [
     ("architecture", "cifar10_vgg, imagenet_vgg"), ("downsampling", "subsample, max-pool"), ("protocol", "protocol-1, imagenet-1"),
-    ("task", "real, random-labels"),
+    ("task", "real, random-labels"), ("data", "photos, cifar10, mnist"),
 ])
 def test_an_unknown_name_is_refused_before_any_work(field: str, known: str, cache: Path, tmp_path: Path):
     spec = dataclasses.replace(SPEC, **{field: "nothing"})

@@ -261,6 +261,8 @@ def test_pixels_in_either_mode():
     np.testing.assert_allclose(scale(x, "standardized"), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(scale(scale(x, "unit"), "standardized"), expected, rtol=1e-5, atol=1e-6)
     assert scale(x, "unit").dtype == scale(x, "standardized").dtype == torch.float32
+    with pytest.raises(ValueError, match="pixels must be unit for images of other than three channels, got 'standardized'"):
+        scale(x[:, :1], "standardized")
 
 
 def test_batches_come_in_the_pixels_of_the_recipe():
