@@ -23,14 +23,14 @@ from myst_nb import glue
 
 from deformlib import claims
 from deformlib.agreement import compare, gaps, readable
-from deformlib.evidence import collect, judged
+from deformlib.evidence import collect, for_claims
 from deformlib.ledger import QUICK, counts, in_detail, in_full, in_short
 from deformlib.studies import STUDIES
 
 pd.set_option("display.max_colwidth", None)
 made = [collect("cifar10", mode)] if mode == "quick" else []
 notice = QUICK if mode == "quick" else ""
-evidence = judged(mode)
+evidence = for_claims(mode)
 ledger = claims.ledger(evidence)
 HTML(notice + in_full(ledger))
 

@@ -324,7 +324,7 @@ def agreement(
     """
     from . import agreement, evidence
 
-    table, unmatched = agreement.compare(evidence.judged("full"), file or agreement.PUBLISHED)
+    table, unmatched = agreement.compare(evidence.for_claims("full"), file or agreement.PUBLISHED)
     printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     rows = agreement.readable(table).drop(columns="study").reset_index()
     for title in rows:

@@ -281,7 +281,7 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     return found
 
 
-def judged(mode: str) -> dict[str, Evidence]:
+def for_claims(mode: str) -> dict[str, Evidence]:
     """What there is of the studies that claims rest on, without arms that the paper does not have."""
     return {study: existing(study, mode, arms=arms if field == "downsampling" else None)
             for study, (field, arms) in claims.STUDIES.items()}

@@ -99,7 +99,7 @@ def changes(evidence: Any, figure: str) -> pd.DataFrame:
     return pd.DataFrame({**columns, f"off {figure}": found}).sort_values(f"off {figure}", kind="stable")
 
 
-def judged(evidence: Any, pick: Callable[[Record], Measured | None]) -> dict[int, claims.Finding]:
+def findings(evidence: Any, pick: Callable[[Record], Measured | None]) -> dict[int, claims.Finding]:
     """Findings on claims 1 to 5, as far as they can be judged, on what `pick` takes from each record."""
     taken = [(record, measured) for record in evidence.records if (measured := pick(record))]
     records = [SimpleNamespace(spec=record.spec.network, measurements={
@@ -127,7 +127,7 @@ def survival(evidence: Any) -> pd.DataFrame:
     options = dict.fromkeys(key for record in evidence.records for key, _ in alone(record))
     rows = {}
     for key in options:
-        found = judged(evidence, lambda record, key=key: dict(alone(record)).get(key))
+        found = findings(evidence, lambda record, key=key: dict(alone(record)).get(key))
         rows[in_words(*key)] = {
             f"claim {n}": _said(found[n]) if n in found else "-" for n in JUDGED}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["choice", "option"])
@@ -136,12 +136,12 @@ def survival(evidence: Any) -> pd.DataFrame:
 def by_combination(evidence: Any) -> pd.DataFrame:
     """One row a crossed combination that a trained network leaves open, a MultiIndex of options; one column a claim: the
     share of its parts that reach their threshold."""
-    found = [{tuple(options.items()): measured for options, measured in crossed(record)} for record in evidence.records]
-    of = dict(zip(map(id, evidence.records), found, strict=True))
+    measured_by = [{tuple(options.items()): measured for options, measured in crossed(record)} for record in evidence.records]
+    of = dict(zip(map(id, evidence.records), measured_by, strict=True))
     rows = {}
-    for key in dict.fromkeys(key for each in found for key, measured in each.items() if "after" in measured):
-        findings = judged(evidence, lambda record, key=key: of[id(record)].get(key))
-        hits = {n: reached(finding) for n, finding in findings.items()}
+    for key in dict.fromkeys(key for each in measured_by for key, measured in each.items() if "after" in measured):
+        found = findings(evidence, lambda record, key=key: of[id(record)].get(key))
+        hits = {n: reached(finding) for n, finding in found.items()}
         rows[tuple(dict(key).values())] = {f"claim {n}": right / parts for n, (right, parts) in hits.items() if parts}
     names = MULTIVERSES[evidence.records[0].spec.choices].crossed
     return pd.DataFrame(list(rows.values()), pd.MultiIndex.from_tuples(rows, names=names))

@@ -479,7 +479,7 @@ def test_an_arm_beyond_the_papers_may_have_no_record(full: Store, never: None, m
 
 
 def test_claims_are_judged_on_the_papers_arms_alone():
-    found = evidence.judged("full")
+    found = evidence.for_claims("full")
     assert found.keys() == claims.STUDIES.keys()
     specs = [spec for each in found.values() for spec in (*each.missing, *(record.spec for record in each.records))]
     assert {spec.downsampling for spec in specs if hasattr(spec, "downsampling")} == set(claims.FIVE) == set(studies.ARMS)

@@ -14,7 +14,7 @@ from deformlib.evidence import Evidence
 from deformlib.figures import specification_curve, survival_of_claims
 from deformlib.claims import FIVE
 from deformlib.multiverse import Multiverse
-from deformlib.outcomes import BOOK, by_combination, changes, difference, in_words, judged, of_recipes, options, order_of_arms, reached, robustness, survival, values
+from deformlib.outcomes import BOOK, by_combination, changes, difference, findings, in_words, of_recipes, options, order_of_arms, reached, robustness, survival, values
 from deformlib.specs import Training, Variation
 from deformlib.store import Record
 from deformlib.training import Recipe
@@ -100,7 +100,7 @@ def test_a_claim_that_a_choice_turns_over_is_seen(evidence: SimpleNamespace):
 
 def test_the_books_row_is_judged_as_the_ledger_judges(evidence: SimpleNamespace):
     """The claims' own statistics on the published curves, which the book's row is made of."""
-    found = judged(evidence, lambda record: record.measurements["book"])
+    found = findings(evidence, lambda record: record.measurements["book"])
     for number in outcomes.JUDGED:
         ours, theirs = found[number].detail, claims.judge(number, claims.published).detail
         both = ours.merge(theirs, on=["study", "what"]).query("study == 'cifar10' and not what.str.contains('calibrated')")
@@ -108,7 +108,7 @@ def test_the_books_row_is_judged_as_the_ledger_judges(evidence: SimpleNamespace)
 
 
 def test_the_calibrated_baseline_is_used(evidence: SimpleNamespace):
-    detail = judged(evidence, lambda record: record.measurements["book"])[3].detail.set_index("what")["value"]
+    detail = findings(evidence, lambda record: record.measurements["book"])[3].detail.set_index("what")["value"]
     before, after = of_arm("strided", "before"), of_arm("strided", "after")
     assert detail["strided, before"] == pytest.approx(np.log(after / before)[1:5].mean())
     assert detail["strided, calibrated"] == pytest.approx(np.log(after / (before + 0.1))[1:5].mean())
@@ -121,7 +121,7 @@ def test_shares_over_crossed_combinations(evidence: SimpleNamespace):
     assert table.index[0] == ("all", "2 combinations") and len(table) == 3, "of pixels only one option is left open"
     rows = table.loc[[in_words("statistics", "running"), in_words("statistics", "calibrated")]]
     pd.testing.assert_series_equal(table.iloc[0], rows.mean(), check_names=False)
-    single = judged(evidence, lambda record: record.measurements["book"])
+    single = findings(evidence, lambda record: record.measurements["book"])
     hits, tested = reached(single[4])
     assert rows.iloc[0]["claim 4"] == pytest.approx(hits / tested)
 
