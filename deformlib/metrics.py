@@ -111,7 +111,7 @@ def normalized_total_variation(weight: Tensor, average: str = "bank") -> Tensor:
     """
     check_known("average", average, AVERAGES)
     _check_bank(weight)
-    return AVERAGES[average](*_variation_and_size(weight))
+    return AVERAGES[average](*variation_and_size(weight))
 
 
 def kernels_by_variation(weight: Tensor, quantiles: Iterable[float]) -> tuple[Tensor, Tensor]:
@@ -124,14 +124,14 @@ def kernels_by_variation(weight: Tensor, quantiles: Iterable[float]) -> tuple[Te
     if not quantiles or not all(0 <= quantile <= 1 for quantile in quantiles):
         raise ValueError(f"quantiles must be one or more numbers in [0, 1], got {quantiles}")
     _check_bank(weight)
-    variation, size = (values.flatten() for values in _variation_and_size(weight))
+    variation, size = (values.flatten() for values in variation_and_size(weight))
     kernels, ratios = weight.flatten(0, 1)[size > 0], (variation / size)[size > 0]
     order = ratios.argsort(stable=True)
     chosen = order[[round(quantile * (len(order) - 1)) for quantile in quantiles]]
     return kernels[chosen], ratios[chosen]
 
 
-def _variation_and_size(weight: Tensor) -> tuple[Tensor, Tensor]:
+def variation_and_size(weight: Tensor) -> tuple[Tensor, Tensor]:
     """TV and L1 norm of each kernel: (out, in, kh, kw) -> (out, in), (out, in)."""
     weight = weight if weight.dtype == torch.float64 else weight.float()
     down, right = weight.diff(dim=2), weight.diff(dim=3)
