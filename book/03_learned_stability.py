@@ -250,7 +250,7 @@ by_layer(large_euclidean)
 # trained is the same architecture **half as wide, on 25,000 images of 50 classes of Tiny ImageNet, at 64x64 pixels**, for twelve epochs.
 # An image of 64x64 leaves the last filters maps of 4x4, where the paper's have 14x14: 31% of their taps see padding, and
 # 9% of the paper's. The deformation is that of {numref}`fig-3a`, scaled with the image: 5x5 control points, displaced by up to 2.9 px.
-# (In quick mode: an eighth as wide, on the small photographs of {doc}`02_methods`, two epochs.)
+# (In quick mode: an eighth as wide, on the small photographs of {doc}`02_methods`, one epoch.)
 
 # %% tags=["hide-input"]
 trained = collect("imagenet", mode)
