@@ -20,6 +20,7 @@ from deformlib.vectors import (
     check_pair,
     check_vectors,
     median,
+    negligible,
     paired,
     paired_distances,
     pairwise,
@@ -51,7 +52,7 @@ def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine
     ValueError if there are fewer than two images or the median is zero.
     """
     _check(clean, deformed, distance, least=2)
-    return _ratio(*_mean_and_median(clean, deformed, DISTANCES[distance]))
+    return _ratio(*_mean_and_median(clean, deformed, DISTANCES[distance]), DISTANCES[distance])
 
 
 def distances(
@@ -97,7 +98,7 @@ def sensitivity(
     found = {}
     for layer, (mean, middle) in parts.items():
         with fitting(layer, layers):
-            found[layer] = _ratio(mean, middle, f"layer {layer!r}: ").item()
+            found[layer] = _ratio(mean, middle, measure, f"layer {layer!r}: ").item()
     return found
 
 
@@ -223,12 +224,13 @@ def _groups(sizes: dict[str, int], budget: int) -> Iterator[list[str]]:
     yield group
 
 
-def _ratio(mean: Tensor, middle: Tensor, where: str = "") -> Tensor:
-    ratio = mean / middle
-    if not ratio.isfinite():
-        raise (Unfit if middle == 0 else ValueError)(
+def _ratio(mean: Tensor, middle: Tensor, distance: Distance, where: str = "") -> Tensor:
+    ratio, zero = mean / middle, bool(middle <= negligible(distance, middle.dtype))
+    if zero or not ratio.isfinite():
+        raise (Unfit if zero else ValueError)(
             f"{where}the median pairwise distance between clean images must be finite and > 0, got {middle.item()} "
-            f"(the mean distance to deformed ones is {mean.item()}): are they, or their representations, constant?"
+            f"(the mean distance to deformed ones is {mean.item()}): are they, or their representations, constant, or "
+            "multiples of each other?"
         )
     return ratio
 

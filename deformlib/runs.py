@@ -76,8 +76,6 @@ def check(spec: Spec) -> None:
     for name, table in tables.items():
         if hasattr(spec, name):
             check_known(name, getattr(spec, name), table)
-    if getattr(spec, "label_seed", None) is not None and spec.label_seed < 1:
-        raise ValueError(f"label_seed must be None, for the first draw, or at least 1, got {spec.label_seed}")
 
 
 @dataclass

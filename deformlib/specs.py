@@ -6,25 +6,50 @@ that is added later defaults to None, means "as before", and leaves every earlie
 """
 
 import hashlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from functools import cache
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import cattrs
 import rfc8785
 
-from .checks import check_known
+from .checks import check_known, require
 from .training import Recipe
 
 
+# The least of every count and every seed in a spec; two images are the fewest that have a distance between them.
+LEAST = {"seed": 0, "label_seed": 1, "draws": 2, "images": 2, "calibration": 0, "probes": 1, "examples": 1, "classes": 1,
+         "size": 1, "cutoff": 2, "max_shift": 1}
+POSITIVE = ("width", "strength", "displacement")
+
+
+class _Checked:
+    """A spec whose numbers are in range: ValueError that names the one that is not."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
+            whole, real = (isinstance(value, kind) and not isinstance(value, bool) for kind in (Integral, Real))
+            if name in LEAST:
+                require(whole and value >= LEAST[name], name, f"an integer >= {LEAST[name]}", repr(value))
+            elif name in POSITIVE:
+                require(real and 0 < value < math.inf, name, "a finite number > 0", repr(value))
+            elif name == "smoothing":
+                require(real and 0 <= value < math.inf, name, "a finite number >= 0, in pixels", repr(value))
+
+
 @dataclass(frozen=True)
-class Training:
+class Training(_Checked):
     """One network trained from its initialization and measured along the way (Figures 3, 5, 6, 7).
 
     `data` names a set of `deformlib.data`, `architecture` a family of `deformlib.models`, `task` an entry of
     `deformlib.tasks`, `protocol` one of `deformlib.protocol`. `examples` keeps a fixed random subset of that many
     training images, `classes` the first so many of its classes (for templates: so many templates). `label_seed`
-    draws random labels, random images or templates: the same for all arms and seeds that share it. `strength` is
+    draws random labels, random images or templates, None the first time: the same for all arms and seeds that share it. `strength` is
     that of the deformations that make a class out of a template (Figure 5), in pixels.
     """
 
@@ -54,7 +79,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Initialization:
+class Initialization(_Checked):
     """One network at its initialization, measured on images of `data` (Figures 3a and 4).
 
     `images` photographs are measured, and batch norm statistics are calibrated on `calibration` others. `smoothing`
@@ -80,7 +105,7 @@ class Initialization:
 
 
 @dataclass(frozen=True)
-class Resampling:
+class Resampling(_Checked):
     """The smoothness of an architecture's filter banks at initialization, each drawn `draws` times (footnote 1)."""
 
     kind: ClassVar[str] = "resampling"
@@ -94,7 +119,7 @@ class Resampling:
         return f"initial-smoothness-{self.architecture}-{self.seed}"
 
 
-class _OnANetwork:
+class _OnANetwork(_Checked):
     """A run on the network of another: data, arm and seed are those of that one."""
 
     @property

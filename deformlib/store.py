@@ -90,6 +90,8 @@ def read(path: Path, spec: Spec | None = None) -> Record:
         found = specs.from_dict(fields["spec"])
         if fields["id"] != specs.identity(found) or (spec is not None and found != spec):
             raise ValueError("the spec inside is another one")
+        if not isinstance(fields["measurements"], dict) or not fields["measurements"]:
+            raise ValueError("nothing was measured")
         return Record(found, fields["measurements"], fields["provenance"])
     except FileNotFoundError:
         raise

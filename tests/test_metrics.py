@@ -99,7 +99,7 @@ def test_nearly_equal_representations_keep_their_digits(size, distance):
 @pytest.mark.parametrize("autocast", [False, True])
 def test_differences_of_all_pairs_are_not_needed_when_all_rows_are_alike(autocast, monkeypatch):
     monkeypatch.delattr(torch, "pdist")  # exact and slow
-    x = (normal(1, 1000) + 1e-5 * normal(12, 1000, seed=1)).float()
+    x = (normal(1, 1000) + 3e-4 * normal(12, 1000, seed=1)).float()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         np.testing.assert_allclose(pairwise_distances(x), all_pairs(x, "cosine"), rtol=1e-3)
 
@@ -399,6 +399,23 @@ def test_a_constant_layer_is_named_and_other_layers_can_be_measured():
     assert list(sensitivity(model, clean, deformed, ["input", "0"])) == ["input", "0"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_images_that_differ_in_brightness_alone_have_no_cosine_distance(dtype: torch.dtype):
+    grey = torch.linspace(0.11, 0.93, 8, dtype=dtype)[:, None, None, None].expand(8, 3, 32, 32)
+    with pytest.raises(ValueError, match="the median pairwise distance .* multiples of each other"):
+        normalized_distance(grey, normal(8, 3, 32, 32).to(dtype))
+    with pytest.raises(ValueError, match="layer 'input': the median"):
+        sensitivity(nn.Flatten(), grey, normal(8, 3, 32, 32).to(dtype))
+    assert normalized_distance(grey, grey.flip(0), "euclidean") > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_that_differ_little_else_than_in_brightness_have_one(dtype: torch.dtype):
+    near = torch.linspace(0.11, 0.93, 8)[:, None, None, None] * (1 + 1e-5 * normal(8, 3, 32, 32))
+    found = normalized_distance(near.to(dtype), near.flip(0).to(dtype))
+    assert found.item() == pytest.approx(brute_force(near.to(dtype), near.flip(0).to(dtype), "cosine"), rel=1e-3)
+
+
 def test_representations_without_images_on_the_first_axis_are_refused():
     class Folds(nn.Module):
         def __init__(self):
@@ -453,7 +470,7 @@ def test_one_image_is_enough_for_distances():
 
 
 def test_a_third_distance_is_one_entry(monkeypatch):
-    squared = vectors.Distance(DISTANCES["euclidean"].length, lambda square: square)
+    squared = vectors.Distance(DISTANCES["euclidean"].length, lambda square: square, False)
     monkeypatch.setitem(DISTANCES, "squared", squared)
     x = normal(5, 7)
     torch.testing.assert_close(pairwise_distances(x, "squared"), pairwise_distances(x, "euclidean") ** 2)

@@ -336,11 +336,6 @@ def test_an_unknown_name_is_refused_before_any_work(field: str, known: str, cach
     assert not cache.exists() and not (tmp_path / "results").exists()
 
 
-def test_one_draw_of_labels_has_one_name(cache: Path, tmp_path: Path):
-    with pytest.raises(ValueError, match="label_seed must be None, for the first draw, or at least 1, got 0"):
-        runs.execute(dataclasses.replace(SPEC, task="random-labels", label_seed=0), Store(tmp_path / "results"))
-
-
 def test_one_seed_gives_all_arms_the_same_filters_and_head():
     networks = [runs.build(dataclasses.replace(SPEC, downsampling=arm), 10, 3).state_dict() for arm in DOWNSAMPLINGS]
     shared = [name for name in networks[0] if name.endswith("conv.weight") or name.startswith("head")]

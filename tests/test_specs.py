@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from deformlib import specs, studies
-from deformlib.specs import Comparison, Initialization, Intervention, Training, Variation
+from deformlib.specs import Comparison, Initialization, Intervention, Resampling, Training, Variation
 from deformlib.training import Recipe
 
 SPEC = Training("cifar10", "max-pool", 0, Recipe(epochs=5, batch_size=64, learning_rate=0.05), "protocol-1")
@@ -137,6 +138,31 @@ def test_a_missing_field_is_named():
 def test_a_recipe_out_of_range_is_refused(fields: dict, named: str):
     with pytest.raises(ValueError, match=named):
         Recipe(**dict(epochs=1, batch_size=1, learning_rate=0.1) | fields)
+
+
+@pytest.mark.parametrize("make, named", [
+    (lambda: replace(SPEC, seed="a"), "seed must be an integer >= 0, got 'a'"),
+    (lambda: replace(SPEC, seed=-1), "seed must be an integer >= 0, got -1"),
+    (lambda: replace(SPEC, seed=None), "seed must be an integer >= 0, got None"),
+    (lambda: replace(SPEC, label_seed=0), "label_seed must be an integer >= 1, got 0"),  # the first draw has one name, None
+    (lambda: replace(SPEC, width=-1.0), "width must be a finite number > 0, got -1.0"),
+    (lambda: replace(SPEC, width=float("nan")), "width must be a finite number > 0, got nan"),
+    (lambda: replace(SPEC, examples=True), "examples must be an integer >= 1, got True"),
+    (lambda: replace(SPEC, classes=0), "classes must be an integer >= 1, got 0"),
+    (lambda: replace(SPEC, size=2.5), "size must be an integer >= 1, got 2.5"),
+    (lambda: replace(SPEC, strength=0.0), "strength must be a finite number > 0, got 0.0"),
+    (lambda: Initialization("photos", "max-pool", 0, 1, 0), "images must be an integer >= 2, got 1"),
+    (lambda: Initialization("photos", "max-pool", 0, 2, -1), "calibration must be an integer >= 0, got -1"),
+    (lambda: Initialization("photos", "max-pool", 0, 2, 0, smoothing=-0.1), "smoothing must be a finite number >= 0, in pixels, got -0.1"),
+    (lambda: Resampling("cifar10_vgg", 1, 0), "draws must be an integer >= 2, got 1"),
+    (lambda: Intervention(SPEC, 1, 0), "images must be an integer >= 2, got 1"),
+    (lambda: Comparison(SPEC, 2, 0), "probes must be an integer >= 1, got 0"),
+    (lambda: Comparison(SPEC, 2, 1, cutoff=1), "cutoff must be an integer >= 2, got 1"),
+    (lambda: Comparison(SPEC, 2, 1, displacement=0), "displacement must be a finite number > 0, got 0"),
+])
+def test_a_number_out_of_range_is_refused(make, named: str):
+    with pytest.raises(ValueError, match=named):
+        make()
 
 
 def test_unknown_studies_and_modes_are_named_with_the_known():

@@ -80,6 +80,7 @@ def test_a_damaged_record_names_its_file(folder: Store):
     damaged = [whole[:cut] for cut in (0, 1, len(whole) // 2, len(whole) - 2)]
     damaged += ["null", "[]", '"text"', "\x00", whole.replace('"strided"', '"stride"'), whole.replace(fields["id"], "0" * 12)]
     damaged += [json.dumps({name: value for name, value in fields.items() if name != left_out}) for left_out in fields]
+    damaged += [json.dumps({**fields, "measurements": nothing}) for nothing in (None, {}, [])]
     damaged += [json.dumps({**fields, "spec": spec}) for spec in (None, 5, [], {}, "text", {**fields["spec"], "more": 1})]
     for text in damaged:
         path.write_text(text)
@@ -91,7 +92,7 @@ def test_a_damaged_record_names_its_file(folder: Store):
 
 
 def test_a_record_of_another_spec_is_refused(folder: Store):
-    folder.save(Record(OTHER, {}, {})).rename(folder.path(SPEC))
+    folder.save(Record(OTHER, RECORD.measurements, {})).rename(folder.path(SPEC))
     with pytest.raises(ValueError, match=f"{folder.path(SPEC)}.*another"):
         folder.load(SPEC)
     assert read(folder.path(SPEC)).spec == OTHER
