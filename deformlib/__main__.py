@@ -28,24 +28,30 @@ class Mode(str, Enum):
     quick = "quick"
 
 
-def at_least(low: int) -> Callable[[Any], Any]:
+def at_least(low: int, high: int = 2**63 - 1) -> Callable[[Any], Any]:
     """Check one integer, or several, as Typer's own `min` does, which does not say what it was given."""
     def check(value: int | list[int] | None) -> int | list[int] | None:
-        if small := [v for v in (value if isinstance(value, list) else [value]) if v is not None and v < low]:
-            raise typer.BadParameter(f"must be {low} or more, got {small[0]}")
+        for given in value if isinstance(value, list) else [value]:
+            if given is not None and not low <= given <= high:
+                raise typer.BadParameter(f"must be {low} or more, got {given}" if given < low else f"must be at most {high}, got {given}")
         return value
 
     return check
 
 
 class Group(TyperGroup):
-    """Commands whose bad input is one line on stderr and exit code 2."""
+    """Commands whose bad input is one line on stderr and exit code 2; options that cannot be read, click's own few lines."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except (ValueError, FileNotFoundError) as error:
             typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from error
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):  # PyTorch has no class for it on the CPU
+                raise
+            typer.echo("Error: not enough memory for so large a grid, so many or so large images; see --help", err=True)
             raise typer.Exit(2) from error
 
 
@@ -238,7 +244,7 @@ def deform(
     max_displacement: Annotated[float | None, typer.Option(
         help="Largest displacement of a control point along each axis, in pixels.",
         show_default="10 on a short side of 224, as in the paper, and in proportion")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another deformation.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed, another deformation.", callback=at_least(0))] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
 ) -> None:
     """Deform a photograph as the paper does.
@@ -276,7 +282,7 @@ def measure(
     normalize: Annotated[bool, typer.Option(help="Give the network images with ImageNet's mean and deviation per channel.")] = False,
     grey: Annotated[bool, typer.Option("--grey", help="Give the network grey images, of one channel.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Photographs at a time, where memory is short.", show_default="all", callback=at_least(1))] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, other deformations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed, other deformations.", callback=at_least(0))] = 0,
     out: Annotated[Path, typer.Option(help="Where the table and the plot go: OUT.csv and OUT.png.")] = Path("stability"),
 ) -> None:
     """Measure how stable a network of yours is to deformation.

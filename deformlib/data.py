@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .checks import check_known
+from .checks import check_known, is_whole
 
 Loaded = tuple[Tensor, Tensor, list[str]]
 
@@ -114,7 +114,7 @@ def _check(name: str, split: str, size: int | None, resize: str) -> None:
         raise ValueError(f"resize must be {which}, got {resize!r}")
     if split not in ("train", "test"):
         raise ValueError(f"split must be train or test, got {split!r}")
-    if size is not None and (not isinstance(size, int) or size < 1):
+    if size is not None and not is_whole(size, 1):
         raise ValueError(f"size must be an integer >= 1, in pixels, got {size!r}")
     if size is None and DATASETS[name] and DATASETS[name].needs_size:
         raise ValueError(f"size must be given for {name}, whose photographs differ in size (the paper uses 224)")

@@ -11,14 +11,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_known
+from .checks import check_known, is_real, is_whole, require
+from .representations import check_model
 from .streams import device_of
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -164,8 +164,8 @@ def initialize(
     Figure 4): sampled on 3x3 and normalized to sum 1; a filter is zero beyond its edge and keeps its size. Smaller
     kernels are not smoothed; 0 is no smoothing. ValueError unless it is finite and at least 0.
     """
-    if not isinstance(smoothing, Real) or not 0 <= smoothing < math.inf:
-        raise ValueError(f"smoothing must be a finite number >= 0, in pixels, got {smoothing!r}")
+    check_model(model)
+    require(is_real(smoothing) and 0 <= smoothing < math.inf, "smoothing", "a finite number >= 0, in pixels", repr(smoothing))
     with torch.no_grad():
         for module in sorted(filter(_is_drawn, model.modules()), key=_draw_order):
             weight = _truncated_normal(module.weight.shape, generator)
@@ -202,7 +202,6 @@ def _smooth(weight: Tensor, sigma: float) -> Tensor:
 def _check_vgg(downsampling: str, classes: int, in_channels: int, width: float) -> None:
     check_known("downsampling", downsampling, DOWNSAMPLINGS)
     for name, value in (("classes", classes), ("in_channels", in_channels)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
-    if not isinstance(width, Real) or not 0 < width < math.inf:
+        require(is_whole(value, 1), name, "an integer >= 1", repr(value))
+    if not is_real(width) or not 0 < width < math.inf:
         raise ValueError(f"width must be a finite number > 0, got {width!r}")

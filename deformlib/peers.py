@@ -6,13 +6,12 @@ one can see whether the answers agree.
 
 import math
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .checks import check_batch_size, require
+from .checks import check_batch_size, is_whole, require
 from .metrics import evaluating, visit_versions
 from .representations import Unfit, check_input, fitting
 from .streams import device_of, noise_as_large
@@ -37,11 +36,11 @@ def diffeomorphisms(
     Drawn on the generator's device and moved to the CPU. ValueError for n < 1, a side < 2, a displacement that is not finite
     and > 0, a cutoff < 2.
     """
-    require(isinstance(n, Integral) and n >= 1, "n", "an integer >= 1", n)
+    require(is_whole(n, 1), "n", "an integer >= 1", n)
     require(len(size) == 2 and min(size) >= 2, "size", "(H, W), at least 2 each", tuple(size))
     height, width = size
     require(0 < displacement < math.inf, "displacement", "a finite number > 0, in pixels", displacement)
-    require(isinstance(cutoff, Integral) and cutoff >= 2, "cutoff", "an integer >= 2", cutoff)
+    require(is_whole(cutoff, 2), "cutoff", "an integer >= 2", cutoff)
     i = torch.arange(1.0, cutoff + 1)
     square = i[:, None] ** 2 + i**2  # (i, j)
     root = torch.where(square < (cutoff + 0.5) ** 2, 1 / square.sqrt(), 0)
@@ -139,7 +138,7 @@ def shift_consistency(
     result. ValueError for images that are not (N, C, H, W), a max_shift < 1, or a `model` that gives anything but
     (N, classes).
     """
-    require(isinstance(max_shift, Integral) and max_shift >= 1, "max_shift", "an integer >= 1, in pixels", max_shift)
+    require(is_whole(max_shift, 1), "max_shift", "an integer >= 1, in pixels", max_shift)
     _check(images)
     check_batch_size(batch_size)
     check_input(model, images)

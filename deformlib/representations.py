@@ -117,7 +117,7 @@ def _matches(name: str, pattern: str) -> bool:
 def _patterns(layers: Iterable[str] | None) -> list[str] | None:
     if layers is None:
         return None
-    patterns = [layers] if isinstance(layers, str) else list(layers)
+    patterns = [layers] if isinstance(layers, str) else list(layers) if isinstance(layers, Iterable) else []
     if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
         raise ValueError(f"layers must be one or more names or patterns, or None for all, got {layers!r}")
     return patterns

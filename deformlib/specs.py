@@ -9,13 +9,12 @@ import hashlib
 import math
 from dataclasses import dataclass, fields
 from functools import cache
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import cattrs
 import rfc8785
 
-from .checks import check_known, require
+from .checks import check_known, is_real, is_whole, require
 from .training import Recipe
 
 
@@ -33,13 +32,12 @@ class _Checked:
             name, value = field.name, getattr(self, field.name)
             if value is None and field.default is None:
                 continue
-            whole, real = (isinstance(value, kind) and not isinstance(value, bool) for kind in (Integral, Real))
             if name in LEAST:
-                require(whole and value >= LEAST[name], name, f"an integer >= {LEAST[name]}", repr(value))
+                require(is_whole(value, LEAST[name]), name, f"an integer >= {LEAST[name]}", repr(value))
             elif name in POSITIVE:
-                require(real and 0 < value < math.inf, name, "a finite number > 0", repr(value))
+                require(is_real(value) and 0 < value < math.inf, name, "a finite number > 0", repr(value))
             elif name == "smoothing":
-                require(real and 0 <= value < math.inf, name, "a finite number >= 0, in pixels", repr(value))
+                require(is_real(value) and 0 <= value < math.inf, name, "a finite number >= 0, in pixels", repr(value))
 
 
 @dataclass(frozen=True)

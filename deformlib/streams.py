@@ -5,6 +5,8 @@ import hashlib
 import torch
 from torch import Tensor
 
+from .checks import require
+
 
 def stream(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
     """A generator on the CPU whose draws depend on these three values alone."""
@@ -13,7 +15,8 @@ def stream(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
 
 
 def device_of(generator: torch.Generator | None) -> torch.device | str:
-    """Where a generator's draws have to be made; PyTorch's own, None, are made on the CPU."""
+    """Where a generator's draws have to be made; PyTorch's own, None, are made on the CPU. ValueError for what is none."""
+    require(generator is None or isinstance(generator, torch.Generator), "generator", "a torch.Generator or None", generator)
     return "cpu" if generator is None else generator.device
 
 

@@ -7,14 +7,13 @@ The loop knows nothing of what is measured. It is deterministic on one machine: 
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_known, require
+from .checks import check_known, is_real, is_whole, require
 from .tasks import Task, batches
 
 
@@ -62,12 +61,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            require(isinstance(value := getattr(self, name), Integral) and value >= 1, name, "an integer >= 1", value)
+            require(is_whole(value := getattr(self, name), 1), name, "an integer >= 1", value)
         for name in ("learning_rate", "weight_decay"):
-            require(0 <= (value := getattr(self, name)) < math.inf, name, "a finite number >= 0", value)
+            require(is_real(value := getattr(self, name)) and 0 <= value < math.inf, name, "a finite number >= 0", repr(value))
         for name in ("momentum", "label_smoothing", "warmup"):
-            require(0 <= (value := getattr(self, name)) <= 1, name, "a number in [0, 1]", value)
-        require(isinstance(self.crop, Integral) and self.crop >= 0, "crop", "an integer >= 0, in pixels", self.crop)
+            require(is_real(value := getattr(self, name)) and 0 <= value <= 1, name, "a number in [0, 1]", repr(value))
+        require(is_whole(self.crop, 0), "crop", "an integer >= 0, in pixels", self.crop)
         check_known("pixels", self.pixels, ("unit", "standardized"))
         if self.optimizer is not None:
             check_known("optimizer", self.optimizer, OPTIMIZERS)

@@ -10,14 +10,14 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import require
+from .checks import is_real, is_whole, require
 from .streams import device_of
 
 PADDING_MODES = ("border", "zeros", "reflection")
@@ -55,7 +55,7 @@ class ThinPlateSpline:
     ) -> None:
         self.size = _sides("size", size)
         self.grid = _grid_sides(grid)
-        require(isinstance(inset, Real) and 0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
+        require(is_real(inset) and 0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
         require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, "dtype", "a floating-point type", dtype)
         dtype = torch.promote_types(dtype, torch.float32)
         extent = torch.tensor([self.size[1] - 1, self.size[0] - 1], dtype=torch.float64, device="cpu")  # (x, y)
@@ -141,7 +141,7 @@ class Deformation:
     def __post_init__(self) -> None:
         rows, columns = _grid_sides(self.grid)
         largest = self.max_displacement
-        valid = isinstance(largest, Real) and math.isfinite(largest) and largest >= 0
+        valid = is_real(largest) and math.isfinite(largest) and largest >= 0
         require(valid, "max_displacement", "a finite number >= 0", largest)
         # One value, one form: specs that mean the same must hash the same.
         object.__setattr__(self, "grid", rows if rows == columns else (rows, columns))
@@ -157,9 +157,7 @@ class Deformation:
         Raises:
             ValueError: n below 1, or a generator that is none.
         """
-        require(isinstance(n, Integral) and n >= 1, "n", "an int >= 1", n)
-        valid = generator is None or isinstance(generator, torch.Generator)
-        require(valid, "generator", "a torch.Generator or None", generator)
+        require(is_whole(n, 1), "n", "an int >= 1", n)
         rows, columns = _grid_sides(self.grid)
         unit = torch.rand(int(n), rows * columns, 2, generator=generator, device=device_of(generator), dtype=torch.float32)
         return ((2 * unit - 1) * self.max_displacement).to(device)
@@ -253,7 +251,7 @@ def _sample(images: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
 
 
 def _sides(name: str, value: Any) -> tuple[int, int]:
-    valid = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(n, Integral) and n >= 2 for n in value)
+    valid = isinstance(value, Sequence) and len(value) == 2 and all(is_whole(n, 2) for n in value)
     require(valid, name, "two ints of at least 2", value)
     return int(value[0]), int(value[1])
 

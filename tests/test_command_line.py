@@ -166,7 +166,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[specs.Spec]:
         done.append(spec)
         if spec.seed == 4:
             raise RuntimeError("no luck")
-        return {}, {"seconds": {"training": 1.0}}, {"w": torch.ones(2)}
+        return {"steps": 1}, {"seconds": {"training": 1.0}}, {"w": torch.ones(2)}
 
     monkeypatch.setitem(runs.EXECUTE, specs.Training, execute)
     monkeypatch.setattr(runs, "local", ThreadPoolExecutor)
@@ -241,6 +241,7 @@ def test_run_stopped_by_the_user_says_how_to_go_on(store: Store, data: Path, mon
 @pytest.mark.parametrize(("args", "words"), [
     (["run", "cifar10", "--seeds", "3", "--seeds", "-1"], "'--seeds': must be 0 or more, got -1"),
     (["run", "cifar10", "--workers", "0"], "'--workers': must be 1 or more, got 0"),
+    (["deform", "in.png", "out.png", "--seed", str(2**63)], "'--seed': must be at most 9223372036854775807, got"),
     (["deform", "in.png", "out.png", "--grid", "1"], "'--grid': must be 2 or more, got 1"),
     (["measure", "m:f", "--images", "x", "--batch-size", "0"], "'--batch-size': must be 1 or more, got 0"),
 ])  # fmt: skip

@@ -183,6 +183,7 @@ def test_the_origin_is_the_hub_or_its_cache_or_an_error(root: Path, monkeypatch:
     (("photos", "test", None, 32, "squash"), "resize must be crop for photos .*got 'squash'"),
     (("cifar10", "test", None, None, "squash"), "resize must be crop for photos and for images of their own size, .*got 'squash'"),
     (("photos", "test", None, 0), "size must be an integer >= 1, in pixels, got 0"),
+    (("photos", "test", None, True), "size must be an integer >= 1, in pixels, got True"),
     (("photos", "test", None, 32.0), "size must be an integer >= 1, in pixels, got 32.0"),
 ])
 def test_bad_input_is_named_with_what_it_may_be(arguments: tuple, message: str):

@@ -379,7 +379,7 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
     study = Study("", lambda mode, seed: [dataclasses.replace(spec, seed=seed)], {"full": range(2), "quick": range(2)}, weights=(1,))
     monkeypatch.setitem(studies.STUDIES, "made-up", study)
     network = runs.build(dataclasses.replace(spec, seed=1), 7, 3)
-    monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, *_: ({}, {}, network.state_dict()))
+    monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, *_: ({"steps": 1}, {}, network.state_dict()))
     monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
     collect("made-up", "quick")
     again = evidence.load_trained("made-up", "max-pool", seed=1, mode="quick")

@@ -218,6 +218,10 @@ def test_compiles_in_one_graph():
     [
         (lambda: cifar10_vgg("maxpool"), r"downsampling must be one of subsample, max-pool, .*, got 'maxpool'"),
         (lambda: cifar10_vgg("max-pool", classes=0), "classes must be an integer >= 1, got 0"),
+        (lambda: cifar10_vgg("max-pool", classes=True), "classes must be an integer >= 1, got True"),
+        (lambda: cifar10_vgg(["max-pool"]), r"downsampling must be one of subsample, .*, got \['max-pool'\]"),
+        (lambda: cifar10_vgg("max-pool", generator=3), "generator must be a torch.Generator or None, got 3"),
+        (lambda: initialize(3), "model must be a torch.nn.Module, .* got int"),
         (lambda: cifar10_vgg("max-pool", classes=2.5), "classes must be an integer >= 1, got 2.5"),
         (lambda: imagenet_vgg("max-pool", in_channels=0), "in_channels must be an integer >= 1, got 0"),
         (lambda: imagenet_vgg("max-pool", width=0), "width must be a finite number > 0, got 0"),

@@ -170,6 +170,7 @@ def test_a_model_without_submodules_is_its_output():
         (["conv1_1", "conv1_3"], r"'conv1_3' is none; there are conv1_2, conv1_1"),
         (["zzz"], r"'zzz' is none; there are input, conv1_1, .*, pool, head"),
         (["zzz*"], r"'zzz\*' is none"),
+        (3, "layers must be one or more names or patterns, or None for all, got 3"),
         ([], r"layers must be one or more names or patterns, or None for all, got \[\]"),
         ([3], r"layers must be .* got \[3\]"),
     ],

@@ -126,6 +126,8 @@ def test_a_missing_field_is_named():
     (dict(epochs=0), "epochs must be an integer >= 1, got 0"),
     (dict(batch_size=0), "batch_size must be an integer >= 1, got 0"),
     (dict(epochs=2.5), "epochs must be an integer >= 1, got 2.5"),
+    (dict(learning_rate="0.1"), "learning_rate must be a finite number >= 0, got '0.1'"),
+    (dict(epochs=True), "epochs must be an integer >= 1, got True"),
     (dict(learning_rate=-0.1), "learning_rate must be a finite number >= 0, got -0.1"),
     (dict(weight_decay=float("nan")), "weight_decay must be a finite number >= 0, got nan"),
     (dict(momentum=1.1), r"momentum must be a number in \[0, 1\], got 1.1"),
