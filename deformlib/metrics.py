@@ -66,7 +66,7 @@ def distances(
     """
     _check(clean, deformed, distance)
     with evaluating(model):
-        return visit_versions(model, (clean, deformed), layers, lambda a, b: paired(a, b, DISTANCES[distance]))
+        return visit_versions(model, (clean, deformed), layers, lambda a, b: finite(paired(a, b, DISTANCES[distance])))
 
 
 @torch.no_grad()
@@ -162,10 +162,11 @@ def smoothness(model: nn.Module, average: str = "bank", layers: Iterable[str] | 
     """
     check_known("average", average, AVERAGES)
     roughness = {}
-    for name, conv in named_layers(model, layers).items():
-        if isinstance(conv, nn.Conv2d) and min(conv.kernel_size) >= 3:
-            with fitting(name, layers):
-                roughness[name] = named(name, lambda weight: normalized_total_variation(weight, average).item(), conv.weight)
+    with evaluating(model):  # reading a weight that is computed may change what it is computed from (spectral_norm)
+        for name, conv in named_layers(model, layers).items():
+            if isinstance(conv, nn.Conv2d) and min(conv.kernel_size) >= 3:
+                with fitting(name, layers):
+                    roughness[name] = named(name, lambda weight: normalized_total_variation(weight, average).item(), conv.weight)
     return roughness
 
 
@@ -178,13 +179,23 @@ def visit_versions(
     def reduce(r: Tensor) -> Result:
         if r.shape[:1] != (count,):
             raise Unfit(f"a representation must be (N, ...) with N = {count} images, got {tuple(r.shape)}")
-        return fn(*r.chunk(len(versions)))
+        if r.is_complex():
+            raise Unfit(f"a representation must be of real numbers, got {r.dtype}")
+        kept = r.clone() if r.requires_grad and torch.is_grad_enabled() else r  # before a later module changes it in place
+        return fn(*kept.chunk(len(versions)))
 
     return visit(model, torch.cat(tuple(versions)), layers, reduce)
 
 
+def finite(distances: Tensor) -> Tensor:
+    """The same, or Unfit: a representation that is not finite has distances that are not."""
+    if not distances.isfinite().all():
+        raise Unfit("it has NaN or infinite values, or values whose squares are")
+    return distances
+
+
 def _mean_and_median(clean: Tensor, deformed: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
-    return paired(clean, deformed, distance).mean(), median(pairwise(clean, distance))
+    return finite(paired(clean, deformed, distance)).mean(), median(pairwise(clean, distance))
 
 
 def _by_batches(
@@ -209,7 +220,8 @@ def _by_batches(
                     seen[layer].append(both)
         for layer in group:
             moved, kept = map(torch.cat, zip(*seen.pop(layer), strict=True))
-            parts[layer] = moved.mean(), median(pairwise(kept, distance))
+            with fitting(layer, layers):
+                parts[layer] = named(layer, finite, moved).mean(), median(pairwise(kept, distance))
     return parts
 
 

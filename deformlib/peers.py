@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_batch_size, is_whole, require
-from .metrics import evaluating, visit_versions
-from .representations import Unfit, check_input, fitting
+from .metrics import evaluating, finite, visit_versions
+from .representations import Unfit, check_input, check_model, fitting, forward
 from .streams import device_of, noise_as_large
 from .vectors import check_vectors
 from .warping import warp
@@ -110,6 +110,7 @@ class _Sums(NamedTuple):
 
 def _sums(clean: Tensor, deformed: Tensor, noisy: Tensor) -> _Sums:
     clean, *changed = (part.flatten(1).double() for part in (clean, deformed, noisy))
+    finite(torch.stack([part.square().sum() for part in (clean, *changed)]))
     apart = clean - clean[0]  # exactly zero where all are alike
     center = apart.mean(0)
     return _Sums(len(clean), clean[0] + center, *(float(x.square().sum()) for x in (apart - center, *(x - clean for x in changed))))
@@ -141,13 +142,14 @@ def shift_consistency(
     require(is_whole(max_shift, 1), "max_shift", "an integer >= 1, in pixels", max_shift)
     _check(images)
     check_batch_size(batch_size)
+    check_model(model)
     check_input(model, images)
     span = (-max_shift, max_shift + 1, (2, len(images), 1, 1, 2))
     shifts = torch.randint(*span, generator=generator, device=device_of(generator)).to(images)
     step, agreed = batch_size or len(images), 0
     with evaluating(model):
         for chunk, *pair in zip(images.split(step), *(one.split(step) for one in shifts), strict=True):
-            first, second = (_classes(model(warp(chunk, s.expand(-1, *chunk.shape[2:], -1)))) for s in pair)
+            first, second = (_classes(forward(model, warp(chunk, s.expand(-1, *chunk.shape[2:], -1)))) for s in pair)
             agreed += int((first == second).sum())
     return agreed / len(images)
 

@@ -5,6 +5,7 @@
 {'input': (2, 3), '0': (2, 4), '1': (2, 4)}
 """
 
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,13 +61,17 @@ def visit(
     if "input" in wanted:
         see("input", x)
     with ExitStack() as stack:
-        if _is_compiled(model):  # compiled code may not run hooks that were added after it
+        if "torch._dynamo" in sys.modules:  # something may be compiled, and compiled code may not run hooks that were added after it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         for name in wanted.keys() & modules.keys():
+            if isinstance(modules[name], torch.jit.ScriptModule):  # it takes no hooks, and then was never called
+                continue
             hook = modules[name].register_forward_hook(lambda module, args, output, name=name: see(name, output))
             stack.callback(hook.remove)
-        _forward(model, x)
-    _check_visited(patterns, results)
+        forward(model, x)
+    if patterns is None and (never := [name for name in wanted if name not in executions]):
+        warnings.warn(f"left out: {', '.join(never)}, which the forward pass never called", stacklevel=2)
+    _check_visited(patterns or [], results)
     return results
 
 
@@ -100,7 +105,7 @@ def named_layers(model: nn.Module, layers: Iterable[str] | None = None) -> dict[
 def _wanted(patterns: list[str] | None, modules: dict[str, nn.Module]) -> dict[str, list[str]]:
     """{name: the patterns that ask for it or for one of its executions}."""
     if patterns is None:
-        leaves = (name for name, module in modules.items() if not any(True for _ in module.children()))
+        leaves = (name for name, module in modules.items() if not _inner(module) and "parametrizations" not in name.split("."))
         return {name: [name] for name in ("input", *leaves)}
     names = ("input", *modules)
     asking = {name: [p for p in patterns if _matches(name, p) or _matches(name, p.partition("#")[0])] for name in names}
@@ -108,6 +113,10 @@ def _wanted(patterns: list[str] | None, modules: dict[str, nn.Module]) -> dict[s
         known = get_close_matches(missing, names) or names
         raise ValueError(f"layers must name layers of the model: {missing!r} is none; there are {', '.join(known)}")
     return {name: entries for name, entries in asking.items() if entries}
+
+
+def _inner(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_children() if name != "parametrizations"]  # those make its weights
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -149,16 +158,10 @@ def named(label: str, fn: Callable[[Tensor], Result], tensor: Tensor) -> Result:
         raise (Unfit if isinstance(error, Unfit) else ValueError)(f"layer {label!r}: {error}") from error
 
 
-def _is_compiled(model: nn.Module) -> bool:
-    return any(
-        "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )
-
-
-def _forward(model: nn.Module, x: Tensor) -> None:
+def forward(model: nn.Module, x: Tensor) -> Any:
+    """model(x), with a ValueError that explains a model and images of different types."""
     try:
-        model(x)
+        return model(x)
     except RuntimeError as error:  # not checked before: a model may well convert its input
         types = {str(tensor.dtype) for tensor in model.parameters() if tensor.is_floating_point()}
         if types and str(x.dtype) not in types:
@@ -187,8 +190,9 @@ def check_input(model: nn.Module, x: Tensor) -> None:
         raise ValueError(f"x must have no NaN, got {count} of {x.numel()}")
 
 
-def _check_visited(patterns: list[str] | None, results: dict[str, Any]) -> None:
+def _check_visited(patterns: list[str], results: dict[str, Any]) -> None:
     labels = {label for result in results for label in (result, result.partition("#")[0])}
-    for pattern in patterns or []:
+    for pattern in patterns:
         if not any(_matches(label, pattern) for label in labels):
-            raise ValueError(f"layers: the forward pass never reached {pattern!r}; it reached {', '.join(results)}")
+            others = f"; of those asked for it reached {', '.join(results)}" if results else ""
+            raise ValueError(f"layers: the forward pass never reached {pattern!r}{others}")

@@ -98,8 +98,11 @@ def pairwise(x: Tensor, distance: Distance) -> Tensor:
     eps = torch.finfo(gram.dtype).eps
     lost = square < (1e4 * eps * scale).clamp(min=(LENGTHS * eps) ** 2 if distance.relative else 0)
     if lost.any():
-        length, blocks = _embedded(rows.double(), distance)
-        square = torch.pdist(torch.cat([block / length for block in blocks], 1)).square().to(square.dtype)
+        some = torch.zeros(len(x), dtype=torch.bool, device=x.device)  # the rows of these pairs
+        some[i[lost]] = some[j[lost]] = True
+        length, blocks = _embedded(rows[some].double(), distance)
+        exact = torch.pdist(torch.cat([block / length for block in blocks], 1)).square()
+        square = square.masked_scatter(some[i] & some[j], exact.to(square.dtype))
     return distance.of_square(square)
 
 

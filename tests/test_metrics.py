@@ -117,6 +117,15 @@ def test_equal_rows_have_distance_zero_whatever_the_others():
         assert ((pairwise_distances(x, distance).numpy() == 0) == zero).all()
 
 
+def test_equal_rows_cost_no_differences_of_the_others(monkeypatch: pytest.MonkeyPatch):
+    rows, pdist = [], torch.pdist
+    monkeypatch.setattr(torch, "pdist", lambda x: rows.append(len(x)) or pdist(x))
+    x = normal(7, 50)[[0, 1, 2, 3, 4, 5, 6, 2, 5]]
+    for distance in DISTANCES:
+        np.testing.assert_allclose(pairwise_distances(x, distance), all_pairs(x, distance), rtol=1e-4, atol=1e-9)
+    assert rows == [4, 4]
+
+
 def test_a_zero_representation_is_at_cosine_distance_one():
     zero, one = torch.zeros(1, 4), torch.ones(1, 4)
     assert paired_distances(torch.cat([zero, zero, one]), torch.cat([zero, one, zero])).tolist() == [0, 1, 1]
@@ -416,6 +425,35 @@ def test_images_that_differ_little_else_than_in_brightness_have_one(dtype: torch
     assert found.item() == pytest.approx(brute_force(near.to(dtype), near.flip(0).to(dtype), "cosine"), rel=1e-3)
 
 
+class Overflows(nn.Module):
+    def forward(self, x):
+        return torch.where(x > 0.5, math.inf, x)
+
+
+class Turns(nn.Module):
+    def forward(self, x):
+        return torch.fft.rfft(x)
+
+
+@pytest.mark.parametrize("bad, words", [(Overflows(), "NaN or infinite values"), (Turns(), "real numbers, got torch.complex64")])
+def test_a_representation_without_distances_is_left_out_unless_asked_for(bad: nn.Module, words: str):
+    model, x, y = nn.Sequential(nn.Identity(), bad), torch.rand(4, 9, generator=seeded()), torch.rand(4, 9, generator=seeded(1))
+    for batch_size in (None, 2):
+        with pytest.warns(UserWarning, match=f"left out: layer '1': .*{words}"):
+            assert sensitivity(model, x, y, batch_size=batch_size).keys() == {"input", "0"}
+        with pytest.raises(ValueError, match=f"layer '1': .*{words}"):
+            sensitivity(model, x, y, ["1"], batch_size=batch_size)
+    with pytest.raises(ValueError, match=f"layer '1': .*{words}"):
+        distances(model, x, y, ["1"])
+
+
+def test_smoothness_leaves_weights_that_are_computed_alone():
+    conv = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)).train()
+    before = {name: value.clone() for name, value in conv.state_dict().items()}
+    assert smoothness(nn.Sequential(conv)).keys() == {"0"} and conv.training
+    assert all(torch.equal(value, before[name]) for name, value in conv.state_dict().items())
+
+
 def test_representations_without_images_on_the_first_axis_are_refused():
     class Folds(nn.Module):
         def __init__(self):
@@ -524,6 +562,9 @@ def test_any_images_and_any_state_of_the_network(n, seed, distance, layout, dtyp
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules()) and clean.grad is None
+    if gradients and not half:  # of every layer at once, the one before an in-place module included
+        sum(moved.sum() for moved in distances(wrapped, clean, deformed, None, distance).values()).backward()
+        assert clean.grad.any() and clean.grad.isfinite().all() and deformed.grad.isfinite().all()
 
 
 def test_thousands_of_images_in_chunks_give_the_result_of_one_batch():

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from deformlib.peers import diffeomorphisms, relative_stability, shift_consistency
@@ -111,6 +113,36 @@ def test_a_constant_layer_is_left_out_unless_asked_for():
         relative_stability(model, images, ["1"])
 
 
+class Inverse(nn.Module):
+    def forward(self, x):
+        return 1 / x
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(2, 7), seed=st.integers(0, 99), batch_size=st.none() | st.integers(1, 8), last=st.booleans(), frozen=st.booleans(),
+       compiled=st.booleans(), gradients=st.booleans(), dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+       modes=st.lists(st.booleans(), min_size=5, max_size=5))
+def test_any_images_and_any_state_of_the_network(n, seed, batch_size, last, frozen, compiled, gradients, dtype, modes):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten()).requires_grad_(not frozen)
+    model[1].running_mean.normal_(std=0.1)
+    images = torch.rand(n, 3, 8, 8, generator=seeded(seed)).to(dtype)
+    expected = relative_stability(model.eval().to(dtype), images, generator=seeded(1)), shift_consistency(model, images, generator=seeded(1))
+    for module, mode in zip(model.modules(), modes, strict=True):
+        module.training = mode
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    shown = images.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format).requires_grad_(gradients)
+    network = torch.compile(model, backend="eager") if compiled else model
+    found = relative_stability(network, shown, batch_size=batch_size, generator=seeded(1))
+    assert found.keys() == expected[0].keys()
+    for layer, values in expected[0].items():
+        assert found[layer] == pytest.approx(values, rel=0.05 if dtype == torch.bfloat16 else 1e-4)
+    consistency = shift_consistency(network, shown, batch_size=batch_size, generator=seeded(1))
+    assert dtype == torch.bfloat16 or consistency == expected[1]
+    assert [module.training for module in model.modules()] == modes and shown.grad is None
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
 class Folds(nn.Module):
     def __init__(self):
         super().__init__()
@@ -143,6 +175,10 @@ class Dictionary(nn.Module):
      r"layer 'inner': a representation must be .* N = 12 images, got \(48, 16\)"),
     (lambda: shift_consistency(nn.Identity(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got \(4, 1, 8, 8\)"),
     (lambda: shift_consistency(Dictionary(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got dict"),
+    (lambda: shift_consistency(None, torch.rand(4, 1, 8, 8)), "model must be a torch.nn.Module, .* got NoneType"),
+    (lambda: shift_consistency(nn.Conv2d(1, 2, 8), torch.rand(4, 1, 8, 8).bfloat16()), "x must be of the model's type, torch.float32, got torch.bfloat16"),
+    (lambda: relative_stability(nn.Sequential(nn.Flatten(), nn.Hardtanh(-math.inf, 0.0), Inverse()), torch.rand(4, 1, 8, 8), ["2"]),
+     "layer '2': it has NaN or infinite values"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 8, 8)), r"images must be \(N, C, H, W\), got \(4, 8, 8\)"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), 1.5), "max_shift must be an integer >= 1, in pixels, got 1.5"),
     (lambda: shift_consistency(nn.Flatten(), torch.rand(4, 1, 8, 8), batch_size=0), "batch_size must be an integer >= 1, or None for one batch, got 0"),

@@ -184,9 +184,25 @@ def test_layers_that_are_not_there_are_named(vgg, images, layers, message):
 def test_layers_that_are_never_reached_are_named():
     x = torch.rand(2, 5)
     for layer in ("unused", "relu#4"):
-        with pytest.raises(ValueError, match=f"never reached '{layer}'"):
+        with pytest.raises(ValueError, match=f"never reached '{layer}'; of those asked for it reached linear"):
             visit(Repeats(), x, ["linear", layer])
-    assert "unused" not in visit(Repeats(), x)
+    with pytest.raises(ValueError, match="never reached 'unused'$"):
+        visit(Repeats(), x, ["unused"])
+    with pytest.warns(UserWarning, match="left out: unused, which the forward pass never called"):
+        assert "unused" not in visit(Repeats(), x)
+
+
+def test_a_layer_whose_weights_are_computed_is_one_layer():
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU())
+    assert list(visit(model, torch.rand(2, 3, 8, 8))) == ["input", "0", "1"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda module: torch.jit.trace(module, torch.rand(2, 5))])
+def test_torchscript_inside_a_model_is_left_out_by_name(make):
+    model = nn.Sequential(nn.Linear(5, 5), make(nn.Sequential(nn.ReLU())))
+    with pytest.warns(UserWarning, match="left out: 1.0, which the forward pass never called"):
+        assert list(visit(model, torch.rand(2, 5))) == ["input", "0"]
 
 
 @pytest.mark.parametrize("wrap", [lambda x: (x, None), lambda x: [x], lambda x: {"out": x, "n": 3}, lambda x: (None, (x,)),
@@ -255,7 +271,7 @@ def test_mode_and_gradients_are_the_caller_s(vgg, images, training):
         assert not visit(vgg, images, ["head"])["head"].requires_grad
 
 
-@pytest.mark.parametrize("how", ["wrapped", "in place", "a part"])
+@pytest.mark.parametrize("how", ["wrapped", "in place", "a part", "forward", "forward of a part"])
 def test_compiled_models_are_seen(vgg, images, how):
     expected = visit(vgg, images)
     model = vgg
@@ -263,6 +279,10 @@ def test_compiled_models_are_seen(vgg, images, how):
         model = torch.compile(vgg, backend="eager")
     elif how == "in place":
         vgg.compile(backend="eager")
+    elif how == "forward":
+        vgg.forward = torch.compile(vgg.forward, backend="eager")
+    elif how == "forward of a part":
+        vgg.conv2_1.forward = torch.compile(vgg.conv2_1.forward, backend="eager")
     else:
         vgg.conv2_1 = torch.compile(vgg.conv2_1, backend="eager")
     with torch.no_grad():
