@@ -282,8 +282,8 @@ def measure(
     normalize: Annotated[bool, typer.Option(help="Give the network images with ImageNet's mean and deviation per channel.")] = False,
     grey: Annotated[bool, typer.Option("--grey", help="Give the network grey images, of one channel.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Photographs at a time, where memory is short.", show_default="all", callback=at_least(1))] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, other deformations.", callback=at_least(0))] = 0,
-    out: Annotated[Path, typer.Option(help="Where the table and the plot go: OUT.csv and OUT.png.")] = Path("stability"),
+    seed: Annotated[int, typer.Option(help="Another seed, other deformations, and another network if its factory draws weights.", callback=at_least(0))] = 0,
+    out: Annotated[Path, typer.Option(help="Where the table and the plot go: OUT.csv and OUT.png, in place of earlier ones.")] = Path("stability"),
 ) -> None:
     """Measure how stable a network of yours is to deformation.
 
@@ -291,8 +291,12 @@ def measure(
     photographs are apart. 0: the deformation changes nothing. 1: as much as another photograph. And for convolutions
     how smooth their filters are.
 
-    Example: `python -m deformlib measure torchvision.models:resnet18 --images photos --normalize --layers "layer*.relu" fc`
+    Example, of a network that has not been trained:
+    `python -m deformlib measure torchvision.models:resnet18 --images photos --normalize --layers "layer*.relu" fc`
+    For a trained one, write a function that builds it and loads its weights, and name that: `FILE.py:FUNCTION`.
     """
+    import warnings
+
     import torch
 
     from . import measure as own
@@ -301,13 +305,19 @@ def measure(
 
     if grey and normalize:
         raise ValueError("--normalize is for three channels, and --grey gives one")
+    out = out.with_suffix("") if out.suffix in (".csv", ".png") else out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
     network, photos = own.network(model), own.photographs(images, size, count, "L" if grey else "RGB")
     mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     largest = 10 / 224 * size if max_displacement is None else max_displacement
-    table = own.measured(network, photos, Deformation(grid, largest), layers or None,
-                         (lambda x: (x - mean) / std) if normalize else (lambda x: x), batch_size, torch.Generator().manual_seed(seed))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        table = own.measured(network, photos, Deformation(grid, largest), layers or None,
+                             (lambda x: (x - mean) / std) if normalize else (lambda x: x), batch_size, torch.Generator().manual_seed(seed))
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        typer.echo(f"Warning: {message}", err=True)
     typer.echo(table.to_string(float_format="{:.3f}".format, na_rep=""))
-    out.parent.mkdir(parents=True, exist_ok=True)
     written, plotted = (Path(f"{out}.{suffix}") for suffix in ("csv", "png"))  # not with_suffix: OUT may be run-v1.2
     table.to_csv(written, float_format="%.6g")
     sensitivity_of_a_network(table["sensitivity"]).savefig(plotted)

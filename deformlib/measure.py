@@ -35,11 +35,14 @@ def network(text: str) -> nn.Module:
 def photographs(folder: Path, size: int, count: int, mode: str = "RGB") -> Tensor:
     """The first `count` images of a folder and those below it, by name: (N, C, size, size) in [0, 1], cropped at the center.
 
-    ValueError for a folder with fewer than two images, or an image that cannot be read.
+    Hidden files are left out. ValueError for a folder with fewer than two images, or an image that cannot be read.
     """
-    files = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in SUFFIXES)[:count]
+    found = Path(folder).rglob("[!.]*")
+    if not Path(folder).is_dir():
+        raise ValueError(f"--images must be a folder, and {folder} is {'a file' if Path(folder).exists() else 'not there'}")
+    files = sorted(file for file in found if file.suffix.lower() in SUFFIXES)[:count]
     if len(files) < 2:
-        raise ValueError(f"--images must be a folder with at least two images ({', '.join(sorted(SUFFIXES))}), got {folder}")
+        raise ValueError(f"--images must be a folder with at least two images ({', '.join(sorted(SUFFIXES))}), and {folder} has {len(files)}")
     images = []
     for file in tqdm(files, desc="images", unit="image", leave=False, disable=None):
         photo = opened(file)
@@ -62,15 +65,20 @@ def measured(
     """Sensitivity of layers and smoothness of filters, a row each in execution order: index layer, columns sensitivity
     (normalized cosine distance), euclidean, smoothness (normalized total variation, mean over kernels; NaN where a
     layer is no convolution). Images (N, C, H, W) in [0, 1] are deformed, then normalized, then moved to the model's device
-    and type."""
+    and type. ValueError for images that the network cannot take."""
     like = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), images)
     control = deformation.sample(len(images), generator=generator)
     deformed = normalize(deformation.spline(images.shape[2:]).warp(images, control)).to(like)
     images = normalize(images).to(like)
-    columns = {
-        name: sensitivity(model, images, deformed, layers, distance, batch_size)
-        for name, distance in (("sensitivity", "cosine"), ("euclidean", "euclidean"))
-    }
+    try:
+        columns = {
+            name: sensitivity(model, images, deformed, layers, distance, batch_size)
+            for name, distance in (("sensitivity", "cosine"), ("euclidean", "euclidean"))
+        }
+    except (RuntimeError, AssertionError) as error:
+        if "allocate memory" in str(error):
+            raise
+        raise ValueError(f"the network fails on images {tuple(images.shape[1:])}; see --size and --grey ({error})") from error
     rows = dict.fromkeys([*columns["euclidean"], *columns["sensitivity"]])  # cosine distance leaves out more
     table = pd.DataFrame(columns).reindex(list(rows)).assign(smoothness=pd.Series(smoothness(model, "kernel", layers), dtype=float))
     return table.rename_axis("layer")

@@ -44,6 +44,14 @@ class Grey(Net):
         self.lstm(x.flatten(1)[:, :2])
         return super().forward(x)
 
+class Small(Net):
+    def forward(self, x):
+        assert x.shape[-1] == 8, "images of 8x8"
+        return super().forward(x)
+
+def drawn():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
+
 def broken():
     return Net() + 1
 
@@ -76,6 +84,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for k in (3, 4):
         Image.fromarray(rng.integers(0, 256, (6, 5), dtype=np.uint8)).resize((70, 44)).save(tmp_path / "photos" / "more" / f"{k}.jpg")
     (tmp_path / "photos" / "notes.txt").write_text("not an image")
+    (tmp_path / "photos" / "._0.png").write_text("what a file system keeps beside an image")
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "one" / "0.png")
     for module in ("net", "helper"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -129,13 +140,22 @@ def test_the_paper_s_deformation_in_proportion_and_normalized_channels(folder: P
     (("net.py:number", "--images", "photos"), "net.py:number must be a torch.nn.Module or give one when called without arguments"),
     (("net.py:Sized", "--images", "photos"), "missing 1 required positional argument: 'size'"),
     (("net.py:Net", "--images", "photos", "--grey", "--normalize"), "--normalize is for three channels"),
-    (("net.py:Net", "--images", "photos/none"), "must be a folder with at least two images"),
+    (("net.py:Net", "--images", "photos/none"), "--images must be a folder, and photos/none is not there"),
+    (("net.py:Net", "--images", "photos/0.png"), "--images must be a folder, and photos/0.png is a file"),
+    (("net.py:Net", "--images", "one"), "at least two images (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp), and one has 1"),
+    (("net.py:Net", "--images", "photos", "--grey"), "the network fails on images (1, 32, 32); see --size and --grey (Given groups"),
+    (("net.py:Small", "--images", "photos"), "the network fails on images (3, 32, 32); see --size and --grey (images of 8x8)"),
     (("net.py:Net", "--images", "photos", "--layers", "conv9"), "conv9"),
 ])
 def test_bad_input_is_one_line(args: tuple[str, ...], message: str, folder: Path):
     output = call("measure", *args, "--size", "32", code=2)
     assert message in " ".join(output.split()) and "Traceback" not in output
     assert not (folder / "stability.csv").exists()
+
+
+def test_one_seed_one_network(folder: Path):
+    tables = [call("measure", "net.py:drawn", "--images", "photos", "--size", "32", "--seed", seed, "--out", "found.csv") for seed in "001"]
+    assert tables[0] == tables[1] != tables[2] and (folder / "found.csv").exists() and not (folder / "found.csv.csv").exists()
 
 
 def test_an_error_inside_a_factory_is_its_own(folder: Path):
@@ -145,8 +165,9 @@ def test_an_error_inside_a_factory_is_its_own(folder: Path):
 
 def test_what_cannot_be_measured_is_left_out_unless_asked_for(folder: Path):
     """Grey images, another floating type, a layer of several outputs, and filters that are all zero."""
-    with pytest.warns(UserWarning, match="left out: layer '(lstm' returns 3 tensors|unused': weight must not be all zero)"):
-        call("measure", "net.py:Grey", "--images", "photos", "--size", "32", "--grey", "--out", "v1.2")
+    output = call("measure", "net.py:Grey", "--images", "photos", "--size", "32", "--grey", "--out", "v1.2").splitlines()
+    for message in ("layer 'lstm' returns 3 tensors in a tuple", "unused, which the forward pass never called", "layer 'unused': weight must not be all zero"):
+        assert sum(line.startswith(f"Warning: left out: {message}") for line in output) == 1
     table = pd.read_csv(folder / "v1.2.csv", index_col="layer")
     assert list(table.index) == ["input", "conv", "relu", "fc"] and (folder / "v1.2.png").exists()
     call("measure", "net.py:Grey", "--images", "photos", "--size", "32", "--grey", "--layers", "conv", "fc")
