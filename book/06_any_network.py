@@ -7,22 +7,26 @@
 # single channel; and ViT-B/16 {cite:p}`dosovitskiy2021`, which has no convolutions but the one that cuts the image into patches
 # of 16x16 pixels, and no downsampling after it.
 #
-# All three are untrained: torchvision's own initialization, one seed. Trained weights {ref}`take one more argument <trained-weights>`.
+# All three are untrained: torchvision's own initialization, one seed. Trained weights are {ref}`one parameter away <trained-weights>`.
 
 # %% tags=["parameters"]
 mode = "full"
 seed = 0
 images = 16  # of 224x224 pixels; 8 in quick mode
+weights = None  # or "IMAGENET1K_V1": trained ones, which torchvision downloads
 
 # %% tags=["hide-input"]
 import pandas as pd
 import torch
 import torchvision
+from myst_nb import glue
 
-from deformlib import Deformation, deform, sensitivity, smoothness
+from deformlib import Deformation, deform, distances, sensitivity, smoothness, visit
 from deformlib.figures import sensitivity_by_depth
 from deformlib.photos import crops
 from deformlib.streams import stream
+
+glue("any-weights", f"with the weights {weights}" if weights else "untrained", display=False)
 
 # %% [markdown]
 # ## Five lines
@@ -34,8 +38,11 @@ from deformlib.streams import stream
 # %%
 clean = crops(images if mode == "full" else 8)  # (N, 3, 224, 224) in [0, 1]
 deformed = deform(clean, Deformation.IMAGENET, generator=stream(seed, "any network"))
+if weights:
+    normalize = torchvision.transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+    clean, deformed = normalize(clean), normalize(deformed)
 torch.manual_seed(seed)
-resnet = torchvision.models.resnet18(weights=None)
+resnet = torchvision.models.resnet18(weights=weights)
 wanted = ["input", "conv1", "layer?.?", "avgpool", "fc"]
 pd.Series(sensitivity(resnet, clean, deformed, wanted)).round(2)
 
@@ -45,6 +52,18 @@ pd.Series(sensitivity(resnet, clean, deformed, wanted)).round(2)
 # scene, which makes the median distance between images smaller than it would be on ImageNet. The numbers below
 # compare networks with each other, and not with {doc}`03_learned_stability`.
 #
+# Sensitivity is a mean over images, divided by how far apart images are. `distances` gives what is averaged, image by
+# image, and with gradients, for whoever wants to train for stability; `visit` gives anything else that can be computed
+# from a representation, while the network runs.
+
+# %%
+moved = distances(resnet, clean, deformed, ["layer4.1", "avgpool"])  # {layer: (N,)}
+pd.DataFrame({layer: values.detach() for layer, values in moved.items()}).describe().loc[["min", "50%", "max"]].round(4)
+
+# %%
+visit(resnet, clean[:2], ["conv1", "layer?.1"], lambda r: tuple(r.shape))
+
+# %% [markdown]
 # ## Three architectures
 
 # %%
@@ -59,7 +78,7 @@ layers = {
 found, smooth = {}, {}
 for name, wanted in layers.items():
     torch.manual_seed(seed)
-    network = torchvision.models.get_model(name, weights=None)
+    network = torchvision.models.get_model(name, weights=weights)
     found[name] = pd.Series(sensitivity(network, clean, deformed, wanted))
     smooth[name] = pd.Series(smoothness(network, "kernel"))
 
@@ -67,7 +86,7 @@ for name, wanted in layers.items():
 # {numref}`fig-any` puts each network's layers on one axis from the image, 0, to the last one before the classifier, 1.
 # What to look for: which networks become more stable with depth before they have learned anything, and where.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of sensitivity over depth, of ResNet-18, ConvNeXt-Tiny and ViT-B/16, which begin at the same value."}, "figure": {"name": "fig-any", "caption": "Sensitivity to deformation of three untrained networks on photographs of 224x224 pixels, one seed each, over their blocks. The last point of ResNet-18 and ConvNeXt-Tiny is the global average pool, that of ViT-B/16 the last layer norm."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of sensitivity over depth, of ResNet-18, ConvNeXt-Tiny and ViT-B/16, which begin at the same value."}, "figure": {"name": "fig-any", "caption": "Sensitivity to deformation of three networks, {glue:text}`any-weights`, on photographs of 224x224 pixels, one seed each, over their blocks. The last point of ResNet-18 and ConvNeXt-Tiny is the global average pool, that of ViT-B/16 the last layer norm."}}
 sensitivity_by_depth(found)
 
 # %% tags=["hide-input"]
@@ -97,16 +116,14 @@ pd.DataFrame([(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes
 # ## Trained weights
 #
 # torchvision downloads them when asked. They are not part of this book, and **this was not run here**; on your machine it is
+# this chapter with another parameter:
 #
-# ```python
-# weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
-# model = torchvision.models.resnet18(weights=weights)
-# normalize = torchvision.transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
-# sensitivity(model, normalize(clean), normalize(deformed), ["input", "layer?.?", "avgpool", "fc"])
+# ```bash
+# python -m deformlib book --mode quick --chapter 06_any_network -p weights=IMAGENET1K_V1
 # ```
 #
-# Deform first and normalize after, so that what lies beyond the edge is the edge's colour. Use a hundred images or
-# more, of different scenes.
+# What it does is what you would do with a network of your own: deform first and normalize after, so that what lies beyond
+# the edge is the edge's colour. Use a hundred images or more, of different scenes.
 #
 # ## A network and images of your own
 #

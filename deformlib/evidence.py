@@ -75,14 +75,15 @@ class Evidence:
         missing."""
         if not self.records:
             return f"no records: {self._command}"
-        counts, spec = sorted(set(self.seeds.values())), network_of(self.records[0].spec)
-        seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed" + "s" * (counts[0] > 1)
+        spec, most = network_of(self.records[0].spec), max(self.seeds.values())
+        fewer = [f"{n} of {label_of(arm)}" for arm, n in self.seeds.items() if n < most]
+        seeds = f"{most} seed{'s' * (most > 1)} per arm" + (f" (but {', '.join(fewer)})" if fewer else "")
         if isinstance(spec, Resampling):
             text = f"{spec.draws:,} draws"
         else:
-            text = f"{spec.data}, {seeds} per arm" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
+            text = f"{spec.data}, {seeds}" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
         if missing := sum(self.arm(spec) in self.seeds for spec in self.missing):
-            text += f"; {missing} planned runs of these arms missing: {self._command}"
+            text += f"; {missing} planned run{'s' * (missing > 1)} of these arms missing: {self._command}"
         return text
 
     def banks(self, average: str = "kernel", *, checkpoint: int = -1) -> pd.DataFrame:
@@ -189,10 +190,15 @@ def by_layer(values: pd.DataFrame, initial: pd.DataFrame | None = None) -> pd.Da
     return table.assign(name=names).set_index("name", append=True).rename_axis(columns=None)
 
 
+def label_of(arm: str | float) -> str:
+    """An arm as figures and sentences call it."""
+    return DOWNSAMPLINGS[arm].label if arm in DOWNSAMPLINGS else str(arm)
+
+
 def last_layer(values: pd.DataFrame) -> str:
     """For a sentence: the arms' means at the last layer of a table of `Evidence.layers`, the smallest first."""
     last = values[values["layer"] == values["layer"].max()].groupby("arm")["value"].mean().sort_values()
-    return ", ".join(f"{DOWNSAMPLINGS[arm].label if arm in DOWNSAMPLINGS else arm} {value:.3f}" for arm, value in last.items())
+    return ", ".join(f"{label_of(arm)} {value:.3f}" for arm, value in last.items())
 
 
 def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:

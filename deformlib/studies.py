@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from .checks import check_known
+from .models import DOWNSAMPLINGS
 from .names import named_object
 from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .training import Recipe
 
 MODES = ("full", "quick")
-ARMS = ("subsample", "max-pool", "average-pool", "strided", "strided-relu")  # the paper's five, in its order
-BEYOND = ("blur-pool",)  # an arm that the paper does not have
+ARMS = tuple(name for name, layer in DOWNSAMPLINGS.items() if layer.paper)
+BEYOND = tuple(name for name in DOWNSAMPLINGS if name not in ARMS)
 
 
 @dataclass(frozen=True)

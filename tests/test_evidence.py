@@ -156,7 +156,7 @@ def test_full_mode_reads_what_there_is_and_counts_what_is_missing(full: Store, n
     found = collect("made-up", "full")
     assert [item.spec for item in found.records] == wanted[:3] and found.missing == wanted[3:]
     assert found.seeds == {"max-pool": 2, "strided": 1}
-    assert found.note == "cifar10, 1 to 2 seeds per arm, 5 epochs; 3 planned runs of these arms missing: python -m deformlib run made-up"
+    assert found.note == "cifar10, 2 seeds per arm (but 1 of Strided), 5 epochs; 3 planned runs of these arms missing: python -m deformlib run made-up"
     assert [item.spec for item in collect("made-up", "full", [0]).records] == wanted[:2]
     for spec in wanted[3:]:
         full.save(record(spec))
