@@ -184,7 +184,7 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # (choices)=
 # ## What the paper leaves open
 #
-# A method section of two columns cannot say everything. Here is everything we had to choose, what we chose and why. Two
+# A method section of two columns cannot say everything. Here is what we had to choose, what we chose and why. Two
 # of them, the scale of pixels and batch norm's statistics, were chosen by measuring untrained networks on 128 test
 # images of CIFAR-10 before any training: of the few combinations tried then, [0, 1] pixels with running statistics came
 # nearest to the published curves. {doc}`09_choices` has since tried more, with two seeds. It confirms the statistics,
@@ -223,6 +223,7 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # | padding of 3x3 convolutions | one zero on each side | sizes change in the downsampling layers only |
 # | bias of convolutions | none | batch norm, which follows, has an offset of its own; Strided's go without for likeness |
 # | Strided's norm and ReLU | neither | Strided-ReLU is said to have both |
+# | the downsampling of Figure 4 | Strided-ReLU | its published curves do not step down at the downsampling layers, as those of Max-pool do in Figure 3a |
 # | bias of the last layer | yes, starting from 0 | the usual one |
 # | is a 2x2 kernel a filter? | neither counted as one nor smoothed | the paper's smoothness plots show the 3x3 convolutions only |
 # | seeds of different arms | shared: the same seed draws the same 3x3 filters and last layer in every arm, and the same order of examples | comparisons between arms are paired, and layers 0 to 2 agree exactly at initialization; the published arms differ there |
@@ -233,7 +234,9 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # | open | here | why |
 # |---|---|---|
 # | which CIFAR-10 | a mirror {cite:p}`krizhevsky2009` whose images were re-encoded as JPEG | it is what was at hand; a record names the decoded pixels by their checksum, so that nothing passes for the original |
-# | ImageNet | the deformation, the networks and the measure at full size | training at this size is left to machines that can do it |
+# | ImageNet, untrained | the deformation, the networks and the measure at full size, on 128 photographs | Figures 3a and 4 need no more |
+# | ImageNet, trained | the same architecture half as wide, on 25,000 images of 50 classes of Tiny ImageNet at 64x64 | a million photographs at 224x224 are beyond our machine |
+# | how photographs become 224x224 | the short side to 224 (bilinear, antialiased), the center cropped | the usual way; {doc}`09_choices` tries others |
 #
 # ### Where the paper disagrees with itself
 #

@@ -16,7 +16,8 @@
 # Where there are records of it, the figures show a sixth arm, Blur-pool ({ref}`methods <representations>`). It is not the
 # paper's, and nothing that is said of convergence or of published curves includes it.
 #
-# Arms stand in the paper's order; their colours are ours, after Okabe and Ito, so that the colour-blind can tell them apart.
+# Arms stand in the paper's order; their colours are ours, after Okabe and Ito, so that the colour-blind can tell them apart
+# (what we have of the paper is its text and numbers read off its plots, which keep the order of arms and not their colours).
 # The captions count the runs behind each figure. Where an arm has one seed it has no band, and where the arms do not
 # have the same seeds, part of the difference between their curves is that between the seeds.
 

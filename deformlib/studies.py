@@ -220,7 +220,7 @@ STUDIES: dict[str, Study] = {
         _cifar10, {"full": range(5), "quick": range(2)}, weights=(0, 1), beyond=BEYOND,
     ),
     "cifar10-augmented": Study(
-        "is it the recipe? augmentation, weight decay, label smoothing",
+        "is it the recipe? augmentation, weight decay",
         _augmented, {"full": range(2), "quick": range(1)},
     ),
     "cifar10-random-labels": Study(
