@@ -305,7 +305,8 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weig
         runs.check(spec)
     workers = min(workers or runs.cores(), len(missing))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    with runs.local(workers, source) as executor, Progress(*columns, speed_estimate_period=600) as progress:
+    quiet = "TQDM_DISABLE" in os.environ  # in a chapter: papermill has a bar
+    with runs.local(workers, source) as executor, Progress(*columns, speed_estimate_period=600, disable=quiet) as progress:
         futures = {}
         for keep in (True, False):
             chosen = [spec for spec in missing if (spec.seed in weights) == keep]
