@@ -19,11 +19,12 @@ mode = "full"
 controls = None  # arms of the control; None for all, in quick mode for two
 
 # %% tags=["hide-input"]
+import pandas as pd
 from myst_nb import glue
 
 from deformlib.agreement import overlay
 from deformlib.evidence import at_loss, by_layer, collect, final_losses, last_layer, spread
-from deformlib.figures import sensitivity_by_layer, smoothness_against_stability, smoothness_by_layer
+from deformlib.figures import panels_by_layer, rows_of_panels, sensitivity_by_layer, smoothness_against_stability, smoothness_by_layer
 from deformlib.studies import TWO
 
 random = collect("cifar10-random-labels", mode)
@@ -198,3 +199,41 @@ ranked.groupby("name", sort=False).apply(lambda arms: arms["smoothness"].corr(ar
 # filters there, and the stablest layers but at conv2_2, where Strided-ReLU is stabler than Max-pool. In the first block they do not, but there the arms hardly differ in smoothness: by
 # 0.03 to 0.04, before any downsampling layer. {ref}`The verdict <verdict>` takes the mean over all eight, 0.65. Five
 # arms of one seed are few, and a correlation does not say what causes what: an arm that pools could make both.
+
+# %% [markdown]
+# ## Random images
+#
+# Random labels change the question and keep the images. The paper also names the other change, *random images*, and
+# shows nothing of it. Here are two kinds, with the same random labels: *Gaussian* images, drawn from the normal
+# distribution that has the mean and the full covariance of the photographs, so that neighbouring pixels are as alike as
+# there but nothing has an edge or an object in it; and *white* ones, whose pixels have the photographs' means and
+# variances and are independent. If smooth filters came from smooth images, they should vanish with white ones.
+
+# %% tags=["hide-input"]
+images = collect("cifar10-random-images", mode)
+glue("fig-5-images-note", images.only(task="white-images").note, display=False)
+gaussian, white = images.only(task="gaussian-images"), images.only(task="white-images")
+photographs = collect("cifar10-random-labels", mode, arms=list(images.seeds))
+kinds = {"photographs": photographs, "Gaussian images": gaussian, "white images": white}
+pd.concat({kind: of_kind.accuracies() for kind, of_kind in kinds.items()})
+
+# %% [markdown]
+# {numref}`fig-5-images` shows sensitivity for photographs that none of the networks has seen, and for images of the
+# kind that each was trained on, deformed alike. What to look for: which of the curves fall.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three panels of curves over the layers."}, "figure": {"name": "fig-5-images", "caption": "Sensitivity after training on random labels of photographs, of Gaussian images and of white ones: for natural test images (above), and for training images, each network's own kind (below). Records: {glue:text}`fig-5-images-note`, of each kind."}}
+rows = {
+    "on natural images": {kind: of_kind.layers() for kind, of_kind in kinds.items()},
+    "on their own kind": {kind: of_kind.layers(condition="train-0") for kind, of_kind in kinds.items()},
+}
+rows_of_panels(rows)
+
+# %% tags=["hide-input"]
+pd.concat({(on, kind): by_layer(values) for on, of_kind in rows.items() for kind, values in of_kind.items()}, axis=1)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of curves over eight filter banks."}, "figure": {"name": "fig-5-images-banks", "caption": "Normalized total variation of the filter banks of the same networks; dotted, at initialization. Records: {glue:text}`fig-5-images-note`, of each kind."}}
+banks_of_kind = {kind: of_kind.banks() for kind, of_kind in kinds.items()}
+panels_by_layer(banks_of_kind, "normalized total variation", {kind: of_kind.banks(checkpoint=0) for kind, of_kind in kinds.items()}, shared=True)
+
+# %% tags=["hide-input"]
+pd.concat({kind: by_layer(values) for kind, values in banks_of_kind.items()}, axis=1)
