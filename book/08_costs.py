@@ -9,6 +9,8 @@
 mode = "full"
 
 # %% tags=["hide-input"]
+from myst_nb import glue
+
 from deformlib.evidence import costs, speed
 
 table = costs(mode)
@@ -40,11 +42,11 @@ table[["processor", "threads", "precision"]]
 
 # %% tags=["hide-input"]
 conditions, ratios = speed()
-print(conditions)
+glue("bench-conditions", conditions, display=False)
 ratios
 
 # %% [markdown]
-# Six goals are missed on this machine. (Its load of 2 is that of a training which had ended seconds before.) It has two cores
+# Measured on: {glue:text}`bench-conditions`. Six goals are missed on this machine. (Its load of 2 is that of a training which had ended seconds before.) It has two cores
 # without bfloat16, for which the goals of training were set; training uses bfloat16 where the processor has it, which was not
 # measured. At 32x32 a warp takes 1.6 times as long as `grid_sample` alone and `sensitivity` of 13 layers 1.6 times as
 # long as two forward passes; at 224x224 it is 1.3 times, and 1.06 times for 19 layers. The ratios to kornia and SciPy depend on the number of

@@ -51,12 +51,12 @@ options(networks, inputs)
 #
 # Each row changes one choice. *Factor* is what this does to sensitivity, the geometric mean over arms, seeds and layers,
 # before and after training. *Off 3c* is the mean over arms and layers of the distance between our curves and those of the
-# paper's Figure 3c, as in {ref}`the verdict <verdict>`; the nearest comes first. What to look for: whether any row is
-# much nearer than the book's own.
+# paper's Figure 3c, as in {ref}`the verdict <verdict>`; the nearest comes first. (A trained network leaves no choice of
+# pixels.) What to look for: whether any row is much nearer than the book's own.
 
 # %% tags=["hide-input"]
 table = changes(networks, "3c")
-table.set_axis(pd.MultiIndex.from_tuples([in_words(*key) for key in table.index], names=["choice", "option"])).round(3)
+table.set_axis(pd.MultiIndex.from_tuples([in_words(*key) for key in table.index], names=["choice", "option"])).map("{:.3f}".format).replace("nan", "-")
 
 # %% [markdown]
 # In full mode one choice stands apart. Where batch norm takes its statistics from images, training images or the very

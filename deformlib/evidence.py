@@ -184,7 +184,7 @@ def by_layer(values: pd.DataFrame, initial: pd.DataFrame | None = None) -> pd.Da
     groups = values.groupby(["layer", "arm"], sort=False)["value"]
     cells = groups.mean().map("{:.3f}".format)
     deviation = 2 * groups.std()
-    cells = cells.where(deviation.isna(), cells + deviation.map(" ± {:.3f}".format))
+    cells = cells.where(deviation.isna(), cells + deviation.map("\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{:.3f}".format))
     table = cells.unstack("arm")[list(values["arm"].unique())]
     names = values.drop_duplicates("layer").set_index("layer")["name"]
     return table.assign(name=names).set_index("name", append=True).rename_axis(columns=None)
@@ -375,7 +375,8 @@ def costs(mode: str) -> pd.DataFrame:
 def speed() -> tuple[str, pd.DataFrame]:
     """Under which conditions `make bench` ran last, and the table that it printed."""
     found = json.loads(BENCH.read_text())
-    return found["conditions"], pd.DataFrame(found["rows"]).set_index(["work", "against"])
+    signs = {"<= ": "≤\N{NO-BREAK SPACE}", ">= ": "≥\N{NO-BREAK SPACE}"}
+    return found["conditions"], pd.DataFrame(found["rows"]).replace({"goal": signs}, regex=True).set_index(["work", "against"])
 
 
 def load_trained(study: str, arm: str | float, seed: int = 0, mode: str = "full") -> models.VGG:

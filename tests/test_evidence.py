@@ -141,7 +141,7 @@ def test_tables_for_readers():
     assert accuracies.index.tolist() == list(ARMS) and accuracies["test %"].tolist() == [80.5, 80.5]
     assert accuracies["seeds"].tolist() == [2, 2] and accuracies["test images"].tolist() == [1000, 1000]
     layers = by_layer(found.layers())
-    assert layers.loc[(1, "conv1_1"), "max-pool"] == "0.701 ± 1.414", "mean and two standard deviations over seeds"
+    assert layers.loc[(1, "conv1_1"), "max-pool"] == "0.701\xa0±\xa01.414", "mean and two standard deviations over seeds"
     alone = Evidence("made-up", "full", [record(spec) for spec in specs_of("full", 0)], []).layers()
     assert by_layer(alone).loc[(1, "conv1_1"), "max-pool"] == "0.201"
     wide = alone.assign(value=alone["value"] * alone["arm"].map({"max-pool": 1, "strided": 3}))
@@ -412,7 +412,7 @@ def test_a_table_may_have_the_initialization_beside_the_arms():
                           columns=["arm", "seed", "layer", "name", "value"])
     table = by_layer(values, values.assign(value=values["seed"] + 5.0))
     assert table.columns.tolist() == [*ARMS, "initialization"]
-    assert table.loc[(1, "conv1_1")].tolist() == ["1.000 ± 0.000", "2.000 ± 0.000", "5.500 ± 1.414"]
+    assert table.loc[(1, "conv1_1")].tolist() == ["1.000\xa0±\xa00.000", "2.000\xa0±\xa00.000", "5.500\xa0±\xa01.414"]
 
 
 def test_accuracies_of_changed_networks():
