@@ -81,6 +81,13 @@ class Part(NamedTuple):
     null: float = 0.0  # where there is no effect
     role: str = "decides"  # or "condition", or "listed"
     note: str = ""
+    possible: tuple[float, float] = (-INF, INF)  # what a value may be at all: such an end of the goal cannot be missed
+
+    @property
+    def margin(self) -> float:
+        """How far within its goal the value is; negative outside."""
+        ends = zip((self.value - self.goal[0], self.goal[1] - self.value), self.goal, self.possible, strict=True)
+        return min(INF if end == bound else margin for margin, end, bound in ends)
 
     @property
     def outcome(self) -> str:
@@ -218,8 +225,11 @@ def over_arms(study: str, what: str, statistic: Callable[..., Interval], cubes: 
 
 def root_of_ratio(small: Callable[..., float], large: Callable[..., float], *samples: np.ndarray) -> Interval:
     """sqrt(small / large), from a jackknife of the ratio itself: that of squares, smooth also where debiasing turns
-    the smaller one negative, with the larger, well-determined one below."""
-    found = intervals.jackknife(lambda *s: small(*s) / large(*s), *samples)
+    the smaller one negative, with the larger, well-determined one below. If that one is not above 0, seed noise explains
+    all of it: infinite, or nothing where the smaller is not either; and no interval where so much hangs on one seed."""
+    if large(*samples) <= 0:
+        return Interval(INF if small(*samples) > 0 else NAN, NAN, NAN)
+    found = intervals.jackknife(lambda *s: small(*s) / below if (below := large(*s)) > 0 else NAN, *samples)
     return Interval(*np.sqrt(np.maximum(found, 0)))
 
 
@@ -293,7 +303,7 @@ def changes(look: Look) -> Iterator[tuple[str, Any, str, pd.DataFrame]]:
 def change_over_training(look: Look) -> Iterator[Part]:
     """Claim 2."""
     for study, arm, baseline, change in changes(look):
-        yield judged(study, f"{arm}, {baseline}", share_outside(change.iloc[:, PATTERN], math.log(1.1)), (0.5, 1))
+        yield judged(study, f"{arm}, {baseline}", share_outside(change.iloc[:, PATTERN], math.log(1.1)), (0.5, 1), possible=(0, 1))
 
 
 def early_layers(look: Look) -> Iterator[Part]:
@@ -388,8 +398,7 @@ def sensitivity_under_random_labels(look: Look) -> Iterator[Part]:
     """Claim 11."""
     yield from arms_under_random_labels(look, "s", PATTERN, 1.5)
     study, s = "cifar10-random-labels", look("cifar10-random-labels", "s", "after")
-    icc = partial(intervals.jackknife, intervals.intraclass_correlation)
-    yield from over_arms(study, "intraclass correlation of arms", icc, [cube(s, layers=PATTERN)], (0.75, INF))
+    yield from over_arms(study, "intraclass correlation of arms", intervals.intraclass_interval, [cube(s, layers=PATTERN)], (0.75, INF))
     for arm, table in s.items():
         deviation = float(np.sqrt(table.iloc[:, PATTERN].var().mean()))
         yield Part(study, f"deviation over seeds, {arm}", deviation, NAN, NAN, (-INF, INF), role="listed")
@@ -443,23 +452,26 @@ def euclidean_alike(look: Look) -> Iterator[Part]:
     for number in range(1, 6):
         one, other = (verdict(CLAIMS[number].statistic(each)) for each in (look, euclidean))
         same = NAN if "Not tested" in (one, other) else float(one == other)
-        yield Part("all", f"same verdict on claim {number}", same, same, same, (1, 1), note=f"{one}; {other}")
+        yield Part("all", f"same verdict on claim {number}", same, same, same, (1, 1), note=f"{one}; {other}", possible=(0, 1))
 
 
 def joint_distribution(look: Look) -> Iterator[Part]:
     """Claim 15. Paired by the seeds that both have; arms with an interval count. The count's ends: arms that surely differ,
-    and all of these, as no interval can show that there is no difference at all."""
-    study, differing, possible = "cifar10-subset", 0, 0
+    and all five, as no interval can show that there is no difference at all."""
+    study, differing, without, goal = "cifar10-subset", 0, [], (4, INF)
     for arm in FIVE:
         found = []
         for what, name, layers in (("s", "sensitivity", UPPER), ("kernel", "smoothness", ALL)):
             real, random = (look(each, what, "after")[arm] for each in (study, "cifar10-random-labels"))
             found.append(t_interval(scalar(real - random, layers)))
             yield judged(study, f"{name}, {arm}", found[-1], (-INF, INF), role="listed")
-        possible += not any(math.isnan(each.low) for each in found)
+        without += [arm] if any(math.isnan(each.low) for each in found) else []
         differing += all(not math.isnan(each.low) and not each.low <= 0 <= each.high for each in found)
-    low, value, high = (differing, differing, possible) if possible else (NAN, NAN, NAN)
-    yield Part(study, "arms that differ in both", value, low, high, (4, INF))
+    tested = len(without) < len(FIVE)
+    low, value, high = (differing, differing, len(FIVE)) if tested else (NAN, NAN, NAN)
+    yield Part(study, "arms that differ in both", value, low, high, goal, possible=(0, len(FIVE)))
+    for arm in without if tested else ():
+        yield Part(study, f"arms that differ in both: {arm} missing", NAN, NAN, NAN, goal)
 
 
 def smoothness_converges(look: Look) -> Iterator[Part]:
@@ -471,7 +483,7 @@ def smoothness_converges(look: Look) -> Iterator[Part]:
         return Interval(abs(value).max(), np.maximum(low, -high).clip(0).max(), np.maximum(-low, high).max())
 
     for study in TRAINED:
-        yield from over_arms(study, "largest difference", largest, [cube(look(study, "kernel", "after"))], (0, 0.15))
+        yield from over_arms(study, "largest difference", largest, [cube(look(study, "kernel", "after"))], (0, 0.15), possible=(0, INF))
 
 
 def equal_accuracy(look: Look) -> Iterator[Part]:
@@ -536,7 +548,7 @@ CLAIMS: dict[int, Claim] = {
               ("initial-smoothness",), "mean and standard deviation over draws of the kernel average",
               "1.87 within 0.005; first layer's deviation 0.035 within 0.002", initial_smoothness, "footnote 1"),
     14: Claim("Euclidean distance gives the same picture", "2.1", ("cifar10", "imagenet-init", "imagenet"),
-              "rank correlation of the two sensitivities over arm-layers; verdicts on claims 1 to 5",
+              "rank correlation of the two sensitivities over arm-layers; verdicts on claims 1 to 5 (Euclidean distances squared)",
               "at least 0.9; the same verdicts", euclidean_alike, "3"),
     15: Claim("It is the joint distribution of images and labels", "5", ("cifar10-subset", "cifar10-random-labels"),
               "arms in which real and random labels differ, in s of layers 7 to 12 and in total variation",
@@ -580,7 +592,7 @@ def judge(number: int, look: Look) -> Finding:
 
     def favour(k: int) -> tuple[int, float]:
         part = parts[k]
-        return WORST_FIRST.index(part.outcome), min(part.value - part.goal[0], part.goal[1] - part.value)
+        return WORST_FIRST.index(part.outcome), part.margin
 
     shown = min((k for k, part in enumerate(parts) if part.role != "listed"), key=favour)
     part = parts[shown]

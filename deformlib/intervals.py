@@ -111,6 +111,12 @@ def intraclass_correlation(values: np.ndarray) -> float:
     return (between - within) / (between + (n - 1) * within)
 
 
+def intraclass_interval(values: np.ndarray) -> Interval:
+    """`intraclass_correlation` with the jackknife of its Fisher transform: arms are what they are, seeds are drawn. At five
+    seeds it covers 0.90 to 0.98, least where a seed does the same to all arms (without the transform, 0.84 to 0.97)."""
+    return Interval(*np.tanh(jackknife(lambda v: np.arctanh(intraclass_correlation(v)), values)))
+
+
 def correlation_over_arms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation over arms, for each seed and layer of (n, a, m), averaged over layers: (n,)."""
     x, y = (stats.rankdata(v, axis=1) for v in (x, y))

@@ -76,6 +76,19 @@ def table(rng: np.random.Generator, arms: np.ndarray, seeds: int, common: float,
     return arms + common * rng.normal(size=(seeds, 1, arms.shape[1])) + own * rng.normal(size=(seeds, *arms.shape))
 
 
+@pytest.mark.parametrize("of_seed, of_run", [(0.0, 0.5), (0.0, 0.17), (0.15, 0.1)])
+def test_intraclass_correlation_covers_at_five_seeds(of_seed: float, of_run: float) -> None:
+    """Arms are fixed; what a seed does, to all arms or to one, it does to all layers alike."""
+    rng, arms = np.random.default_rng(0), 0.3 * np.arange(5.0)[:, None]
+    truth = arms.var(ddof=1) / (arms.var(ddof=1) + of_seed**2 + of_run**2)
+
+    def covers() -> bool:
+        found = intervals.intraclass_interval(arms + of_seed * rng.normal(size=(5, 1, 1)) + of_run * rng.normal(size=(5, 5, 1)) + np.zeros((5, 5, 10)))
+        return found.low <= truth <= found.high
+
+    assert 0.9 <= np.mean([covers() for _ in range(500)]) <= 0.985
+
+
 def test_ratio_of_spreads_covers_at_five_seeds() -> None:
     rng = np.random.default_rng(3)
     before, after = rng.normal(0, 1, (5, 10)), rng.normal(0, 0.4, (5, 10))
