@@ -281,9 +281,19 @@ recipes.dropna(how="all")
 # criterion speaks of the training images, so eight epochs were kept; a reader who holds us to the sample would call it
 # missed by 0.05 points. The protocol was tried in quick mode, on the photographs, before the first of these runs; a
 # pilot on CIFAR-10, two epochs of three arms through every figure, was planned and left out, and nothing in the
-# protocol has been changed since. The recipe *augmented* has its own criterion, 90% test accuracy with Max-pool within
-# twelve epochs. It was missed: seed 0 reached 87.6% (and 92.1% on training images, so it has not even learned those:
-# twelve epochs are short for it).
+# protocol has been changed since.
+#
+# The recipe *augmented* has its own criterion, 90% test accuracy with Max-pool within twelve epochs. It was missed twice:
+
+# %% tags=["hide-input"]
+tries = collect("cifar10-augmented-pilot", mode)
+varied = {name: [getattr(run.spec.recipe, name) for run in tries.records] for name in ("batch_size", "learning_rate", "label_smoothing", "crop")}
+pd.DataFrame(varied).join(tries.probes()[["train_accuracy", "test_accuracy"]].mul(100).round(1))
+
+# %% [markdown]
+# In full mode the first of these had learned 92.1% of its training images, so the second left it more of the steps and less of
+# the noise. It learned 93.3% of them and generalizes worse. The first one was kept. Test accuracy is all that was looked
+# at, and that of both is here. What stands in the way of 90% may be the images, which this mirror has re-encoded as JPEG.
 #
 # The other studies are variations of *plain*, with criteria that were written down before their first run:
 #

@@ -338,16 +338,19 @@ def agreement(
 
     Example: `python -m deformlib agreement book/published/curves.csv`
     """
-    from . import agreement, evidence
+    from . import agreement, evidence, studies
 
     table, unmatched = agreement.compare(evidence.for_claims("full"), file or agreement.PUBLISHED)
     printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    rows = agreement.readable(table).drop(columns="study").reset_index()
+    whole = agreement.readable(table).reset_index()
+    rows = whole.drop(columns="study")
     for title in rows:
         printed.add_column(title, justify="left" if title in ("figure", "arm") else "right")
     for row in rows.itertuples(index=False):
         printed.add_row(*map(str, row))
     Console().print(printed)
+    for study, figures in whole.groupby("study", sort=False)["figure"].unique().items():
+        typer.echo(f"Figure {', '.join(figures)}: study {study}. {studies.STUDIES[study].purpose}")
     for gap in agreement.gaps(unmatched).itertuples():
         typer.echo(f"Not matched: figure {gap.figure}, {gap.arm}, layers {gap.layers} (rows {gap.rows}): {gap.reason}")
 

@@ -58,7 +58,8 @@ def read(file: Path) -> pd.DataFrame:
             for fields in reader:
                 where = f"{file}, row {reader.line_num}"
                 point = {"row": reader.line_num, **_checked(fields, where)}
-                first = points.setdefault(tuple(point[column] for column in (*CURVE, "layer")), point)
+                names = [_short(point[column]) for column in CURVE]  # "Max-pool" and "max-pool" are one arm
+                first = points.setdefault((*names, point["layer"]), point)
                 if first is not point:
                     raise ValueError(f"{where}, column layer: {point['layer']} of this curve was given in row {first['row']} already")
     except (csv.Error, UnicodeDecodeError) as error:
@@ -195,7 +196,7 @@ def _counterpart(dataset: str, figure: str, condition: str, measure: str, name: 
     from . import claims
 
     sought = {figure: key for key, figure in reversed(claims.FIGURES.items())}  # the first study that shows it
-    if figure not in sought:
+    if (figure := figure.lower()) not in sought:
         raise LookupError(f"figure must be one of {', '.join(sorted(sought))}")
     study, what, when = sought[figure]
     named, data = "".join(filter(str.isalnum, dataset.lower())), study.split("-")[0]  # "CIFAR-10" is cifar10
@@ -203,7 +204,7 @@ def _counterpart(dataset: str, figure: str, condition: str, measure: str, name: 
         raise LookupError(f"figure {figure} is of {data}, not {dataset}")
     if MEASURES.get(measure) != what:
         raise LookupError(f"figure {figure} shows {next(name for name in MEASURES if MEASURES[name] == what)}, not {measure}")
-    if condition.lower().startswith(("initial", "untrained")) != (when == "before"):
+    if any(word in condition.lower() for word in ("initial", "untrained", "before")) != (when == "before"):
         raise LookupError(f"figure {figure} is of {'untrained' if when == 'before' else 'trained'} networks, not {condition}")
     arms = {arm if isinstance(arm, str) else f"{arm:g}": arm for arm in claims.STUDIES[study][1]}
     if (short := _short(name)) not in arms:

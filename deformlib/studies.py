@@ -41,13 +41,16 @@ PLAIN = Recipe(epochs=8, batch_size=64, learning_rate=0.05)
 # Tuned for accuracy: it checks that the training engine is sound.
 AUGMENTED = Recipe(
     epochs=12,
-    batch_size=64,
-    learning_rate=0.1,
+    batch_size=128,
+    learning_rate=0.2,
     weight_decay=5e-4,
+    label_smoothing=0.1,
     flip=True,
-    crop=2,
+    crop=4,
     pixels="standardized",
 )
+# What was tried when that missed its goal: twice the steps, less noise in images and labels. It came out lower.
+LESS_AUGMENTED = replace(AUGMENTED, batch_size=64, learning_rate=0.1, label_smoothing=0.0, crop=2)
 # A fixed fifth of the images has fewer steps in an epoch: enough epochs that random labels are learned by heart.
 FEW = replace(PLAIN, epochs=20)
 EXAMPLES = 10_000
@@ -79,6 +82,11 @@ def _cifar10(mode: str, seed: int) -> list[Spec]:
 
 def _augmented(mode: str, seed: int) -> list[Spec]:
     return [_training(mode, seed, arm, AUGMENTED) for arm in THREE]
+
+
+def _augmented_pilot(mode: str, seed: int) -> list[Spec]:
+    recipes = {"full": (AUGMENTED, LESS_AUGMENTED), "quick": (AUGMENTED,)}[mode]
+    return [_training(mode, seed, "max-pool", recipe) for recipe in recipes]
 
 
 def _random_labels(mode: str, seed: int) -> list[Spec]:
@@ -220,8 +228,11 @@ STUDIES: dict[str, Study] = {
         _cifar10, {"full": range(5), "quick": range(2)}, weights=(0, 1), beyond=BEYOND,
     ),
     "cifar10-augmented": Study(
-        "is it the recipe? augmentation, weight decay",
+        "is it the recipe? augmentation, weight decay, label smoothing",
         _augmented, {"full": range(2), "quick": range(1)},
+    ),
+    "cifar10-augmented-pilot": Study(
+        "how its recipe was sought", _augmented_pilot, {"full": range(1), "quick": range(1)},
     ),
     "cifar10-random-labels": Study(
         "Figures 6c and 7: random labels on a fixed fifth of the images",

@@ -250,6 +250,7 @@ GOOD = "3d,CIFAR-10,trained,sensitivity,max-pool,{},0.2,fit"
     ([GOOD.format(1).replace("trained", "")], ["row 2, column condition"]),
     ([GOOD.format(1).replace("sensitivity", "")], ["row 2, column measure"]),
     ([GOOD.format(1), GOOD.format(2), GOOD.format(1)], ["row 4, column layer", "row 2 already"]),
+    ([GOOD.format(1), GOOD.format(1).replace("max-pool", "Max-Pool")], ["row 3, column layer", "row 2 already"]),
 ])  # fmt: skip
 def test_bad_points_are_named_by_file_row_and_column(lines: list[str], words: list[str], tmp_path: Path) -> None:
     (path := tmp_path / "bad.csv").write_text("\n".join([",".join(COLUMNS), *lines]))
@@ -267,6 +268,12 @@ def test_files_that_are_something_else(content: bytes, words: str, tmp_path: Pat
     with pytest.raises(ValueError, match=words) as error:
         read(path)
     assert str(path) in str(error.value)
+
+
+def test_names_may_be_written_otherwise(tmp_path: Path) -> None:
+    (path := tmp_path / "c.csv").write_text("\n".join([",".join(COLUMNS), "3C,cifar 10,at initialization,sensitivity,Max Pool,1,0.2,fit"]))
+    table, unmatched = compare(records(), path)
+    assert len(table) == 1 and unmatched.empty
 
 
 def test_a_file_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
