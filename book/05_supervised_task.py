@@ -12,7 +12,8 @@
 #
 # This chapter uses a fixed subset, 10,000 of the 50,000 training images: few enough to be learned by heart in little
 # time. Its control is the same subset with its true labels, trained by the same recipe for as many steps. In full mode
-# there is one seed of each arm: whether the seed matters, this chapter cannot say yet.
+# there is one seed of each arm: whether the seed matters, this chapter cannot say yet. The other half of the question,
+# images from which everything but the statistics of pixels was taken, comes {ref}`at the end <random-images>`.
 
 # %% tags=["parameters"]
 mode = "full"
@@ -201,6 +202,7 @@ ranked.groupby("name", sort=False).apply(lambda arms: arms["smoothness"].corr(ar
 # arms of one seed are few, and a correlation does not say what causes what: an arm that pools could make both.
 
 # %% [markdown]
+# (random-images)=
 # ## Random images
 #
 # Random labels change the question and keep the images. The paper also names the other change, *random images*, and
