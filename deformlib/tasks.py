@@ -88,7 +88,7 @@ def noisy_templates(task: Task, spec: "Training") -> Task:
 
 
 def _varied(task: Task, spec: "Training", change: Callable[[Tensor, Deformation, torch.Generator], Tensor]) -> Task:
-    if spec.strength is None or not spec.strength > 0 or not 2 <= (spec.classes or 0) <= len(task.images):
+    if spec.strength is None or not 2 <= (spec.classes or 0) <= len(task.images):
         raise ValueError(
             f"strength must be > 0, in pixels, and classes in 2..{len(task.images)} for templates, "
             f"got {spec.strength} and {spec.classes}"
