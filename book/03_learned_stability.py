@@ -224,8 +224,8 @@ by_layer(large_calibrated)
 
 # %% [markdown]
 # At the last layer: {glue:text}`fig-3a-calibrated-last`. In full mode both arms become far more sensitive: at the last
-# layer four to five and a half times. The two seeds, 0.209 and 0.152 apart without it, now end together (0.836 and
-# 0.833 with Strided-ReLU). Now Strided-ReLU rises at every layer, as the published curve nearly does, but to much
+# layer four to five and a half times. Strided-ReLU's two seeds, which end at 0.209 and 0.152 without it, now end
+# together, at 0.836 and 0.833. Now Strided-ReLU rises at every layer, as the published curve nearly does, but to much
 # higher values. Max-pool becomes a saw: up with every convolution, down with every pooling layer, and up on the whole.
 # From layer 11 on the published curves lie between the two versions, nearer to the plain one. Which arm ends stabler
 # does not depend on the choice; whether a deep untrained network damps a deformation or amplifies it does.

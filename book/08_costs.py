@@ -46,8 +46,10 @@ glue("bench-conditions", conditions, display=False)
 ratios
 
 # %% [markdown]
-# Measured on: {glue:text}`bench-conditions`. Six goals are missed on this machine. (Its load of 2 is that of a training which had ended seconds before.) It has two cores
-# without bfloat16, for which the goals of training were set; training uses bfloat16 where the processor has it, which was not
-# measured. At 32x32 a warp takes 1.6 times as long as `grid_sample` alone and `sensitivity` of 13 layers 1.6 times as
-# long as two forward passes; at 224x224 it is 1.3 times, and 1.06 times for 19 layers. The ratios to kornia and SciPy depend on the number of
+# Measured on: {glue:text}`bench-conditions`. Six goals are missed on this machine. (Its load of 2 is that of a training
+# which had ended seconds before. The pairwise distances of `sensitivity` were changed after this table was made, for
+# rows that are equal or nearly so; it has not been measured again.) It has two cores without bfloat16, for which the
+# goals of training were set; training uses bfloat16 where the processor has it, which was not measured. At 32x32 a warp
+# takes 1.6 times as long as `grid_sample` alone and `sensitivity` of 13 layers 1.6 times as long as two forward passes;
+# at 224x224 it is 1.3 times, and 1.06 times for 19 layers. The ratios to kornia and SciPy depend on the number of
 # threads: in an earlier run with one thread they were 79 and 21.
