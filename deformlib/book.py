@@ -38,6 +38,7 @@ import nbformat
 import papermill
 from nbformat import NotebookNode
 from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from .checks import check_known
 from .store import ROOT, write_whole
@@ -71,10 +72,11 @@ def parameter_names(notebook: NotebookNode) -> set[str]:
 
 def execute(mode: str, out: Path, chapters: Sequence[str] | None = None,
             parameters: Mapping[str, object] | None = None) -> list[Path]:
-    """Execute chapters in order and write each as `out/NN_name.ipynb`, once it has succeeded.
+    """Execute chapters and write each as `out/NN_name.ipynb`, once it has succeeded.
 
     `parameters` go to the chapters that have them. A chapter that fails raises papermill's error, which shows
-    the cell, and leaves the notebook of its last success alone.
+    the cell, and leaves the notebook of its last success alone; those after it are not begun. In quick mode they
+    run in order, as one may need what another has trained.
     """
     check_known("mode", mode, MODES)
     parameters, notebooks = {**(parameters or {}), "mode": mode}, {s: read(s) for s in sources(chapters)}
@@ -86,23 +88,28 @@ def execute(mode: str, out: Path, chapters: Sequence[str] | None = None,
     if unknown := parameters.keys() - known - {"mode"}:
         raise ValueError(f"parameters must be among {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
 
-    written, out = [], Path(out).resolve()
-    for source in (bar := tqdm(notebooks, desc="book", unit="chapter", disable=None)):
-        bar.set_description(source.stem)
+    out = Path(out).resolve()
+
+    def chapter(source: Path) -> Path:
+        """Execute one and write it."""
         start = time.monotonic()
         chosen = {name: value for name, value in parameters.items() if name in names[source]}
-        written.append(write(_execute(source, notebooks[source], chosen), out / f"{source.stem}.ipynb"))
+        path = write(_execute(source, notebooks[source], chosen), out / f"{source.stem}.ipynb")
         tqdm.write(f"{source.stem} ({mode} mode): {time.monotonic() - start:.0f} s")
-    return written
+        return path
+
+    with patch.dict(os.environ, TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1"):
+        if mode == "full":  # they read records and make none, so two go side by side
+            return thread_map(chapter, notebooks, max_workers=2, desc="book", unit="chapter", disable=None)
+        return [chapter(source) for source in tqdm(notebooks, desc="book", unit="chapter", disable=None)]
 
 
 def _execute(source: Path, notebook: NotebookNode, parameters: Mapping[str, object]) -> NotebookNode:
     """The executed chapter, equal at every execution: no random cell ids, no times, no paths of this machine."""
-    with patch.dict(os.environ, TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1"):
-        notebook = papermill.execute_notebook(
-            notebook, None, dict(parameters), kernel_name="python3", language="python", cwd=ROOT,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # a kernel warns that it is on TCP, at every start
-            progress_bar={"desc": "  cells", "leave": False, "position": 1, "disable": None})
+    notebook = papermill.execute_notebook(
+        notebook, None, dict(parameters), kernel_name="python3", language="python", cwd=ROOT,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # a kernel warns that it is on TCP, at every start
+        progress_bar={"desc": f"  {source.stem}", "leave": False, "disable": None})
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         cell.metadata.pop("papermill", None)
