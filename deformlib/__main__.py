@@ -328,6 +328,7 @@ def measure(
 @app.command(cls=Command)
 def agreement(
     file: Annotated[Path | None, typer.Argument(help="Curves as CSV.", show_default="those of the book")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw our curves over the published ones into this file: .png, .pdf or .svg.")] = None,
 ) -> None:
     """Compare the records with published curves.
 
@@ -336,11 +337,15 @@ def agreement(
     untrained networks give; the correlation over layers without the mean over arms; and the share of published values
     within the band of seeds, image sets and reading. Rows that have no counterpart are named.
 
-    Example: `python -m deformlib agreement book/published/curves.csv`
+    Example: `python -m deformlib agreement book/published/curves.csv --plot curves.png`
     """
     from . import agreement, evidence, studies
+    from .figures import over_published
 
-    table, unmatched = agreement.compare(evidence.for_claims("full"), file or agreement.PUBLISHED)
+    if plot and (plot.suffix.lower() not in (".png", ".pdf", ".svg") or not plot.parent.is_dir()):
+        raise ValueError(f"--plot must be a .png, .pdf or .svg file in a folder that exists, got {plot}")
+    records, file = evidence.for_claims("full"), file or agreement.PUBLISHED
+    table, unmatched = agreement.compare(records, file)
     printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     whole = agreement.readable(table).reset_index()
     rows = whole.drop(columns="study")
@@ -353,6 +358,10 @@ def agreement(
         typer.echo(f"Figure {', '.join(figures)}: study {study}. {studies.STUDIES[study].purpose}")
     for gap in agreement.gaps(unmatched).itertuples():
         typer.echo(f"Not matched: figure {gap.figure}, {gap.arm}, layers {gap.layers} (rows {gap.rows}): {gap.reason}")
+    if plot and len(table):
+        points = agreement.beside(records, file)
+        over_published(points[points["reason"] == ""]).savefig(plot)
+        typer.echo(f"wrote {plot}")
 
 
 if __name__ == "__main__":

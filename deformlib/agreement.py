@@ -122,7 +122,7 @@ def compare(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> tuple[pd.Dat
 
     The second table has the columns row, figure, arm, layer and reason. Errors are those of `read`.
     """
-    points = pd.concat([_beside(curve, evidence) for _, curve in read(file).groupby([*CURVE, "dataset"], sort=False)]).reindex(columns=["row", *COLUMNS, "study", "seeds", "ours", "initial", "band", "reason"])
+    points = beside(evidence, file)
     matched = points[points["reason"] == ""]
     ours, theirs = (matched[column] - matched.groupby(FRAME)[column].transform("mean") for column in ("ours", "value"))
     rows = [
@@ -132,6 +132,13 @@ def compare(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> tuple[pd.Dat
     measured = ["study", "seeds", "layers", "difference", "skill", "correlation", "coverage"]
     unmatched = points.loc[points["reason"] != "", ["row", "figure", "arm", "layer", "reason"]]
     return pd.DataFrame(rows, columns=[*CURVE, *measured]).set_index(CURVE), unmatched.reset_index(drop=True)
+
+
+def beside(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> pd.DataFrame:
+    """Every published point beside ours, as `compare` takes them: columns row and COLUMNS, study, seeds, ours, initial
+    (before training), band (half the width of coverage's), and reason, why there is no counterpart, or ""."""
+    curves = [_beside(curve, evidence) for _, curve in read(file).groupby([*CURVE, "dataset"], sort=False)]
+    return pd.concat(curves).reindex(columns=["row", *COLUMNS, "study", "seeds", "ours", "initial", "band", "reason"])
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -196,7 +203,7 @@ def _counterpart(dataset: str, figure: str, condition: str, measure: str, name: 
     from . import claims
 
     sought = {figure: key for key, figure in reversed(claims.FIGURES.items())}  # the first study that shows it
-    if (figure := figure.lower()) not in sought:
+    if (figure := {"5b": "5"}.get(figure.lower(), figure.lower())) not in sought:  # 5a is a picture
         raise LookupError(f"figure must be one of {', '.join(sorted(sought))}")
     study, what, when = sought[figure]
     named, data = "".join(filter(str.isalnum, dataset.lower())), study.split("-")[0]  # "CIFAR-10" is cifar10

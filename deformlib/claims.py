@@ -273,7 +273,8 @@ def at_matched_displacement(look: Look, study: str) -> Table:
 
 
 def of_ranks(correlations: Iterable[float]) -> Interval:
-    """Interval of a rank correlation over seeds, within [-1, 1]. Few ranks make for ties: none of two seeds that agree."""
+    """Interval of a rank correlation over seeds, within [-1, 1]. Few ranks make for ties: none of two seeds that agree. At
+    five seeds and eight ranks it covers 0.90 to 0.95, but where most seeds agree on 1 it is too narrow, by 0.03 at most."""
     values = list(correlations)
     value, low, high = t_interval(values)
     if len(values) == 2 and low == high:

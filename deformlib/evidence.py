@@ -221,14 +221,15 @@ def final_losses(evidence: Evidence) -> dict[str | float, float]:
     return np.exp(probes.groupby("arm", sort=False)["loss"].mean()).to_dict()
 
 
-def at_loss(evidence: Evidence, losses: Mapping[str | float, float]) -> pd.DataFrame:
-    """As `Evidence.layers`, each arm where its training loss first fell to `losses[arm]`: between the two checkpoints
-    around that moment, linear in the logarithm of the loss. Runs that never got there are left out, and arms without a loss."""
-    first = evidence.layers(checkpoint=0)
+def at_loss(evidence: Evidence, losses: Mapping[str | float, float], table: Callable[..., pd.DataFrame] = Evidence.layers) -> pd.DataFrame:
+    """As `table`, `Evidence.layers` or `Evidence.banks`, each arm where its training loss first fell to `losses[arm]`: between
+    the two checkpoints around that moment, linear in the logarithm of the loss. Runs that never got there are left out,
+    and arms without a loss."""
+    first = table(evidence, checkpoint=0)
     count = {len(record.measurements["checkpoints"]) for record in evidence.records}
     if len(count) > 1:
         raise ValueError(f"records must have as many checkpoints as each other, got {sorted(count)}")
-    values = np.stack([evidence.layers(checkpoint=k)["value"] for k in range(*count)])
+    values = np.stack([table(evidence, checkpoint=k)["value"] for k in range(*count)])
     rows = []
     for record in (record for record in evidence.records if evidence.arm(record.spec) in losses):
         arm, seed = evidence.arm(record.spec), record.spec.seed
@@ -340,7 +341,7 @@ def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int
 
 
 def costs(mode: str) -> pd.DataFrame:
-    """What the records of each study took, from their provenance: one row per study that has any.
+    """What the records of each study took, from their provenance: one row per study, but for quick mode that has any.
 
     Hours of training and of measuring are summed over records, each hour one of `threads` threads; memory is the
     highest of a process at its peak, disk the size of records and weights; "a checkpoint" is what measuring took at one,
@@ -352,6 +353,8 @@ def costs(mode: str) -> pd.DataFrame:
         kept = [spec for spec in wanted if spec in store]
         records = [store.load(spec) for spec in kept]
         if not records:
+            if mode == "full":
+                rows[name] = {"records": f"0 of {len(wanted)}"}
             continue
         found = [record.provenance for record in records]
         seconds = [record["seconds"] for record in found]
@@ -359,17 +362,17 @@ def costs(mode: str) -> pd.DataFrame:
         files = [file for spec in kept for file in (store.path(spec), store.weights_path(spec)) if file.exists()]
         rows[name] = {
             "records": f"{len(found)} of {len(wanted)}",
-            "training, h": round(sum(s.get("training", 0) for s in seconds) / 3600, 2),
-            "measuring, h": round(sum(s.get("measuring", 0) for s in seconds) / 3600, 2),
+            "training, h": f"{sum(s.get('training', 0) for s in seconds) / 3600:.2f}",
+            "measuring, h": f"{sum(s.get('measuring', 0) for s in seconds) / 3600:.2f}",
             "a checkpoint, s": f"{sum(s.get('measuring', 0) for s in seconds) / checkpoints:.0f}" if checkpoints else "",
-            "minutes each": round(sum(sum(s.values()) for s in seconds) / len(found) / 60, 1),
+            "minutes each": f"{sum(sum(s.values()) for s in seconds) / len(found) / 60:.1f}",
             "threads": ", ".join(sorted({str(record["threads"]) for record in found})),
-            "memory, MB": max(record["peak_memory_mb"] for record in found),
-            "disk, MB": round(sum(file.stat().st_size for file in files) / 1e6, 1),
+            "memory, MB": str(max(record["peak_memory_mb"] for record in found)),
+            "disk, MB": f"{sum(file.stat().st_size for file in files) / 1e6:.1f}",
             "processor": "; ".join(sorted({record["device"] for record in found})),
             "precision": ", ".join(sorted({record["training_precision"] for record in found})),
         }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("study")
 
 
 def speed() -> tuple[str, pd.DataFrame]:

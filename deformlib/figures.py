@@ -138,6 +138,32 @@ def networks_as_points(values: pd.DataFrame, xlabel: str, ylabel: str, columns: 
 
 
 @styled
+def over_published(points: pd.DataFrame) -> Figure:
+    """Our curves over published ones, a panel for each figure: `points` as of `agreement.beside`, those with a counterpart.
+    Ours with the band in which coverage is counted, published dashed."""
+    names = list(points["figure"].unique())
+    rows = -(-len(names) // 2)
+    figure = Figure(figsize=(WIDTH, 0.3 + 2.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, min(2, len(names)), squeeze=False).ravel()
+    for axes, name in zip(panels, names):
+        shown = points[points["figure"] == name]
+        arms, shades = list(shown["arm"].unique()), plt.colormaps["YlGnBu"]
+        for k, arm in enumerate(arms):
+            curve, look = shown[shown["arm"] == arm].sort_values("layer"), DOWNSAMPLINGS.get(arm.lower())
+            colour = look.colour if look else shades(0.3 + 0.7 * k / max(1, len(arms) - 1))
+            axes.plot(curve["layer"], curve["ours"], color=colour, label=arm, linewidth=1.5)
+            axes.fill_between(curve["layer"], curve["ours"] - curve["band"], curve["ours"] + curve["band"], color=colour, alpha=0.2, lw=0)
+            axes.plot(curve["layer"], curve["value"], color=colour, **DASHED)
+        measure = shown["measure"].iloc[0]
+        axes.set(title=f"Figure {name}", xlabel="layer" if measure == "sensitivity" else "filter bank, from 0", ylabel=measure)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=7, frameon=True, framealpha=0.8, edgecolor="none")
+    for axes in panels[len(names):]:
+        axes.set_axis_off()
+    return figure
+
+
+@styled
 def sensitivity_of_a_network(values: pd.Series) -> Figure:
     """Sensitivity of a network's layers, by name from the first (top) to the last: as many lines as layers."""
     figure = Figure(figsize=(WIDTH, max(2.0, 0.6 + 0.19 * len(values))), layout="constrained")

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -209,6 +210,7 @@ def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | N
         report = _Reporter(folder / "progress.json", progress)
         if spec not in store:
             _commit()  # now: by the end of a long run the checkout may be at another one
+            _forget_peak()
             measurements, provenance, tensors = EXECUTE[type(spec)](spec, store, folder, report)
             if weights and tensors:
                 store.save_weights(spec, tensors)
@@ -313,6 +315,12 @@ def _provenance() -> dict[str, Any]:
         "training_precision": "bfloat16 autocast" if fast_bfloat16() else "float32",
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6),
     }
+
+
+def _forget_peak() -> None:
+    """Let this process's peak memory begin anew, where that is Linux's: one process makes several runs."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 @functools.cache

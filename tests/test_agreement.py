@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from deformlib import agreement, evidence
 from deformlib.__main__ import app
 from deformlib.agreement import COLUMNS, compare, gaps, overlay, published, read
+from deformlib.figures import over_published
+from deformlib.models import DOWNSAMPLINGS
 
 ARMS = {"max-pool": (0, 1, 2), "average-pool": (0, 1, 2), "strided": (4,)}  # arm -> seeds with a record
 LAYERS, BANKS, SETS = 13, 8, 3
@@ -293,6 +295,28 @@ def test_the_command_prints_the_table_and_names_the_rest(file: Path, monkeypatch
     assert "Not matched: figure 3c, subsample, layers 0 to 12 (rows 41 to 53): study cifar10 has no record of subsample" in lines
     missing = CliRunner().invoke(app, ["agreement", str(file / "x")])
     assert missing.exit_code == 2 and missing.output == f"Error: there is no file {file / 'x'}\n"
+
+
+def test_the_command_draws_ours_over_the_published(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "existing", lambda study, mode, **_: records().get(study, SimpleNamespace(records=[])))
+    plot = tmp_path / "curves.png"
+    result = CliRunner().invoke(app, ["agreement", str(file), "--plot", str(plot)])
+    assert result.exit_code == 0 and f"wrote {plot}" in result.output and plot.read_bytes()[1:4] == b"PNG"
+    refused = CliRunner().invoke(app, ["agreement", str(file), "--plot", str(tmp_path / "curves.xyz")])
+    assert refused.exit_code == 2 and refused.output.startswith("Error: --plot must be a .png, .pdf or .svg file")
+    points = agreement.beside(records(), file)
+    figure = over_published(points[points["reason"] == ""])
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    assert list(panels) == ["Figure 3c", "Figure 3d", "Figure 6b"]
+    of_arm = points[(points["figure"] == "3d") & (points["arm"] == "max-pool")]
+    ours, theirs = (next(line for line in panels["Figure 3d"].lines if (line.get_label() == "max-pool") == mine and
+                         line.get_color() == DOWNSAMPLINGS["max-pool"].colour) for mine in (True, False))
+    assert ours.get_ydata() == pytest.approx(of_arm["ours"]) and theirs.get_ydata() == pytest.approx(of_arm["value"])
+    assert of_arm["ours"].to_numpy() == pytest.approx(np.mean([OURS["max-pool", seed][1, 0] for seed in ARMS["max-pool"]], axis=0))
+
+
+def test_figure_5_may_be_named_as_in_the_paper() -> None:
+    assert agreement._counterpart("MNIST", "5b", "trained", VARIATION, "strength=1") == agreement._counterpart("MNIST", "5", "trained", VARIATION, "strength=1")
 
 
 def test_help_teaches_by_example() -> None:

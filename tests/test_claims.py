@@ -442,6 +442,32 @@ def test_share_outside_counts_both_ways() -> None:
     assert claims.share_outside(changes, 0.1) == (0.75, 0.5, 0.75)
 
 
+def test_share_outside_covers() -> None:
+    """Seven of ten layers change by more than the margin, some by little more."""
+    rng, true = np.random.default_rng(3), np.array([0.11, 0.12, 0.15, 0.3, -0.2, -0.5, 0.13, 0.0, 0.05, 0.09])
+
+    def covers() -> bool:
+        found = claims.share_outside(pd.DataFrame(true + rng.normal(0, 0.03, (5, 10))), 0.1)
+        return found.low <= 0.7 <= found.high
+
+    assert np.mean([covers() for _ in range(600)]) >= 0.95
+
+
+@pytest.mark.parametrize(("noise", "rate", "off"), [(2.0, 0.92, 1), (1.0, 0.88, 1), (0.3, 0.2, 0.03)])
+def test_intervals_of_rank_correlations_cover(noise: float, rate: float, off: float) -> None:
+    """Over eight banks, of five seeds, the expectation of the correlation; where nearly all are 1, all but."""
+    rng, banks = np.random.default_rng(4), np.arange(8)
+
+    def correlations(seeds: int) -> list[float]:
+        return [stats.spearmanr(banks, banks + noise * rng.normal(size=8)).statistic for _ in range(seeds)]
+
+    truth = np.mean(correlations(3000))
+    found = [claims.of_ranks(correlations(5)) for _ in range(500)]
+    assert np.mean([each.low <= truth <= each.high for each in found]) >= rate
+    assert max(max(each.low - truth, truth - each.high) for each in found) < off
+    assert all(-1 <= each.low <= each.high <= 1 for each in found)
+
+
 def test_random_over_control_covers() -> None:
     rng = np.random.default_rng(0)
     random, control = rng.normal(0, 1, (5, 8)), rng.normal(0, 0.3, (5, 8))
@@ -472,6 +498,17 @@ def test_the_largest_difference_is_judged_by_simultaneous_intervals() -> None:
         return parts[0].low == 0 and parts[0].value > 0
 
     assert np.mean([reaches_zero() for _ in range(60)]) >= 0.9
+
+
+def test_the_interval_of_the_largest_difference_covers() -> None:
+    rng, means = np.random.default_rng(5), {arm: 1.5 + 0.05 * k + np.zeros(8) for k, arm in enumerate(FIVE)}
+
+    def covers() -> bool:
+        tables = {arm: pd.DataFrame(mean + rng.normal(0, 0.02, (5, 8))) for arm, mean in means.items()}
+        part = next(iter(CLAIMS[16].statistic(lambda study, *_: tables if study == "cifar10" else {})))
+        return part.low <= 0.2 <= part.high
+
+    assert np.mean([covers() for _ in range(100)]) >= 0.95
 
 
 @pytest.mark.parametrize("arms", [1, 3, 4])

@@ -261,18 +261,20 @@ def test_missing_weights_name_the_command_that_makes_them(full: Store):
 
 
 def test_costs_are_those_of_the_records(full: Store):
-    assert evidence.costs("full").loc["cifar10":].empty, "no records, no row"
+    assert evidence.costs("full").loc["made-up"].tolist() == ["0 of 6"] and evidence.costs("quick").empty
     seconds = [{"training": 1800.0, "measuring": 360.0}, {"training": 3600.0, "measuring": 0.0}, {"measuring": 720.0}]
     for k, (spec, taken) in enumerate(zip(specs_of("full", 0) + specs_of("full", 2), seconds)):
         provenance = {"seconds": taken, "threads": 1 + k % 2, "peak_memory_mb": [700, 1500, 900][k], "device": "a processor",
                       "training_precision": "float32"}
         full.save(Record(spec, measurements(spec), provenance))
     full.save_weights(specs_of("full", 0)[0], {"w": torch.zeros(500_000)})
-    [(name, row)] = evidence.costs("full").iterrows()
-    assert name == "made-up" and row["records"] == "3 of 6" and row["threads"] == "1, 2"
-    assert row["training, h"] == 1.5 and row["measuring, h"] == 0.3 and row["minutes each"] == 36.0
+    table = evidence.costs("full")
+    row = table.loc["made-up"]
+    assert row["records"] == "3 of 6" and row["threads"] == "1, 2"
+    assert (table.drop("made-up").drop(columns="records") == "").all(axis=None), "nothing is said of a study without records"
+    assert (row["training, h"], row["measuring, h"], row["minutes each"]) == ("1.50", "0.30", "36.0")
     assert row["a checkpoint, s"] == "120", "three checkpoints in each of three records"
-    assert row["memory, MB"] == 1500 and 1.0 <= row["disk, MB"] <= 1.1
+    assert row["memory, MB"] == "1500" and row["disk, MB"] == "1.0"
     assert (row["processor"], row["precision"]) == ("a processor", "float32")
 
 
@@ -309,6 +311,12 @@ def test_at_loss_is_between_the_checkpoints_around_it():
     assert found.loc[found["seed"] == 0, "value"].tolist() == pytest.approx([1.5, 15, 250])
     assert found.loc[found["seed"] == 2, "value"].tolist() == pytest.approx([1, 10, 100])
     assert list(found.columns) == ["arm", "seed", "layer", "name", "value"]
+    for each in records:
+        each.measurements["banks"] = ["conv1_1", "conv1_2"]
+        for k, checkpoint in enumerate(each.measurements["checkpoints"]):
+            checkpoint["smoothness"] = {"kernel": [1.0 * k, 2.0]}
+    of_banks = evidence.at_loss(Evidence("made-up", "full", records, []), {spec.downsampling: 0.5}, Evidence.banks)
+    assert of_banks.loc[of_banks["seed"] == 0, ["layer", "value"]].to_numpy().tolist() == [[1, pytest.approx(1.5)], [2, 2]]
     assert evidence.at_loss(Evidence("made-up", "full", records, []), {"strided": 0.5}).empty, "an arm without a loss is left out"
 
 

@@ -10,6 +10,7 @@ import platform
 import random
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -278,6 +279,18 @@ def test_a_record_holds_what_was_measured(reference: Path):
     assert len(found["layers"]) == 15 and len(found["banks"]) == 8 and len(found["before_relu"]) == 12
     assert {"data", "seconds", "commit", "versions", "device", "threads", "peak_memory_mb"} <= record.provenance.keys()
     assert record.provenance["seconds"].keys() == {"training", "measuring"} and 20 < record.provenance["peak_memory_mb"] < 20_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's peak cannot begin anew")
+def test_peak_memory_is_that_of_the_run_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(runs.EXECUTE, Training, lambda *_: ({"checkpoints": [{}]}, {}, {}))
+    memory = bytearray(b"x") * 2**30  # as an earlier run of this process might have taken
+    del memory
+    first = runs._provenance()["peak_memory_mb"]
+    now = runs.execute(SPEC, Store(tmp_path)).provenance["peak_memory_mb"]
+    assert first > 1000 and now < first - 900
 
 
 def test_weights_are_those_of_the_last_checkpoint(reference: Path):
