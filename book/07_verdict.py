@@ -22,8 +22,9 @@ from IPython.display import HTML, Markdown
 from myst_nb import glue
 
 from deformlib import claims
-from deformlib.agreement import compare, gaps, readable
+from deformlib.agreement import beside, compare, gaps, readable
 from deformlib.evidence import collect, for_claims
+from deformlib.figures import over_published
 from deformlib.ledger import QUICK, counts, in_detail, in_full, in_short
 from deformlib.studies import STUDIES
 
@@ -62,7 +63,7 @@ pd.DataFrame({study: {"records": f"{len(found.records)} of {len(found.records) +
 # | excluded | the whole interval lies outside, whatever the sign |
 # | right sign | the interval lies across the goal's edge, or there is none, as with a single seed; the value itself is on the goal's side of no effect, or within the goal if that has two ends |
 # | wrong sign | the same, but the value is on the other side |
-# | not tested | there is no record |
+# | not tested | there is no record, or there are too few seeds to compute it |
 #
 # **What becomes of the claim.** It *held* if every part did. It held *in part* if some part did, or if at least half of
 # those tested have the right sign. It *did not hold* otherwise, and was *not tested* if no part was. Parts called
@@ -151,9 +152,16 @@ table, unmatched = compare(evidence if mode == "full" else {})
 readable(table)
 
 # %% [markdown]
-# The study that stands for the paper's trained ImageNet networks, `imagenet`, has networks half as wide and 50 classes
-# of Tiny ImageNet at 64x64: there a difference is to be expected. In quick mode, whose networks see other images,
-# nothing is compared.
+# And all of these curves at a glance, in {numref}`fig-7-published`.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six panels, one for each figure of the paper: our curves with bands, the published ones dashed."}, "figure": {"name": "fig-7-published", "caption": "Our curves over the published ones (dashed), figure by figure, with the band in which coverage is counted. How many seeds each has is in the table above."}}
+points = beside(evidence if mode == "full" else {})
+over_published(points[points["reason"] == ""]) if mode == "full" else None
+
+# %% [markdown]
+# Figures 3b, 6a, 6c and 7 are not in the file that this table compares with. (The study that stands for the first two,
+# `imagenet`, has networks half as wide and 50 classes of Tiny ImageNet at 64x64: there a difference would be expected.)
+# In quick mode, whose networks see other images, nothing is compared.
 #
 # Published curves, or points of them, for which there is nothing of ours to compare with:
 

@@ -17,11 +17,12 @@ table = costs(mode)
 table.drop(columns=["processor", "precision", "threads"])
 
 # %% [markdown]
-# A run is one process. Hours are those of a single process with as many threads as the next table says; where several
-# ran side by side on one machine, the hours by the clock were fewer. Runs were timed while the machine also did other
-# things, so a quiet one is faster. A processor that computes in bfloat16 is about twice as fast. Memory is the highest
-# of a study's records; the first ones at 224x224 were made when checking values still took a copy of them, and the same
-# measurement has since been seen to peak at 5.5 GB.
+# A run is one process, or one of several that a process makes one after the other. Hours are those of a single process
+# with as many threads as the next table says; where several ran side by side on one machine, the hours by the clock
+# were fewer. Runs were timed while the machine also did other things, so a quiet one is faster. A processor that
+# computes in bfloat16 is about twice as fast. Memory is the highest of a study's records. (Those at 224x224 should stay
+# under 6 GB and those of trainings under 3 GB. The first at 224x224 were made when checking values still took a copy of
+# them; and until lately a record had the highest peak of all that its process had made so far.)
 
 # %% tags=["hide-input"]
 table[["processor", "threads", "precision"]]
@@ -50,8 +51,8 @@ ratios
 # %% [markdown]
 # Measured on: {glue:text}`bench-conditions`. Six goals are missed on this machine. (Its load of 2 is that of a training
 # which had ended seconds before. The pairwise distances of `sensitivity` were changed after this table was made, for
-# rows that are equal or nearly so; it has not been measured again.) It has two cores without bfloat16, for which the
-# goals of training were set; training uses bfloat16 where the processor has it, which was not measured. At 32x32 a warp
+# rows that are equal or nearly so; it has not been measured again.) The goals of training were set for a processor that
+# computes in bfloat16, and this one does not; training uses it where there is, which was not measured. At 32x32 a warp
 # takes 1.6 times as long as `grid_sample` alone and `sensitivity` of 13 layers 1.6 times as long as two forward passes;
 # at 224x224 it is 1.3 times, and 1.06 times for 19 layers. The ratios to kornia and SciPy depend on the number of
 # threads: in an earlier run with one thread they were 79 and 21.

@@ -188,10 +188,10 @@ found.round(3).set_index(["arm", "seed"]).T
 prediction(found)
 
 # %% [markdown]
-# In full mode the paper's measure tells little (0.38 over eleven networks), as does $D$ at the last layer (0.24), and $R$ tells: 0.87 at the last layer,
-# 0.73 at the output. So Petrini's finding is met again, on networks that differ in one kind of layer only: it is not
-# stability that goes with a low error, but stability to deformation relative to noise. At the output, where they measure, the
-# contrast is gone, as $D$ alone comes to 0.74 there.
+# In full mode the paper's measure tells little (0.38 over eleven networks), as does $D$ at the last layer (0.24), and
+# $R$ tells: 0.87 at the last layer, 0.73 at the output. So what Petrini et al. find at the output is met here at the
+# last layer, on networks that differ in one kind of layer only: it is not stability that goes with a low error, but
+# stability to deformation relative to noise. At the output itself it is not met, as $D$ alone comes to 0.74 there.
 #
 # Flips and shifts follow the error best of all (0.95 and 0.94). But they are about the same thing: if a
 # network changes its mind about an image, it was wrong once at least. They are also counted on the most images, flips and errors on 10,000,

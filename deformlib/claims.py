@@ -19,7 +19,8 @@ A claim is a list of parts (a comparison, an arm, a data set), each an interval 
 
 - "held": the interval lies in the goal. "excluded": it lies outside, whatever the sign. Where it straddles the
   goal's edge, or cannot be computed (one seed), the estimate decides: "right sign" if it is on the goal's side of no
-  effect (of the goal itself, if that has two ends), else "wrong sign". "not tested": no records.
+  effect (of the goal itself, if that has two ends), else "wrong sign". "not tested": no
+  records, or too few seeds for any value.
 - Held: every part held; no multiplicity is to pay for where all must hold (Berger 1982, Technometrics 24:295).
   Not tested: no part was. In part: some part held, or at least half of those tested have the right sign.
   Did not hold: otherwise, an undecided interval around an estimate of the wrong sign included.
@@ -359,14 +360,14 @@ def stronger_deformations(look: Look) -> Iterator[Part]:
 
 
 def filters_get_smoother(look: Look) -> Iterator[Part]:
-    """Claim 8; the banks that are not shown to change by as much are named."""
+    """Claim 8, on the mean over banks; single banks whose own interval does not lie in the goal are named."""
     for study in TRAINED:
         first, last = look(study, "kernel", "before"), look(study, "kernel", "after")
         for arm in first:
             change = (last[arm] - first[arm]).dropna()
             ends = np.atleast_1d(t_interval(change, scanned=change.shape[1] or 1).high)
             failing = [str(bank) for bank, high in enumerate(ends, 1) if not high < -0.05]
-            note = f"banks not shown to: {', '.join(failing)}" if change.size and failing else ""
+            note = f"single banks not surely there: {', '.join(failing)}" if change.size and failing else ""
             yield judged(study, arm, t_interval(scalar(change)), (-INF, -0.05), note=note)
 
 

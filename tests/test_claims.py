@@ -423,7 +423,7 @@ def test_failing_banks_are_listed() -> None:
     made = world()
     change(made, "cifar10", lambda v, arm, seed: v * 0 + 1.85, "kernel after", arms=("strided",), layers=slice(1, 3))
     notes = judged(8, made).detail.set_index(["study", "what"])["note"]
-    assert notes["cifar10", "strided"] == "banks not shown to: 2, 3" and notes["cifar10", "subsample"] == ""
+    assert notes["cifar10", "strided"] == "single banks not surely there: 2, 3" and notes["cifar10", "subsample"] == ""
 
 
 def test_matched_displacement_is_read_off_the_way() -> None:
@@ -554,7 +554,7 @@ def test_banks_that_are_not_shown_to_get_smoother_are_named_by_simultaneous_inte
     values = by_seed(made, "cifar10", "strided", "kernel after")[:, 2] - 1.87
     ends = [values.mean() + stats.t.ppf(level, 4) * stats.sem(values) for level in (0.975, 0.5 + 0.95 ** (1 / 8) / 2)]
     assert ends[0] < -0.05 < ends[1], "else the two could not be told apart"
-    assert part_of(judged(8, made), "cifar10", "strided")["note"] == "banks not shown to: 3"
+    assert part_of(judged(8, made), "cifar10", "strided")["note"] == "single banks not surely there: 3"
 
 
 @pytest.mark.parametrize("bank", [0, 7])
