@@ -89,7 +89,7 @@ pd.DataFrame({"x": x, "y": y, "dx": control[0, :, 0], "dy": control[0, :, 1]}).a
 # %%
 views = load("photos", "test")[0][:{"full": 128, "quick": 64}[mode]].double() / 255  # (N, 3, 32, 32) in [0, 1]
 moved = deform(views, Deformation.CIFAR10, generator=stream(0, "why normalize"))
-network = cifar10_vgg("max-pool", width=0.25, generator=stream(0, "why normalize")).double()
+network = cifar10_vgg("max-pool", width=0.25, generator=stream(0, "why normalize, network")).double()
 
 # %%
 apart = distances(network, views, moved, network.layers)  # {layer: (N,)}

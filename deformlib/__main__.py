@@ -184,7 +184,7 @@ def _arm(value: str | float) -> str:
     """An arm as one types it; if it is a number, 1 and 1.0 are the same."""
     try:
         return f"{float(value):g}"
-    except ValueError:
+    except (TypeError, ValueError):
         return str(value)
 
 

@@ -5,6 +5,13 @@ from numbers import Integral, Real
 from typing import Any
 
 
+def unwrap(fields: Any) -> None:
+    """NumPy's and PyTorch's single numbers in a frozen dataclass as Python's, which is what JSON has."""
+    for name, value in list(vars(fields).items()):
+        if hasattr(value, "item"):
+            object.__setattr__(fields, name, value.item())
+
+
 def require(valid: bool, name: str, rule: str, value: Any) -> None:
     """ValueError that names an argument, what it may be and what it is, unless it is valid."""
     if not valid:

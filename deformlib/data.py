@@ -7,6 +7,7 @@ neither: it is made from the public-domain photographs inside the scikit-image p
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,7 +79,8 @@ def load(
         images.append(_pixels(row[source.image], source.mode, size, resize))
         labels.append(row["label"])
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # (N, C, H, W)
-    x = torch.nn.functional.pad(x, [source.pad] * 4)
+    if size is None:
+        x = torch.nn.functional.pad(x, [source.pad] * 4)
     return x, torch.tensor(labels, dtype=torch.int64), list(features["label"].names)
 
 
@@ -137,6 +139,8 @@ def _rows(source: Source, name: str, split: str, root: str | Path | None) -> tup
     if files := _files(source, split, root):
         import pyarrow.parquet as parquet
 
+        if (whole := re.search(r"-of-(\d+)$", files[0].stem)) and len(files) != int(whole[1]):
+            raise FileNotFoundError(f"{name}: {len(files)} of the {int(whole[1])} files {split}-*.parquet are in {files[0].parent}; all are needed")
         count = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
         # Streaming reads the files in place; without it, datasets writes a copy into its cache.
         return datasets.load_dataset("parquet", data_files={split: [*map(str, files)]}, split=split, streaming=True), count

@@ -82,6 +82,8 @@ class Evidence:
             text = f"{spec.draws:,} draws"
         else:
             text = f"{spec.data}, {seeds}" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
+        if len(versions := {record.provenance.get("data") for record in self.records}) > 1:
+            text += f"; of {len(versions)} different versions of these images (provenance.data of the records), which are not comparable"
         if missing := sum(self.arm(spec) in self.seeds for spec in self.missing):
             text += f"; {missing} planned run{'s' * (missing > 1)} of these arms missing: {self._command}"
         return text
@@ -280,7 +282,7 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     """
     found = existing(name, mode, seeds, arms)
     if mode == "quick" and found.missing:
-        make(found.missing, store_for(mode), weights=studies.study(name).weights)
+        make(found.missing, store_for(mode), weights=studies.study(name).weights, source=name if ":" in name else None)
         found = existing(name, mode, seeds, arms)
     if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys() - set(studies.study(name).beyond):
         arms_without = ", ".join(sorted(map(str, bare)))

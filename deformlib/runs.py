@@ -27,9 +27,9 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from . import comparison, data, initialization, interventions, models, multiverse, specs, tasks
-from .checks import check_known
+from .checks import check_known, require
 from .names import named_object
-from .protocol import PROTOCOLS, Instrument, banks_of, layers_of
+from .protocol import CHUNK, PROTOCOLS, Instrument, banks_of, layers_of
 from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
 from .streams import stream
@@ -63,10 +63,23 @@ def sides(tensors: dict[str, Tensor]) -> tuple[int, int]:
 
 
 def check(spec: Spec) -> None:
-    """ValueError, before any work, if `spec` names something that does not exist."""
+    """ValueError, before any work, if `spec` names something that does not exist or asks for what cannot be measured."""
     if isinstance(spec, Variation):
         check_known("choices", spec.choices, multiverse.MULTIVERSES)
-    spec = specs.network_of(spec)
+    network = specs.network_of(spec)
+    if isinstance(network, Training):
+        of_templates, drawn = "templates" in network.task, network.task != "real"
+        require(of_templates or network.strength is None, "strength", "None unless the task is one of templates", network.strength)
+        require(drawn or network.label_seed is None, "label_seed", "None for the task real, which draws nothing", network.label_seed)
+        whole = network.classes is None and not of_templates
+        require(whole or not isinstance(spec, Intervention | Comparison), "training",
+                "of all classes of its data set, whose test images it is measured on", network.slug)
+        require(network.recipe.pixels == "unit" or not isinstance(spec, Variation), "network", "trained on pixels in [0, 1]", network.slug)
+    if isinstance(spec, Intervention | Initialization):
+        least, chunk = (1, CHUNK) if isinstance(spec, Intervention) else (0, initialization.CHUNK)
+        full = spec.calibration <= chunk or spec.calibration % chunk == 0
+        require(spec.calibration >= least and full, "calibration", f"{least} to {chunk} or a multiple of {chunk}", spec.calibration)
+    spec = network
     tables = {
         "data": data.DATASETS,
         "architecture": ARCHITECTURES,
@@ -85,6 +98,7 @@ class _Run:
 
     folder: Path  # of the cache
     state: State
+    data: str  # the identity of what it is trained on
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "measuring": 0.0})
@@ -94,13 +108,15 @@ class _Run:
         return self.folder / "state.safetensors"
 
     def save(self) -> None:
-        notes = {"step": self.state.step, "checkpoints": self.checkpoints, "epochs": self.epochs, "seconds": self.seconds}
+        notes = {"step": self.state.step, "checkpoints": self.checkpoints, "epochs": self.epochs, "seconds": self.seconds, "data": self.data}
         save_tensors(self.file, self.state.tensors(), notes)
 
     def resume(self) -> None:
         if not self.file.exists():
             return
         saved, notes = load_tensors(self.file)
+        if notes.setdefault("data", self.data) != self.data:
+            raise ValueError(f"{self.file} is of a run on other images ({notes['data']}, now {self.data}): read those again, or delete it to start anew")
         for name, tensor in self.state.tensors().items():
             tensor.data.copy_(saved[name])
         self.state.step = notes.pop("step")
@@ -116,7 +132,7 @@ def execute_training(spec: Training, store: Store, folder: Path, progress: Progr
     model = build(spec, len(task.classes), task.images.shape[1])
     names = layers_of(model)
     initial = {name: weight.clone() for name, weight in banks_of(model).items()}
-    run = _Run(folder, State.start(model, recipe))
+    run = _Run(folder, State.start(model, recipe), task.identity)
     run.resume()
     per_epoch = recipe.steps_per_epoch(len(task.images))
     steps = per_epoch * recipe.epochs
@@ -212,7 +228,7 @@ def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | N
             _commit()  # now: by the end of a long run the checkout may be at another one
             _forget_peak()
             measurements, provenance, tensors = EXECUTE[type(spec)](spec, store, folder, report)
-            if weights and tensors:
+            if weights and tensors and spec not in store:  # another machine with another cache may have been faster
                 store.save_weights(spec, tensors)
             store.save(Record(spec, measurements, {**provenance, **_provenance()}))
         (folder / "state.safetensors").unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import cattrs
 import rfc8785
 
-from .checks import check_known, is_real, is_whole, require
+from .checks import check_known, is_real, is_whole, require, unwrap
 from .training import Recipe
 
 
@@ -28,6 +28,7 @@ class _Checked:
     """A spec whose numbers are in range: ValueError that names the one that is not."""
 
     def __post_init__(self) -> None:
+        unwrap(self)
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
             if value is None and field.default is None:

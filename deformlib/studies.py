@@ -31,9 +31,14 @@ class Study:
     beyond: Sequence[str] = field(default=())
 
     def specs(self, mode: str, seeds: Sequence[int] | None = None) -> list[Spec]:
-        """The specs of a mode, seed by seed, so that every arm has one before any has two."""
+        """The specs of a mode, seed by seed, so that every arm has one before any has two. ValueError for an unknown mode, and
+        for specs without the field `arm`."""
         check_known("mode", mode, self.seeds)
-        return [spec for seed in dict.fromkeys(self.seeds[mode] if seeds is None else seeds) for spec in self.make(mode, seed)]
+        chosen = self.seeds[mode] if seeds is None else seeds
+        made = list(dict.fromkeys(spec for seed in chosen for spec in self.make(mode, seed)))
+        if not all(hasattr(spec, self.arm) for spec in made):
+            raise ValueError(f"arm must be a field of the study's specs, got {self.arm!r}")
+        return made
 
 
 # No augmentation, no weight decay: real and random labels, and the paper's figures, share it.
@@ -133,7 +138,7 @@ def _templates(mode: str, seed: int) -> list[Spec]:
 
 
 def _noise(mode: str, seed: int) -> list[Spec]:
-    return [_digits(mode, seed, strength, task="noisy-templates") for strength in _controlled(mode)]
+    return [_digits(mode, seed, strength, task="templates-in-noise") for strength in _controlled(mode)]
 
 
 def _templates_pilot(mode: str, seed: int) -> list[Spec]:

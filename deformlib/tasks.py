@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """Images uint8 (N, C, H, W) and labels int64 (N,) to train on, others to test on, and the class names.
+    """Images (N, C, H, W), uint8 or floating point (1 is white), and labels int64 (N,) to train on, others
+    to test on, and the class names.
 
     `identity` is that of the decoded data set (`deformlib.data.identity`), before any change to images or labels.
     `vary(images, generator)`, if there is one, makes examples anew from `images` whenever they are used.
@@ -59,7 +60,7 @@ def gaussian_images(task: Task, spec: "Training") -> Task:
 
 
 def white_images(task: Task, spec: "Training") -> Task:
-    """Images of independent normal pixels, with each pixel's mean and variance in the data, random labels."""
+    """Images of independent normal pixels, with each pixel's mean and variance in the data (but for clipping), random labels."""
     x = task.images.flatten(1).float()
     return random_labels(replace(task, images=_drawn(task, spec, x.mean(0), x.std(0))), spec)
 
@@ -82,8 +83,9 @@ def templates(task: Task, spec: "Training") -> Task:
     return _varied(task, spec, _deformed)
 
 
-def noisy_templates(task: Task, spec: "Training") -> Task:
-    """The control of `templates`: in place of the deformation, Gaussian noise as large as the change it would make."""
+def templates_in_noise(task: Task, spec: "Training") -> Task:
+    """The control of `templates`: in place of the deformation, Gaussian noise as large as the change it would make. Its
+    examples are floating point, and not clipped: most of a digit is black or white, and clipping would take off a quarter."""
     return _varied(task, spec, _noisy)
 
 
@@ -96,23 +98,20 @@ def _varied(task: Task, spec: "Training", change: Callable[[Tensor, Deformation,
     chosen = torch.randperm(len(task.images), generator=stream(spec.label_seed or 0, "templates"))[: spec.classes]
     deformation = Deformation(Deformation.CIFAR10.grid, spec.strength)
 
-    def vary(images: Tensor, generator: torch.Generator) -> Tensor:
-        x = change(scale(images, "unit"), deformation, generator)
-        return (255 * x).round().clamp(0, 255).to(torch.uint8)
-
     labels = torch.arange(COPIES) % spec.classes
-    images = task.images[chosen][labels]
+    images, vary = task.images[chosen][labels], lambda x, generator: change(x, deformation, generator)
     tests = min(len(task.test_images), COPIES)
     return Task(images, labels, vary(images[:tests], stream(0, "test examples")), labels[:tests],
                 [f"template {k}" for k in range(spec.classes)], task.identity, vary)
 
 
 def _deformed(images: Tensor, deformation: Deformation, generator: torch.Generator) -> Tensor:
-    return deform(images, deformation, generator=generator)
+    return (255 * deform(scale(images, "unit"), deformation, generator=generator)).round().to(torch.uint8)
 
 
 def _noisy(images: Tensor, deformation: Deformation, generator: torch.Generator) -> Tensor:
-    return images + noise_as_large(_deformed(images, deformation, generator) - images, generator)
+    x = scale(images, "unit")
+    return x + noise_as_large(deform(x, deformation, generator=generator) - x, generator)
 
 
 TASKS: dict[str, Callable[[Task, "Training"], Task]] = {
@@ -121,7 +120,7 @@ TASKS: dict[str, Callable[[Task, "Training"], Task]] = {
     "gaussian-images": gaussian_images,
     "white-images": white_images,
     "templates": templates,
-    "noisy-templates": noisy_templates,
+    "templates-in-noise": templates_in_noise,
 }
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_known, is_real, is_whole, require
+from .checks import check_known, is_real, is_whole, require, unwrap
 from .tasks import Task, batches
 
 
@@ -60,12 +60,14 @@ class Recipe:
     optimizer: str | None = None
 
     def __post_init__(self) -> None:
+        unwrap(self)
         for name in ("epochs", "batch_size"):
             require(is_whole(value := getattr(self, name), 1), name, "an integer >= 1", value)
         for name in ("learning_rate", "weight_decay"):
             require(is_real(value := getattr(self, name)) and 0 <= value < math.inf, name, "a finite number >= 0", repr(value))
         for name in ("momentum", "label_smoothing", "warmup"):
             require(is_real(value := getattr(self, name)) and 0 <= value <= 1, name, "a number in [0, 1]", repr(value))
+        require(isinstance(self.flip, bool), "flip", "True or False", repr(self.flip))
         require(is_whole(self.crop, 0), "crop", "an integer >= 0, in pixels", self.crop)
         check_known("pixels", self.pixels, ("unit", "standardized"))
         if self.optimizer is not None:

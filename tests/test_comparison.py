@@ -8,17 +8,18 @@ from deformlib.comparison import consistent, measure
 from deformlib.specs import Comparison, Training
 from deformlib.store import Store
 from deformlib.streams import stream
+from deformlib.tasks import scale
 from deformlib.training import Recipe
 
-TRAINING = Training("photos", "max-pool", 0, Recipe(1, 8, 0.1), "quick-1", width=0.1)
-SPEC = Comparison(TRAINING, 12, 20, displacement=0.5, max_shift=1)
+TRAINING = Training("photos", "max-pool", 0, Recipe(1, 8, 0.1, pixels="standardized"), "quick-1", width=0.1, size=32)
+SPEC = Comparison(TRAINING, 12, 20, displacement=0.5, cutoff=4, max_shift=1)
 
 
 @pytest.fixture
 def images(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """30 test images."""
     x = torch.randint(256, (30, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    monkeypatch.setattr(data, "load", lambda name, split, size=None: (x, torch.arange(30) % 10, list("0123456789")))
+    monkeypatch.setattr(data, "load", lambda name, split, size=None: {32: (x, torch.arange(30) % 10, list("0123456789"))}[size])
     return x
 
 
@@ -31,10 +32,10 @@ def networks() -> dict[str, torch.nn.Module]:
 def test_a_record_holds_what_the_measures_give(images: torch.Tensor, networks: dict):
     shares = []
     found, identity = measure(SPEC, networks, shares.append)
-    seen = images[torch.randperm(30, generator=stream(0, "measured test images"))] / 255  # in the order of the protocol
+    seen = scale(images[torch.randperm(30, generator=stream(0, "measured test images"))], "standardized")  # in the order of the protocol
     assert found["layers"] == protocol.layers_of(networks["after"])["layers"] and found["layers"][-1] == "head"
     for when, network in networks.items():
-        expected = peers.relative_stability(network, seen[:12], found["layers"], 0.5, generator=stream(0, "peers, relative stability"))
+        expected = peers.relative_stability(network, seen[:12], found["layers"], 0.5, 4, generator=stream(0, "peers, relative stability"))
         for factor, values in found["relative_stability"][when].items():
             assert values == pytest.approx([getattr(expected[name], factor) for name in found["layers"]], rel=1e-6)
     expected = peers.shift_consistency(networks["after"], seen[:20], 1, generator=stream(0, "peers, shifts"))

@@ -70,6 +70,12 @@ def test_mnist_is_padded_to_32_with_zeros(root: Path):
     np.testing.assert_array_equal(x, expected)
 
 
+def test_mnist_of_another_size_is_not_padded(root: Path):
+    x, _, _ = data.load("mnist", "train", root, size=32)
+    expected = np.asarray(Image.fromarray(pixels(28, 28)).resize((32, 32), Image.Resampling.BILINEAR))
+    assert x.shape == (4, 1, 32, 32) and np.array_equal(x[0, 0], expected)
+
+
 @pytest.mark.parametrize("resize, filter", [("bicubic", Image.Resampling.BICUBIC), ("nearest", Image.Resampling.NEAREST), ("squash", None)])
 def test_other_ways_to_resize(resize: str, filter: Image.Resampling | None, root: Path):
     x, _, _ = data.load("imagenet", "test", root, 20, resize)
@@ -98,6 +104,12 @@ def test_size_resizes_the_short_side_and_crops_the_center(size: int, root: Path)
 def test_the_sample_stands_in_for_imagenet(root: Path):
     (root / "imagenet").rename(root / "imagenet-sample")
     assert data.load("imagenet", "test", root, 16)[0].shape == (4, 3, 16, 16)
+
+
+def test_a_set_of_which_files_are_missing_is_refused(tmp_path: Path):
+    write(tmp_path / "cifar10", "train", [pixels(32, 32, 3)], [1], "img", "00001-of-00003")
+    with pytest.raises(FileNotFoundError, match=f"cifar10: 1 of the 3 files train-.* are in {tmp_path / 'cifar10'}; all are needed"):
+        data.load("cifar10", "train", tmp_path)
 
 
 def test_shards_are_read_in_order_and_the_environment_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -284,6 +284,22 @@ def test_the_note_names_the_command_of_its_mode():
     assert Evidence("made-up", "quick", records, specs_of("quick", 1)).note.endswith("run made-up --mode quick")
 
 
+def test_records_of_other_images_are_not_passed_for_more_seeds():
+    records = [Record(each.spec, each.measurements, {"data": k}) for each, k in ((record(spec), "ab"[spec.seed]) for spec in specs_of("full", 0) + specs_of("full", 1))]
+    assert "of 2 different versions of these images" in Evidence("made-up", "full", records, []).note
+    assert "versions" not in Evidence("made-up", "full", records[:2], []).note
+
+
+def test_workers_get_the_file_of_a_reader_s_study(full: Store, monkeypatch: pytest.MonkeyPatch):
+    given = {}
+    monkeypatch.setattr(evidence, "make", lambda missing, store, **options: given.update(options))
+    for name, source in (("made-up", None), ("./mine.py:MINE", "./mine.py:MINE")):
+        monkeypatch.setattr(studies, "study", lambda _: Study("", specs_of, {"full": range(3), "quick": range(1)}))
+        with pytest.raises(FileNotFoundError):
+            evidence.collect(name, "quick")
+        assert given["source"] == source
+
+
 def test_a_killed_worker_is_said_to_be_one(full: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     def killed(spec: Training, store: Store, folder: Path, progress: runs.Progress) -> None:
         raise BrokenProcessPool("A process in the process pool was terminated abruptly")

@@ -12,9 +12,10 @@ from deformlib.models import GlobalAveragePool
 from deformlib.specs import Intervention, Training
 from deformlib.store import Store
 from deformlib.streams import stream
+from deformlib.tasks import scale
 from deformlib.training import Recipe
 
-TRAINING = Training("photos", "max-pool", 0, Recipe(1, 8, 0.1), "quick-1", width=0.1)
+TRAINING = Training("photos", "max-pool", 0, Recipe(1, 8, 0.1, pixels="standardized"), "quick-1", width=0.1, size=32)
 SPEC = Intervention(TRAINING, 24, 16)
 
 
@@ -22,8 +23,8 @@ SPEC = Intervention(TRAINING, 24, 16)
 def images(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """40 test images whose labels are what an untrained network makes of them."""
     x = torch.randint(256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    labels = runs.build(TRAINING, 10, 3).eval()(x / 255).argmax(1)
-    monkeypatch.setattr(data, "load", lambda name, split, size=None: (x, labels, list("0123456789")))
+    labels = runs.build(TRAINING, 10, 3).eval()(scale(x, "standardized")).argmax(1)
+    monkeypatch.setattr(data, "load", lambda name, split, size=None: {32: (x, labels, list("0123456789"))}[size])
     return x
 
 
@@ -120,8 +121,8 @@ def test_the_images_are_those_of_the_probes(images: torch.Tensor, monkeypatch: p
     monkeypatch.setattr(interventions.protocol, "calibrated", lambda model, x: calibrated.append(x) or model)
     measure(SPEC, runs.build(TRAINING, 10, 3), lambda share: None)
     order = torch.randperm(40, generator=stream(0, "measured test images"))
-    assert all(torch.equal(x, images[order[:24]] / 255) for x in seen)
-    assert all(torch.equal(x, images[order[24:]] / 255) for x in calibrated)
+    assert all(torch.equal(x, scale(images[order[:24]], "standardized")) for x in seen)
+    assert all(torch.equal(x, scale(images[order[24:]], "standardized")) for x in calibrated)
     with pytest.raises(ValueError, match=r"images \+ calibration must be at most 40 for photos, got 41"):
         measure(Intervention(TRAINING, 25, 16), runs.build(TRAINING, 10, 3), lambda share: None)
 

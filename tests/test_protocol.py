@@ -41,6 +41,14 @@ def instrument(task: Task) -> Instrument:
     return Instrument(task, SPEC, TINY)
 
 
+def test_examples_that_are_made_anew_are_measured_as_training_sees_them(task: Task):
+    drawn = []
+    varied = Instrument(dataclasses.replace(task, vary=lambda x, generator: drawn.append(generator.initial_seed()) or 255 - x), SPEC, TINY)
+    plain = Instrument(task, SPEC, TINY)
+    assert torch.equal(varied.task.images, 255 - task.images) and drawn == [stream(0, "measured examples").initial_seed()]
+    assert torch.equal(varied.pairs["test-0"][0], plain.pairs["test-0"][0]) and not torch.equal(varied.pairs["train-0"][0], plain.pairs["train-0"][0])
+
+
 def network(arm: str = "max-pool", trained: bool = True) -> VGG:
     """With batch norm away from its initialization, as training leaves it; in training mode, dropout-like modes mixed."""
     model = cifar10_vgg(arm, 4, 3, 0.1, generator=stream(0, "initialization")).to(memory_format=torch.channels_last)

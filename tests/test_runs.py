@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from deformlib import photos, protocol, runs, specs, store, training
 from deformlib.models import DOWNSAMPLINGS
 from deformlib.protocol import PROTOCOLS, Protocol
-from deformlib.specs import Training
+from deformlib.specs import Comparison, Initialization, Intervention, Training, Variation
 from deformlib.store import Record, Store, load_tensors
 from deformlib.training import Recipe
 
@@ -349,6 +349,51 @@ def test_an_unknown_name_is_refused_before_any_work(field: str, known: str, cach
     assert not cache.exists() and not (tmp_path / "results").exists()
 
 
+PLAIN = dataclasses.replace(SPEC, protocol="quick-1")
+
+
+@pytest.mark.parametrize("spec, message", [
+    (dataclasses.replace(PLAIN, strength=1.0), "strength must be None unless the task is one of templates, got 1.0"),
+    (dataclasses.replace(PLAIN, label_seed=1), "label_seed must be None for the task real, .*got 1"),
+    (Intervention(dataclasses.replace(PLAIN, classes=5), 20, 16), "training must be of all classes"),
+    (Comparison(dataclasses.replace(PLAIN, task="templates", strength=1.0), 8, 8), "training must be of all classes"),
+    (Variation(dataclasses.replace(PLAIN, recipe=dataclasses.replace(RECIPE, pixels="standardized")), "quick-choices-1"), r"network must be trained on pixels in \[0, 1\]"),
+    (Intervention(PLAIN, 20, 0), "calibration must be 1 to 256 or a multiple of 256, got 0"),
+    (Intervention(PLAIN, 20, 300), "calibration must be .*got 300"),
+    (Initialization("photos", "max-pool", 0, 8, 20, size=32), "calibration must be 0 to 16 or a multiple of 16, got 20"),
+])
+def test_what_cannot_be_measured_is_refused_before_any_work(spec: specs.Spec, message: str, cache: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        runs.execute(spec, Store(tmp_path / "results"))
+    assert not cache.exists() and not (tmp_path / "results").exists()
+
+
+def test_the_order_of_examples_is_that_of_the_seed(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seeds = []
+
+    def batches(task: object, recipe: Recipe, seed: int, epoch: int) -> None:
+        seeds.append(seed)
+        raise InterruptedError
+
+    monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
+    monkeypatch.setattr(training, "batches", batches)
+    for seed in (1, 4):
+        with pytest.raises(InterruptedError):
+            runs.execute(dataclasses.replace(SPEC, seed=seed), Store(tmp_path / "results"))
+    assert seeds == [1, 4]
+
+
+def test_a_run_is_not_resumed_on_other_images(tmp_path: Path):
+    first = runs._Run(tmp_path, training.State.start(runs.build(SPEC, 10, 3), RECIPE), "abc")
+    first.state.step = 8
+    first.save()
+    again, other = (runs._Run(tmp_path, training.State.start(runs.build(SPEC, 10, 3), RECIPE), data) for data in ("abc", "abd"))
+    again.resume()
+    assert (again.state.step, again.data) == (8, "abc")
+    with pytest.raises(ValueError, match=f"{first.file} is of a run on other images .abc, now abd.*or delete it"):
+        other.resume()
+
+
 def test_one_seed_gives_all_arms_the_same_filters_and_head():
     networks = [runs.build(dataclasses.replace(SPEC, downsampling=arm), 10, 3).state_dict() for arm in DOWNSAMPLINGS]
     shared = [name for name in networks[0] if name.endswith("conv.weight") or name.startswith("head")]
@@ -423,6 +468,19 @@ class TestExecute:
         commits = functools.cache(lambda: "after" if executed else "before")
         monkeypatch.setattr(runs, "_commit", commits)
         assert runs.execute(SPEC, Store(tmp_path / "results")).provenance["commit"] == "before"
+
+    def test_of_two_machines_the_slower_one_leaves_record_and_weights_alone(self, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        results = Store(tmp_path / "results")
+
+        def overtaken(*_: object) -> tuple[dict, dict, dict]:
+            results.save_weights(SPEC, {"weight": torch.ones(2)})
+            results.save(Record(SPEC, {"first": 1}, {}))
+            return {"second": 2}, {}, {"weight": torch.zeros(2)}
+
+        monkeypatch.setitem(runs.EXECUTE, Training, overtaken)
+        with pytest.raises(FileExistsError):
+            runs.execute(SPEC, results, weights=True)
+        assert results.load(SPEC).measurements == {"first": 1} and load_tensors(results.weights_path(SPEC))[0]["weight"].tolist() == [1, 1]
 
     def test_two_at_once(self, executed: list, cache: Path, tmp_path: Path):
         folder = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"

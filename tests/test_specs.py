@@ -5,6 +5,7 @@ import hashlib
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from deformlib import specs, studies
@@ -42,6 +43,23 @@ def test_identity_is_the_hash_of_canonical_json():
 ])
 def test_identity_never_changes(spec: Training, identity: str):
     assert specs.identity(spec) == identity
+
+
+def test_numbers_of_numpy_are_pythons():
+    found = replace(SPEC, seed=np.int64(0), width=np.float32(1), recipe=replace(SPEC.recipe, epochs=np.int32(5), learning_rate=np.float64(0.05)))
+    assert found == SPEC and specs.identity(found) == specs.identity(SPEC) and type(found.seed) is int
+
+
+@pytest.mark.parametrize("flip", [1, "no", None])
+def test_flip_is_true_or_false(flip: object):
+    with pytest.raises(ValueError, match=f"flip must be True or False, got {flip!r}"):
+        replace(SPEC.recipe, flip=flip)
+
+
+def test_a_study_has_each_run_once_and_arms_in_its_specs():
+    assert studies.Study("", lambda mode, seed: [SPEC], {"full": range(3)}).specs("full") == [SPEC]
+    with pytest.raises(ValueError, match="arm must be a field of the study's specs, got 'downsampling'"):
+        studies.Study("", lambda mode, seed: [Resampling("cifar10_vgg", 20, seed)], {"full": range(1)}).specs("full")
 
 
 def test_fields_that_are_none_do_not_count():

@@ -14,7 +14,7 @@ from deformlib.specs import Training
 from deformlib.streams import stream
 from deformlib.tasks import Task, augment, batches, scale
 from deformlib.training import Recipe
-from deformlib.warping import Deformation, warp
+from deformlib.warping import Deformation, deform, warp
 
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.1)
 SPEC = Training("cifar10", "max-pool", 0, RECIPE, "protocol-1")
@@ -119,8 +119,10 @@ class TestRandomImages:
         assert natural.T.cov()[0, 15] > 60 and expected.max() > 300, "otherwise the tolerance says nothing"
         assert not (found[:, None] == natural[None, :50]).all(2).any(), "an image of the data"
 
-    def test_labels_are_random_and_test_images_natural(self, natural: Tensor):
-        task = self.drawn("gaussian-images")
+    @pytest.mark.parametrize("kind", ["gaussian-images", "white-images"])
+    def test_labels_are_random_and_test_images_natural(self, kind: str, natural: Tensor):
+        task = self.drawn(kind)
+        assert not torch.equal(task.labels, tasks.load(SPEC).labels) and torch.equal(task.labels, self.drawn("random-labels").labels)
         assert chisquare(task.labels.bincount(minlength=10)).pvalue > 0.01
         assert torch.equal(task.test_images, tasks.load(SPEC).test_images)
         assert task.identity == tasks.load(SPEC).identity
@@ -155,14 +157,14 @@ class TestTemplates:
         assert not torch.equal(other.images, task.images)
         assert torch.equal(tasks.load(dataclasses.replace(self.SPEC, seed=4, strength=3.0)).images, task.images)
 
-    @pytest.mark.parametrize("kind", ["templates", "noisy-templates"])
+    @pytest.mark.parametrize("kind", ["templates", "templates-in-noise"])
     def test_examples_are_made_anew_at_every_use(self, kind: str):
         task = tasks.load(dataclasses.replace(self.SPEC, task=kind))
         first, again, next_epoch = (next(batches(task, RECIPE, 0, epoch)) for epoch in (0, 0, 1))
         assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
         for x, y in (first, next_epoch):
             change = (x - scale(task.images[y], "unit")).flatten(1).norm(dim=1)
-            assert (change > 0.3).all() and x.min() >= 0 and x.max() <= 1
+            assert (change > 0.3).all() and (kind != "templates" or x.min() >= 0 and x.max() <= 1)
         alike = (first[1][:, None] == next_epoch[1][None]).nonzero()
         assert len(alike) and all(not torch.equal(first[0][a], next_epoch[0][b]) for a, b in alike)
 
@@ -174,12 +176,26 @@ class TestTemplates:
         torch.testing.assert_close(found.float() / 255, expected, atol=0.5 / 255 + 1e-5, rtol=0)
 
     def test_noise_is_as_large_as_the_deformation_would_be(self):
-        deformed, noisy = (tasks.load(dataclasses.replace(self.SPEC, task=kind)) for kind in ("templates", "noisy-templates"))
-        middle = deformed.images[:64]
-        a, b = (task.vary(middle, stream(7, "here")).float() - middle.float() for task in (deformed, noisy))
-        assert (a - b).abs().max() > 10
-        inside = ((middle > 60) & (middle < 195)).float()  # elsewhere the noise is clipped
-        assert (b * inside).norm() / inside.sum().sqrt() == pytest.approx(float(a.flatten(1).norm(dim=1).square().mean().sqrt() / 32), rel=0.15)
+        """Black and white pixels among them: nothing is clipped."""
+        noisy = tasks.load(dataclasses.replace(self.SPEC, task="templates-in-noise"))
+        images = torch.where(noisy.images[:64] < 128, 0, 255).to(torch.uint8)
+        x = scale(images, "unit")
+        change = deform(x, Deformation(3, 1.5), generator=stream(7, "here")) - x
+        noise = noisy.vary(images, stream(7, "here")) - x
+        torch.testing.assert_close(noise.flatten(1).norm(dim=1), change.flatten(1).norm(dim=1), rtol=1e-4, atol=0)
+        assert ((x + noise) < 0).any() and ((x + noise) > 1).any() and abs(float(noise.mean())) < 0.01
+        assert float(torch.corrcoef(torch.stack([noise.flatten(), change.flatten()]))[0, 1]) == pytest.approx(0, abs=0.02)
+
+    @pytest.mark.parametrize("kind", ["templates", "templates-in-noise"])
+    def test_test_examples_are_varied_too_and_keep_their_labels(self, kind: str):
+        task = tasks.load(dataclasses.replace(self.SPEC, task=kind))
+        clean = scale(task.images[: len(task.test_images)], "unit")
+        assert torch.equal(task.test_labels, task.labels[: len(task.test_labels)])
+        moved = (scale(task.test_images, "unit") - clean).flatten(1).norm(dim=1)
+        assert (moved > 0.3).all()
+        means = torch.stack([clean[task.test_labels == k][0] for k in range(5)]).flatten(1)
+        nearest = torch.cdist(scale(task.test_images, "unit").flatten(1), means).argmin(1)
+        assert (nearest == task.test_labels).double().mean() > 0.95
 
     @pytest.mark.parametrize("fields", [dict(strength=None), dict(classes=None), dict(classes=1), dict(classes=41)])
     def test_strength_and_classes_are_needed(self, fields: dict):
@@ -189,12 +205,23 @@ class TestTemplates:
 
 @pytest.mark.parametrize("fields, message", [
     (dict(classes=11), "classes must be in 1..10 for cifar10, got 11"),
-    (dict(task="random"), "task must be one of real, random-labels, .*noisy-templates, got 'random'"),
+    (dict(task="random"), "task must be one of real, random-labels, .*templates-in-noise, got 'random'"),
     (dict(examples=3001), r"examples must be in 1..3000 for cifar10, got 3001"),
 ])
 def test_bad_input_is_named_with_what_it_may_be(fields: dict, message: str, small):
     with pytest.raises(ValueError, match=message):
         tasks.load(dataclasses.replace(SPEC, **fields))
+
+
+def test_the_images_are_of_the_size_asked_for(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def load(name: str, split: str, size: int | None = None):
+        asked.append((split, size))
+        return torch.zeros(4, 3, size, size, dtype=torch.uint8), torch.arange(4) % 2, ["a", "b"]
+
+    monkeypatch.setattr(data, "load", load)
+    assert tasks.load(dataclasses.replace(SPEC, size=48)).images.shape == (4, 3, 48, 48) and asked == [("train", 48), ("test", 48)]
 
 
 def test_an_epoch_shows_each_example_once_but_the_last_few():
