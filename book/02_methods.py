@@ -107,9 +107,9 @@ glue("normalize-moved", f"{table['to its deformation']['input'] / table['to its 
 
 # %% [markdown]
 # From the input to the last layer, the distance of an image to its deformation falls by a factor of
-# {glue:text}`normalize-moved`. Does the network become that much more stable on the way? On the contrary: the distance
-# between different images falls by {glue:text}`normalize-between`. This network makes everything more alike, deformed
-# or not, and what is left after dividing, the sensitivity, has risen.
+# {glue:text}`normalize-moved`. Does the network become that much more stable on the way? Hardly: the distance between
+# different images falls by {glue:text}`normalize-between`. This network makes everything more alike, deformed or not,
+# and little of the fall is left after dividing, in the sensitivity.
 #
 # **Why cosine?** A representation's length mostly says how much contrast an image has, and scaling all weights scales
 # all lengths. An untrained network of this family has no biases, so halving an image's brightness halves every

@@ -164,8 +164,9 @@ by_layer(layers_euclidean)
 # the paper makes up tasks in which the amount of stability asked for can be set. A class is a single handwritten digit
 # of MNIST {cite:p}`lecun1998`, its examples are copies of this digit under random deformations, drawn anew at every
 # use. The larger the deformations, of up to C pixels, the more a network must overlook in order to tell the classes
-# apart. {numref}`fig-5a` shows the idea, as the paper's Figure 5a does. MNIST's images are not part of this book, so the
-# digits in the figure are typeset; those in the tasks are handwritten.
+# apart. {numref}`fig-5a` shows the idea, as the paper's Figure 5a does. MNIST's images are not part of this book, so
+# the digits in the figure are typeset, and one of each; the ten in the tasks are handwritten and drawn at random, so
+# that some digits come twice and others not at all.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Ten digits in a row and below them four rows of the same digits, more and more deformed."}, "figure": {"name": "fig-5a", "caption": "The classes of a task, one a column, and one example of each at four strengths (the paper's Figure 5a). A column has the same random deformation four times, ever stronger; in training each example has its own."}}
 digit = typeset_digits()

@@ -234,8 +234,9 @@ ranked.groupby("name", sort=False).apply(lambda arms: arms["smoothness"].corr(ar
 # Random labels change the question and keep the images. The paper also names the other change, *random images*, and
 # shows nothing of it. Here are two kinds, with the same random labels: *Gaussian* images, drawn from the normal
 # distribution that has the mean and the full covariance of the photographs, so that neighbouring pixels are as alike as
-# there but nothing has an edge or an object in it; and *white* ones, whose pixels have the photographs' means and
-# variances and are independent. If smooth filters came from smooth images, they should vanish with white ones.
+# there but nothing has an edge or an object in it; and *white* ones, whose pixels are independent and have the
+# photographs' means and variances (but for what clipping to 0 and 255 takes off, 8% of the variance). If smooth filters
+# came from smooth images, they should vanish with white ones.
 
 # %% tags=["hide-input"]
 images = collect("cifar10-random-images", mode)

@@ -19,10 +19,11 @@
 # \end{aligned}
 # $$ (relative-stability)
 #
-# where $z$ is another image and $\eta$ Gaussian noise as large as $\tau x - x$. $D$ is nearly the paper's measure: squared Euclidean
-# distances in place of cosine ones, means over pairs in place of the median. $R$ is something else. It asks whether a layer minds
-# a deformation more or less than it minds *any* change of that size; below 1, less. {cite:t}`petrini2021` find, at the
-# output of many architectures, that $D$ says little about test error and $R$ much. Here as there, a pixel moves by about 1
+# where $z$ is another image and $\eta$ Gaussian noise as large as $\tau x - x$ (for each image; in the paper as large
+# as that on average over images, as far as we know). $D$ is nearly the paper's measure: squared Euclidean distances in
+# place of cosine ones, means over pairs in place of the median. $R$ is something else. It asks whether a layer minds a
+# deformation more or less than it minds *any* change of that size; below 1, less. {cite:t}`petrini2021` find, at the
+# output of many architectures, that $D$ says little about test error and $R$ much. As there, a pixel moves by about 1
 # px, with three frequencies along a side.
 #
 # **Shift consistency** {cite:p}`zhang2019`. Move an image twice, by whole pixels drawn at random, and ask whether the
