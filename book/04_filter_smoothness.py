@@ -291,10 +291,12 @@ by_layer(panels["noise"], digits_before)
 by_layer(noise.banks("change_norm"))
 
 # %% [markdown]
-# In full mode, with seed 0 and the weakest and strongest noise, nothing leaps. Noise as large as what C = 4 does to an image
-# does upset training for a moment (at step 32 its loss is 3.3, after 1.2 at step 10), but a tenth as much as the deformations, and the filters stay
-# near: they move by 0.17 to 0.60 of their norm and end within 0.11 of where they began. So the size of the change alone does not
-# explain the smooth filters of the left panel. A faint order noise has too: the stronger ends smoother than the weaker in every bank, by 0.004 to 0.053.
+# In full mode, with seed 0 and the weakest and strongest noise, nothing leaps. Noise as large as what C = 4 does to an
+# image does upset training for a moment (at step 32 its loss is 2.4, after 0.9 at step 10), but a fifteenth as much as
+# the deformations, and the filters stay near: they move by 0.18 to 0.73 of their norm and end within 0.13 of where they
+# began. So the size of the change alone does not explain the smooth filters of the left panel. A faint order noise has
+# too: the stronger ends smoother than the weaker in every bank, by 0.001 to 0.046. (The noise is not clipped to what an
+# image may hold, or it would be a quarter smaller on digits that are mostly black and white.)
 #
 # Taken together, on one seed of each: the strongest deformations led to much smoother filters, as the paper says, and noise
 # did not. But they did so in one leap, by way of an unstable phase of training, and not in the order of C.
