@@ -18,7 +18,8 @@ from .specs import Initialization, Resampling
 from .streams import stream
 from .tasks import scale
 
-CHUNK = 16  # images of 224x224 that go through a layer at once
+CHUNK = 8  # images of 224x224 that go through a layer at once: 256 of them are measured in 5.8 GB
+CALIBRATION = 16  # in chunks of so many batch norm statistics are taken, and then averaged
 
 
 def measure(spec: Initialization, model: models.VGG, progress: Callable[[float], None]) -> tuple[dict[str, Any], str]:
@@ -35,7 +36,7 @@ def measure(spec: Initialization, model: models.VGG, progress: Callable[[float],
     layers = names["layers"]
     networks = {"sensitivity": lambda: model.eval()}
     if spec.calibration:
-        networks["calibrated"] = lambda: protocol.calibrated(model, scale(others, "unit"), CHUNK)
+        networks["calibrated"] = lambda: protocol.calibrated(model, scale(others, "unit"), CALIBRATION)
     for k, (what, network) in enumerate(networks.items()):
         both = torch.cat([clean, deformed]).contiguous(memory_format=torch.channels_last)
         reduced: list[dict[str, dict[str, float]]] = []

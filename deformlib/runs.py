@@ -76,7 +76,7 @@ def check(spec: Spec) -> None:
                 "of all classes of its data set, whose test images it is measured on", network.slug)
         require(network.recipe.pixels == "unit" or not isinstance(spec, Variation), "network", "trained on pixels in [0, 1]", network.slug)
     if isinstance(spec, Intervention | Initialization):
-        least, chunk = (1, CHUNK) if isinstance(spec, Intervention) else (0, initialization.CHUNK)
+        least, chunk = (1, CHUNK) if isinstance(spec, Intervention) else (0, initialization.CALIBRATION)
         full = spec.calibration <= chunk or spec.calibration % chunk == 0
         require(spec.calibration >= least and full, "calibration", f"{least} to {chunk} or a multiple of {chunk}", spec.calibration)
     spec = network
