@@ -41,6 +41,7 @@ from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from .checks import check_known
+from .runs import threads_for
 from .store import ROOT, write_whole
 from .studies import MODES
 
@@ -99,7 +100,8 @@ def execute(mode: str, out: Path, chapters: Sequence[str] | None = None,
         return path
 
     with patch.dict(os.environ, TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1"):
-        if mode == "full":  # they read records and make none, so two go side by side
+        if mode == "full":  # they read records and make none, so two go side by side, each with half of the cores
+            os.environ["OMP_NUM_THREADS"] = str(threads_for(2))
             return thread_map(chapter, notebooks, max_workers=2, desc="book", unit="chapter", disable=None)
         return [chapter(source) for source in tqdm(notebooks, desc="book", unit="chapter", disable=None)]
 
@@ -108,7 +110,8 @@ def _execute(source: Path, notebook: NotebookNode, parameters: Mapping[str, obje
     """The executed chapter, equal at every execution: no random cell ids, no times, no paths of this machine."""
     notebook = papermill.execute_notebook(
         notebook, None, dict(parameters), kernel_name="python3", language="python", cwd=ROOT,
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # a kernel warns that it is on TCP, at every start
+        # A kernel warns that it is on TCP, at every start, and of the interrupt that ends it; errors of cells come otherwise.
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         progress_bar={"desc": f"  {source.stem}", "leave": False, "disable": None})
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
@@ -116,6 +119,7 @@ def _execute(source: Path, notebook: NotebookNode, parameters: Mapping[str, obje
         cell.metadata.pop("execution", None)
         if "injected-parameters" in cell.metadata.get("tags", ()):
             cell.metadata.tags.append("remove-cell")
+    notebook.metadata.pop("jupytext", None)  # names in no certain order
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata.papermill = {"input_path": f"book/{source.name}", "parameters": dict(parameters)}
