@@ -50,10 +50,10 @@ glue("bench-conditions", conditions, display=False)
 ratios
 
 # %% [markdown]
-# Measured on: {glue:text}`bench-conditions`. Six goals are missed on this machine. (Its load of 2 is that of a training
-# which had ended seconds before. The pairwise distances of `sensitivity` were changed after this table was made, for
-# rows that are equal or nearly so; it has not been measured again.) The goals of training were set for a processor that
-# computes in bfloat16, and this one does not; training uses it where there is, which was not measured. At 32x32 a warp
-# takes 1.6 times as long as `grid_sample` alone and `sensitivity` of 13 layers 1.6 times as long as two forward passes;
-# at 224x224 it is 1.3 times, and 1.06 times for 19 layers. The ratios to kornia and SciPy depend on the number of
-# threads: in an earlier run with one thread they were 79 and 21.
+# Measured on: {glue:text}`bench-conditions`. Seven goals are missed on this machine. (Its load of 1.3 is that of a
+# build which had ended seconds before. In the run before this one a warp of 224x224 pixels took 1.30 times as long as
+# `grid_sample`, training came to 0.77 of the product, and SciPy to 26.) The goals of training were set for a processor
+# that computes in bfloat16, and this one does not; training uses it where there is, which was not measured. At 32x32 a
+# warp takes 1.6 times as long as `grid_sample` alone and `sensitivity` of 13 layers 1.4 times as long as two forward
+# passes; at 224x224 it is 1.4 times, and 1.1 times for 19 layers. The ratios to kornia and SciPy depend on the number
+# of threads: in an earlier run with one thread they were 79 and 21.
