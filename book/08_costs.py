@@ -23,7 +23,8 @@ table.drop(columns=["processor", "precision", "threads"])
 # computes in bfloat16 is about twice as fast. Memory is the highest of a study's records. (Those at 224x224 were to
 # stay under 6 GB and those of trainings under 3 GB. The first at 224x224 were made when checking values still took a
 # copy of them, the later ones with twice as many images in a layer at once, and until lately a record had the highest
-# peak of all that its process had made so far. The same measurement now peaks at 5.8 GB.)
+# peak of all that its process had made so far. The first layers of one network, where memory had peaked before, now
+# take 5.8 GB; a whole run has not been made since.)
 
 # %% tags=["hide-input"]
 table[["processor", "threads", "precision"]]
