@@ -194,9 +194,9 @@ digits.accuracies()
 # {numref}`fig-5b` is the paper's Figure 5b. What to look for: whether the curves lie in the order of C, the
 # darkest lowest, and which of them leave the dotted line at all.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves over eight filter banks, one for each strength, below a dotted line; dashed published curves."}, "figure": {"name": "fig-5b", "caption": "Smoothness of the filter banks after training on digits deformed by up to C pixels (the paper's Figure 5b), averaged over kernels; lower is smoother. Lines: means over seeds, with bands of two standard deviations over seeds where a C has more than one. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-5b-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves over eight filter banks, one for each strength, below a dotted line; dashed published curves."}, "figure": {"name": "fig-5b", "caption": "Smoothness of the filter banks after training on digits deformed by up to C pixels (the paper's Figure 5b), averaged over kernels; lower is smoother. Thick lines: means over seeds; thin ones: each seed. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-5b-note`."}}
 digits_before, digits_after = digits.banks(checkpoint=0), digits.banks()
-smoothness_by_layer(digits_after, digits_before, overlay("5", mode), arm_field="strength")
+smoothness_by_layer(digits_after, digits_before, overlay("5", mode), arm_field="strength", each_seed=True)
 
 # %% tags=["hide-input"]
 by_layer(digits_after, digits_before)
@@ -211,8 +211,7 @@ digits_after.groupby(["arm", "seed"])["value"].mean().unstack("seed").round(3)
 # In full mode, with two seeds, the filters end in one of two places. Under C = 1 and 2 every bank ends within 0.08 of
 # where it began. Under C = 4 it ends smoother by 0.37 to 0.59, and smoother than the same bank of every network of
 # {numref}`fig-6b`. And under C = 3 it depends on the seed: with seed 0 the filters end where those of C = 4 do and
-# beyond, with seed 1 near those of C = 2. So the curve of C = 3 is the mean of two that have nothing in common, and its
-# band says so. With seed 1 the order is that of C, with seed 0 it is not. The published curves are in order, and there
+# beyond, with seed 1 near those of C = 2. So the curve of C = 3 is the mean of two that have nothing in common. With seed 1 the order is that of C, with seed 0 it is not. The published curves are in order, and there
 # C = 1 alone stays where it began, while C = 2 goes with 3 and 4 in most banks.
 #
 # ### Or did they merely move further?
@@ -252,7 +251,7 @@ pd.concat({"training loss": pd.DataFrame(loss), "moved, mean over banks": pd.Dat
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves over eight filter banks: smoothness of the change of the filters, and a dotted line."}, "figure": {"name": "fig-5b-change", "caption": "Smoothness of what training added to the filters, averaged over kernels. Dotted: the filters before training. Records: {glue:text}`fig-5b-note`."}}
 change = digits.banks("change_kernel")
-smoothness_by_layer(change, digits_before, arm_field="strength")
+smoothness_by_layer(change, digits_before, arm_field="strength", each_seed=True)
 
 # %% tags=["hide-input"]
 by_layer(change, digits_before)
@@ -270,7 +269,7 @@ by_layer(change, digits_before)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The four curves at equal displacement, and the dotted line of the initialization."}, "figure": {"name": "fig-5b-matched", "caption": "Smoothness of each filter bank at the moment when it had moved as far as under the C that moved it least. Records: {glue:text}`fig-5b-note`."}}
 matched = at_displacement(digits)
-smoothness_by_layer(matched, digits_before, arm_field="strength")
+smoothness_by_layer(matched, digits_before, arm_field="strength", each_seed=True)
 
 # %% tags=["hide-input"]
 by_layer(matched, digits_before)
@@ -290,7 +289,7 @@ by_layer(matched, digits_before)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves over eight filter banks: deformations on the left, noise on the right, with a dotted line in each."}, "figure": {"name": "fig-5b-noise", "caption": "Smoothness of the filter banks after training. Left: deformations of up to C pixels. Right: noise as large as their change. Dotted: before training. Records: left, {glue:text}`fig-5b-note`; right, {glue:text}`fig-5b-noise-note`."}}
 panels = {"deformations": digits_after, "noise": noise.banks()}
-panels_by_layer(panels, "normalized total variation", dict.fromkeys(panels, digits_before), arm_field="strength", shared=True)
+panels_by_layer(panels, "normalized total variation", dict.fromkeys(panels, digits_before), arm_field="strength", shared=True, each_seed=True)
 
 # %% [markdown]
 # The right panel's numbers, and how far its filters moved:

@@ -151,14 +151,14 @@ Markdown(in_detail({number: claims.judge(number, partial(claims.observed, eviden
 # of images, that of images too. Smoothness does not depend on images, so its band is narrower anyway.
 
 # %% tags=["hide-input"]
-table, unmatched = compare(evidence if mode == "full" else {})
+points = beside(evidence if mode == "full" else {})
+table, unmatched = compare(points)
 readable(table)
 
 # %% [markdown]
 # And all of these curves at a glance, in {numref}`fig-7-published`.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six panels, one for each figure of the paper: our curves with bands, the published ones dashed."}, "figure": {"name": "fig-7-published", "caption": "Our curves over the published ones (dashed), figure by figure, with the band in which coverage is counted. How many seeds each has is in the table above."}}
-points = beside(evidence if mode == "full" else {})
 over_published(points[points["reason"] == ""] if mode == "full" else points)  # in quick mode the published curves alone
 
 # %% [markdown]

@@ -344,8 +344,8 @@ def agreement(
 
     if plot and (plot.suffix.lower() not in (".png", ".pdf", ".svg") or not plot.parent.is_dir()):
         raise ValueError(f"--plot must be a .png, .pdf or .svg file in a folder that exists, got {plot}")
-    records, file = evidence.for_claims("full"), file or agreement.PUBLISHED
-    table, unmatched = agreement.compare(records, file)
+    points = agreement.beside(evidence.for_claims("full"), file or agreement.PUBLISHED)
+    table, unmatched = agreement.compare(points)
     printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     whole = agreement.readable(table).reset_index()
     rows = whole.drop(columns="study")
@@ -359,7 +359,6 @@ def agreement(
     for gap in agreement.gaps(unmatched).itertuples():
         typer.echo(f"Not matched: figure {gap.figure}, {gap.arm}, layers {gap.layers} (rows {gap.rows}): {gap.reason}")
     if plot and len(table):
-        points = agreement.beside(records, file)
         over_published(points[points["reason"] == ""]).savefig(plot)
         typer.echo(f"wrote {plot}")
 

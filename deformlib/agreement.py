@@ -100,14 +100,11 @@ PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def compare(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every published curve beside ours: (a table of curves, the points that have no counterpart).
+def compare(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The `points` of `beside`, curve by curve: (a table of curves, the points that have no counterpart).
 
-    evidence  {study: anything with `records`}, as for `claims.ledger`
-    file      published curves in COLUMNS
-
-    Ours is the mean over seeds, on the first set of test images, as in the figures. One row per curve, of its points
-    that have a counterpart; differences are in the curve's own unit (normalized distance, total variation):
+    One row per curve, of its points that have a counterpart; differences are in the curve's own unit (normalized
+    distance, total variation):
 
     study, seeds  whose records, and how many seeds of this arm
     layers        points compared
@@ -120,9 +117,8 @@ def compare(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> tuple[pd.Dat
                   more), two over sets of images and deformations (where records have several), and the error of
                   reading, added in quadrature
 
-    The second table has the columns row, figure, arm, layer and reason. Errors are those of `read`.
+    The second table has the columns row, figure, arm, layer and reason.
     """
-    points = beside(evidence, file)
     matched = points[points["reason"] == ""]
     ours, theirs = (matched[column] - matched.groupby(FRAME)[column].transform("mean") for column in ("ours", "value"))
     rows = [
@@ -135,8 +131,14 @@ def compare(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> tuple[pd.Dat
 
 
 def beside(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> pd.DataFrame:
-    """Every published point beside ours, as `compare` takes them: columns row and COLUMNS, study, seeds, ours, initial
-    (before training), band (half the width of coverage's), and reason, why there is no counterpart, or ""."""
+    """Every published point beside ours: columns row and COLUMNS, study, seeds, ours, initial (before training), band
+    (half the width of `compare`'s for coverage), and reason, why there is no counterpart, or "".
+
+    evidence  {study: anything with `records`}, as for `claims.ledger`
+    file      published curves in COLUMNS
+
+    Ours is the mean over seeds, on the first set of test images, as in the figures. Errors are those of `read`.
+    """
     curves = [_beside(curve, evidence) for _, curve in read(file).groupby([*CURVE, "dataset"], sort=False)]
     return pd.concat(curves).reindex(columns=["row", *COLUMNS, "study", "seeds", "ours", "initial", "band", "reason"])
 

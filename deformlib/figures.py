@@ -192,16 +192,18 @@ def sensitivity_by_depth(networks: Mapping[str, pd.Series]) -> Figure:
 
 @styled
 def smoothness_by_layer(
-    values: pd.DataFrame, initial: pd.DataFrame, published: pd.DataFrame | None = None, arm_field: str = "downsampling"
+    values: pd.DataFrame, initial: pd.DataFrame, published: pd.DataFrame | None = None, arm_field: str = "downsampling",
+    each_seed: bool = False,
 ) -> Figure:
     """Figures 5 and 6: as `sensitivity_by_layer`, smoothness of the filter banks; `initial`, before training, is dotted.
+    `each_seed` as a thin line in place of bands: for seeds that end in different places, between which nothing lies.
 
     Banks are counted from 1, as in `Evidence.banks`, but from 0 in `published`, as on the paper's axis."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.62), layout="constrained")
     axes = figure.subplots()
     _initial(axes, initial)
     theirs = None if published is None else published.assign(layer=published["layer"] + 1)
-    _curves(axes, values, theirs, arm_field)
+    _curves(axes, values, theirs, arm_field, each_seed)
     axes.set(xlabel="filter bank", ylabel="normalized total variation")
     axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
@@ -215,6 +217,7 @@ def panels_by_layer(
     level: tuple[str, Mapping[str, float]] | None = None,
     arm_field: str = "downsampling",
     shared: bool = False,
+    each_seed: bool = False,
 ) -> Figure:
     """Curves over the filter banks side by side, one panel per title: as `smoothness_by_layer`, with a horizontal line
     in each, `level`: its label, and its height by title. Every panel from 0 on, or all as `shared` values need."""
@@ -225,7 +228,7 @@ def panels_by_layer(
             _initial(axes, initial[title])
         if level:
             axes.axhline(level[1][title], color="#999999", linewidth=1, label=level[0])
-        _curves(axes, values, None, arm_field)
+        _curves(axes, values, None, arm_field, each_seed)
         axes.set(title=title, xlabel="filter bank")
         if not shared:
             axes.set_ylim(0)
@@ -354,14 +357,19 @@ NUMBERED = {"smoothing": ("σ = {:g} px", "sigma={:g}"), "strength": ("C = {:g} 
 DASHED = {"linewidth": 0.9, "linestyle": (0, (4, 2))}
 
 
-def _curves(axes: Axes, values: pd.DataFrame, published: pd.DataFrame | None, arm_field: str) -> None:
-    """A line with a band for each arm, and its published curve."""
+def _curves(
+    axes: Axes, values: pd.DataFrame, published: pd.DataFrame | None, arm_field: str, each_seed: bool = False
+) -> None:
+    """A line for each arm, with a band or one of `each_seed`, and its published curve."""
     looks = _looks(list(values["arm"].unique()), arm_field)
     for arm, of_arm in values.groupby("arm", sort=False):
         (label, colour, theirs), by_layer = looks[arm], of_arm.groupby("layer")["value"]
         mean, deviation = by_layer.mean(), by_layer.std().fillna(0)
         axes.plot(mean.index, mean, color=colour, label=label, linewidth=2, marker="o", markersize=3.5)
-        axes.fill_between(mean.index, mean - 2 * deviation, mean + 2 * deviation, color=colour, alpha=0.2, lw=0)
+        if each_seed:
+            axes.plot(of_arm.pivot(index="layer", columns="seed", values="value"), color=colour, linewidth=0.8, alpha=0.6)
+        else:
+            axes.fill_between(mean.index, mean - 2 * deviation, mean + 2 * deviation, color=colour, alpha=0.2, lw=0)
         if published is not None:
             curve = published[published["arm"] == theirs]
             axes.plot(curve["layer"], curve["value"], color=colour, **DASHED)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from deformlib import agreement, evidence
 from deformlib.__main__ import app
-from deformlib.agreement import COLUMNS, compare, gaps, overlay, published, read
+from deformlib.agreement import COLUMNS, beside, compare, gaps, overlay, published, read
 from deformlib.figures import over_published
 from deformlib.models import DOWNSAMPLINGS
 
@@ -73,11 +73,11 @@ def over_seeds(figure: str, arm: str, when: int) -> np.ndarray:
 
 
 def test_an_arm_that_the_paper_does_not_have_is_compared_with_nothing(file: Path) -> None:
-    ours, (expected, gaps_before) = records(), compare(records(), file)
+    ours, (expected, gaps_before) = records(), compare(beside(records(), file))
     beyond = record("max-pool", 0)
     beyond.spec.downsampling = "blur-pool"
     ours["cifar10"].records.append(beyond)
-    table, unmatched = compare(ours, file)
+    table, unmatched = compare(beside(ours, file))
     assert table.equals(expected) and unmatched.equals(gaps_before)
     assert all("blur-pool" not in set(published(figure)["arm"]) for figure in ("3c", "3d", "6b"))
 
@@ -86,7 +86,7 @@ def test_an_arm_that_the_paper_does_not_have_is_compared_with_nothing(file: Path
 def test_every_column_by_brute_force(figure: str, arm: str, file: Path) -> None:
     when = 0 if figure == "3c" else 1
     theirs, ours = THEIRS[figure, arm], over_seeds(figure, arm, when).mean(0)
-    row = compare(records(), file)[0].xs((figure, arm), level=("figure", "arm")).iloc[0]
+    row = compare(beside(records(), file))[0].xs((figure, arm), level=("figure", "arm")).iloc[0]
     assert (row["study"], row["seeds"], row["layers"]) == ("cifar10", len(ARMS[arm]), len(theirs))
     assert row["difference"] == pytest.approx(np.mean([abs(a - b) for a, b in zip(ours, theirs)]))
     untrained = np.mean(np.abs(over_seeds(figure, arm, 0).mean(0) - theirs))
@@ -108,14 +108,14 @@ def test_every_column_by_brute_force(figure: str, arm: str, file: Path) -> None:
 def test_one_seed_on_one_set_of_images_leaves_the_error_of_reading(how: str, off: float, covered: float, tmp_path: Path) -> None:
     values = SMOOTH["strided", 4][1]
     rows = [[*row[:6], values[row[5]] + off, how] for row in rows_of("6b", "strided")]
-    assert compare(records(), written(tmp_path / "c.csv", rows))[0]["coverage"].item() == covered
+    assert compare(beside(records(), written(tmp_path / "c.csv", rows)))[0]["coverage"].item() == covered
     values = OURS["strided", 4][1, 0]
     rows = [[*row[:6], values[row[5]] - off, how] for row in rows_of("3d", "strided")]
-    assert compare(records(sets=1), written(tmp_path / "c.csv", rows))[0]["coverage"].item() == covered
+    assert compare(beside(records(sets=1), written(tmp_path / "c.csv", rows)))[0]["coverage"].item() == covered
     found = {"cifar10": SimpleNamespace(records=[record("strided", 4)])}
     for checkpoint in found["cifar10"].records[0].measurements["checkpoints"]:
         checkpoint.pop("full", None)  # an initialization has no full measurement
-    assert compare(found, written(tmp_path / "c.csv", rows))[0]["coverage"].item() == covered
+    assert compare(beside(found, written(tmp_path / "c.csv", rows)))[0]["coverage"].item() == covered
 
 
 def test_a_seed_without_sets_of_images_takes_no_part_in_their_scatter(tmp_path: Path) -> None:
@@ -130,24 +130,24 @@ def test_a_seed_without_sets_of_images_takes_no_part_in_their_scatter(tmp_path: 
         half = np.sqrt((2 * ours.std(0, ddof=1)) ** 2 + scatter**2 + 0.01**2)
         for share, covered in ((0.999, 1), (1.001, 0)):
             rows = [[*row[:6], (ours.mean(0) + share * half)[row[5]], "fit"] for row in rows_of("3d", "max-pool")]
-            assert compare(found, written(tmp_path / "c.csv", rows))[0]["coverage"].item() == covered
+            assert compare(beside(found, written(tmp_path / "c.csv", rows)))[0]["coverage"].item() == covered
 
 
 def test_a_perfect_match(tmp_path: Path) -> None:
     rows = [[*row[:6], over_seeds("3d", arm, 1).mean(0)[row[5]], "fit"] for arm in ARMS for row in rows_of("3d", arm)]
-    table, unmatched = compare(records(), written(tmp_path / "c.csv", rows))
+    table, unmatched = compare(beside(records(), written(tmp_path / "c.csv", rows)))
     assert len(table) == len(ARMS) and unmatched.empty and (table["coverage"] == 1).all()
     assert table["difference"].to_numpy() == pytest.approx(0)
     assert table["skill"].to_numpy() == pytest.approx(1) and table["correlation"].to_numpy() == pytest.approx(1)
 
 
 def test_a_single_arm_has_no_correlation(tmp_path: Path) -> None:
-    table, _ = compare(records(), written(tmp_path / "c.csv", rows_of("3d", "max-pool")))
+    table, _ = compare(beside(records(), written(tmp_path / "c.csv", rows_of("3d", "max-pool"))))
     assert math.isnan(table["correlation"].item()) and math.isfinite(table["skill"].item())
 
 
 def test_one_layer_is_compared_with_that_layer(tmp_path: Path) -> None:
-    table, _ = compare(records(), written(tmp_path / "c.csv", rows_of("3d", "strided")[7:8]))
+    table, _ = compare(beside(records(), written(tmp_path / "c.csv", rows_of("3d", "strided")[7:8])))
     assert table["difference"].item() == pytest.approx(abs(OURS["strided", 4][1, 0, 7] - THEIRS["3d", "strided"][7]))
     assert table["layers"].item() == 1
 
@@ -175,7 +175,7 @@ def test_a_point_without_a_counterpart_is_named(change: dict[int, object], reaso
     for column, value in change.items():
         other[column] = value
     good = rows_of("3d", "max-pool")[6:]
-    table, unmatched = compare(records(), written(tmp_path / "c.csv", [*good[:3], other, *good[3:]]))
+    table, unmatched = compare(beside(records(), written(tmp_path / "c.csv", [*good[:3], other, *good[3:]])))
     [point] = unmatched.itertuples()
     assert (point.row, point.figure, point.arm, point.layer, point.reason) == (5, other[0], other[4], other[5], reason)
     assert table["layers"].item() == len(good)
@@ -183,7 +183,7 @@ def test_a_point_without_a_counterpart_is_named(change: dict[int, object], reaso
 
 def test_a_curve_is_a_figure_a_condition_a_measure_and_an_arm(tmp_path: Path) -> None:
     rows = rows_of("3d", "max-pool") + rows_of("3d", "max-pool", condition="trained again") + rows_of("3d", "max-pool", measure="loss")
-    table, unmatched = compare(records(), written(tmp_path / "c.csv", rows))
+    table, unmatched = compare(beside(records(), written(tmp_path / "c.csv", rows)))
     assert table.index.get_level_values("condition").tolist() == ["trained", "trained again"] and len(unmatched) == LAYERS
     assert table["difference"].nunique() == 1 and table["correlation"].isna().all()  # the one is no arm beside the other
 
@@ -192,20 +192,20 @@ def test_a_record_without_a_number_is_no_counterpart(tmp_path: Path) -> None:
     found = records()
     for each in found["cifar10"].records:
         each.measurements["checkpoints"][-1]["sensitivity"]["cosine"]["normalized"][4] = None
-    table, unmatched = compare(found, written(tmp_path / "c.csv", rows_of("3d", "strided")))
+    table, unmatched = compare(beside(found, written(tmp_path / "c.csv", rows_of("3d", "strided"))))
     assert unmatched["layer"].tolist() == [4] and unmatched["reason"].item() == "study cifar10 has no number there"
     assert table["layers"].item() == LAYERS - 1 and math.isfinite(table["difference"].item())
 
 
 def test_a_file_without_points_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="c.csv has no points, only its head"):
-        compare(records(), written(tmp_path / "c.csv", []))
+        compare(beside(records(), written(tmp_path / "c.csv", [])))
 
 
 @pytest.mark.parametrize("fields", [dict(arm="Max Pool"), dict(dataset="cifar10"), dict(dataset=""), dict(condition="Trained")])
 def test_names_are_read_as_people_write_them(fields: dict, tmp_path: Path) -> None:
     rows = [dict(zip(COLUMNS, row)) | fields for row in rows_of("3d", "max-pool")]
-    table, unmatched = compare(records(), written(tmp_path / "c.csv", [list(row.values()) for row in rows]))
+    table, unmatched = compare(beside(records(), written(tmp_path / "c.csv", [list(row.values()) for row in rows])))
     assert unmatched.empty and table["layers"].item() == LAYERS
 
 
@@ -219,7 +219,7 @@ def test_an_overlay_is_what_was_read_off_the_paper_in_full_mode() -> None:
 
 
 def test_without_records_nothing_matches_and_gaps_say_so(file: Path) -> None:
-    table, unmatched = compare({}, file)
+    table, unmatched = compare(beside({}, file))
     assert table.empty and {"study", "seeds", "skill", "coverage"} < set(table.columns)
     assert len(unmatched) == len(read(file))
     first = gaps(unmatched).iloc[0]
@@ -257,7 +257,7 @@ GOOD = "3d,CIFAR-10,trained,sensitivity,max-pool,{},0.2,fit"
 def test_bad_points_are_named_by_file_row_and_column(lines: list[str], words: list[str], tmp_path: Path) -> None:
     (path := tmp_path / "bad.csv").write_text("\n".join([",".join(COLUMNS), *lines]))
     with pytest.raises(ValueError) as error:
-        compare(records(), path)
+        compare(beside(records(), path))
     assert all(word in str(error.value) for word in [str(path), *words]), error.value
 
 
@@ -274,7 +274,7 @@ def test_files_that_are_something_else(content: bytes, words: str, tmp_path: Pat
 
 def test_names_may_be_written_otherwise(tmp_path: Path) -> None:
     (path := tmp_path / "c.csv").write_text("\n".join([",".join(COLUMNS), "3C,cifar 10,at initialization,sensitivity,Max Pool,1,0.2,fit"]))
-    table, unmatched = compare(records(), path)
+    table, unmatched = compare(beside(records(), path))
     assert len(table) == 1 and unmatched.empty
 
 
@@ -288,7 +288,7 @@ def test_the_command_prints_the_table_and_names_the_rest(file: Path, monkeypatch
     monkeypatch.setattr(evidence, "existing", lambda study, mode, **_: records().get(study, SimpleNamespace(records=[])))
     result = CliRunner().invoke(app, ["agreement", str(file)], env={"COLUMNS": "80"})
     lines = result.output.splitlines()
-    row = compare(records(), file)[0].xs(("3d", "strided"), level=("figure", "arm")).iloc[0]
+    row = compare(beside(records(), file))[0].xs(("3d", "strided"), level=("figure", "arm")).iloc[0]
     numbers = [f"{row['difference']:.3f}", *(f"{row[name]:.2f}" for name in ("skill", "correlation", "coverage"))]
     assert result.exit_code == 0 and ["3d", "strided", "1", "13", *numbers] in [line.split() for line in lines], result.output
     assert ["3c", "strided", "1", "13", "-"] in [line.split()[:4] + line.split()[5:6] for line in lines]
@@ -304,7 +304,7 @@ def test_the_command_draws_ours_over_the_published(file: Path, tmp_path: Path, m
     assert result.exit_code == 0 and f"wrote {plot}" in result.output and plot.read_bytes()[1:4] == b"PNG"
     refused = CliRunner().invoke(app, ["agreement", str(file), "--plot", str(tmp_path / "curves.xyz")])
     assert refused.exit_code == 2 and refused.output.startswith("Error: --plot must be a .png, .pdf or .svg file")
-    points = agreement.beside(records(), file)
+    points = beside(records(), file)
     figure = over_published(points[points["reason"] == ""])
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     assert list(panels) == ["Figure 3c", "Figure 3d", "Figure 6b"]

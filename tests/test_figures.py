@@ -132,6 +132,20 @@ def test_figure_5_has_the_strengths_and_the_initialization():
     assert list(theirs.get_xdata()) == list(range(1, 9)), "the paper counts filter banks from 0"
 
 
+def test_each_seed_is_a_thin_line_in_place_of_the_band():
+    values = curves([1.0, 4.0], range(1, 9))
+    figures = [smoothness_by_layer(values, values, arm_field="strength", each_seed=True),
+               panels_by_layer({"one": values}, "variation", arm_field="strength", each_seed=True)]
+    for axes in (figure.axes[0] for figure in figures):
+        thin = [line for line in axes.lines if line.get_linewidth() < 1 and line.get_linestyle() == "-"]
+        found = [(line.get_color(), line.get_xydata().tolist()) for line in thin]
+        thick = {line.get_label(): line.get_color() for line in axes.lines if line.get_label().startswith("C")}
+        assert found == [
+            (thick[f"C = {arm:g} px"], of_seed[["layer", "value"]].to_numpy().tolist()) for (arm, _), of_seed in values.groupby(["arm", "seed"])
+        ]
+        assert not axes.collections, "no band"
+
+
 def test_figure_6a_has_thirteen_banks():
     arms = ["max-pool", "strided-relu"]
     [axes] = drawn(smoothness_by_layer(curves(arms, range(1, 14)), curves(arms, range(1, 14)))).axes
