@@ -43,16 +43,14 @@
 mode = "full"
 
 # %% tags=["hide-input"]
-import numpy as np
 import pandas as pd
 import torch
 from myst_nb import glue
-from PIL import Image, ImageOps
 
 from deformlib import Deformation, deform
 from deformlib.figures import deformed_pairs
 from deformlib.geometry import largest_gradient, shapes
-from deformlib.photos import PHOTOGRAPHS, photograph
+from deformlib.photos import PHOTOGRAPHS, square
 from deformlib.streams import stream
 from deformlib.vectors import median, paired_distances, pairwise_distances
 
@@ -64,13 +62,8 @@ from deformlib.vectors import median, paired_distances, pairwise_distances
 # that size: 25 points of the image, on a grid of 5x5, are displaced by up to 10 px along each axis, each on its own,
 # and everything between them follows smoothly. ({ref}`methods` goes through it step by step.)
 
-# %% tags=["hide-input"]
-def reduced(name):
-    image = ImageOps.fit(Image.fromarray(photograph(name).permute(1, 2, 0).numpy()), (224, 224))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).double() / 255  # (3, 224, 224)
-
 # %%
-images = torch.stack([reduced(name) for name in PHOTOGRAPHS])  # (5, 3, 224, 224)
+images = torch.stack([square(name) for name in PHOTOGRAPHS]).double()  # (5, 3, 224, 224)
 times = {"full": 16, "quick": 4}[mode]  # deformations of each photograph
 originals = images.repeat(times, 1, 1, 1)  # (times * 5, 3, 224, 224)
 deformed = deform(originals, Deformation.IMAGENET, generator=stream(0, "figure 1"))

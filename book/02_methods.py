@@ -12,17 +12,15 @@ mode = "full"
 # %% tags=["hide-input"]
 from dataclasses import asdict
 
-import numpy as np
 import pandas as pd
 import torch
 from myst_nb import glue
-from PIL import Image, ImageOps
 
 from deformlib import (DOWNSAMPLINGS, Deformation, cifar10_vgg, deform, distances, imagenet_vgg, load,
                        normalized_distance, sensitivity, visit)
 from deformlib.evidence import collect
 from deformlib.figures import deformation_steps
-from deformlib.photos import COUNTS, photograph
+from deformlib.photos import COUNTS, square
 from deformlib.protocol import PROTOCOLS
 from deformlib.streams import stream
 from deformlib.studies import study
@@ -50,8 +48,7 @@ from deformlib.studies import study
 # arrows diverge the image is stretched, where they converge it is compressed.
 
 # %%
-cat = ImageOps.fit(Image.fromarray(photograph("chelsea").permute(1, 2, 0).numpy()), (224, 224))
-cat = torch.from_numpy(np.array(cat)).permute(2, 0, 1) / 255  # (3, 224, 224)
+cat = square("chelsea")  # (3, 224, 224)
 drawn = Deformation(grid=4, max_displacement=16)
 spline, control = drawn.spline((224, 224)), drawn.sample(1, generator=stream(0, "figure 2"))  # control (1, 16, 2)
 bent = spline.warp(cat[None], control)[0]

@@ -15,8 +15,6 @@
 mode = "full"
 
 # %% tags=["hide-input"]
-from functools import partial
-
 import pandas as pd
 from IPython.display import HTML, Markdown
 from myst_nb import glue
@@ -32,7 +30,8 @@ pd.set_option("display.max_colwidth", None)
 made = [collect("cifar10", mode)] if mode == "quick" else []
 notice = QUICK if mode == "quick" else ""
 evidence = for_claims(mode)
-ledger = claims.ledger(evidence)
+findings = claims.findings(evidence)
+ledger = claims.ledger(findings)
 HTML(notice + in_full(ledger))
 
 # %% tags=["remove-cell"]
@@ -121,7 +120,7 @@ pd.DataFrame({study: {"records": f"{len(found.records)} of {len(found.records) +
 # computed on training images; see {ref}`the protocol <protocol>`.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
-Markdown(in_detail({number: claims.judge(number, partial(claims.observed, evidence)) for number in claims.CLAIMS}))
+Markdown(in_detail(findings))
 
 # %% [markdown]
 # ## Curve by curve

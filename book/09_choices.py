@@ -25,9 +25,10 @@ mode = "full"
 import pandas as pd
 from myst_nb import glue
 
+from deformlib.agreement import published
 from deformlib.evidence import collect
 from deformlib.figures import specification_curve, survival_of_claims
-from deformlib.outcomes import by_combination, changes, difference, in_words, options, order_of_arms, robustness, survival, values
+from deformlib.outcomes import by_combination, changes, difference, in_words, nearest, options, order_of_arms, robustness, survival, values, worded
 
 pd.set_option("display.max_colwidth", None)
 made = [collect("cifar10", mode)] if mode == "quick" else []  # the networks that are measured here
@@ -59,7 +60,7 @@ options(networks, inputs)
 
 # %% tags=["hide-input"]
 table = changes(networks, "3c")
-table.set_axis(pd.MultiIndex.from_tuples([in_words(*key) for key in table.index], names=["choice", "option"])).map("{:.3f}".format).replace("nan", "-")
+worded(table).map("{:.3f}".format).replace("nan", "-")
 
 # %% [markdown]
 # In full mode one choice stands apart. Where batch norm takes its statistics from images, training images or the very
@@ -98,8 +99,7 @@ specification_curve(distance, "off Figure 3c", in_words, marked={"the book's": b
 # The combinations nearest to the figure:
 
 # %% tags=["hide-input"]
-nearest = distance.sort_values(kind="stable").head(5).round(3).reset_index(name="off 3c")
-nearest.assign(**{name: [in_words(name, option)[1] for option in nearest[name]] for name in crossed}).rename(columns=lambda name: in_words(name, book[name])[0] if name in book else name)
+nearest(distance, 5).round(3).to_frame("off 3c")
 
 # %% [markdown]
 # In full mode all 72 combinations with running statistics are at 0.022 to 0.066, and all 144 others beyond 0.135: none
@@ -175,7 +175,7 @@ robustness(shares).round(2)
 # %% tags=["hide-input"]
 images = values(inputs)
 photographs = images[images["arm"] == images["arm"].iloc[0]].set_index(["choice", "option"])["value"]
-photographs.set_axis(pd.MultiIndex.from_tuples([in_words(*key) for key in photographs.index], names=["choice", "option"])).round(3).to_frame("layer 0")
+worded(photographs).round(3).to_frame("layer 0")
 
 # %% [markdown]
 # In full mode ours is 0.217. Of the choices that the paper leaves open none comes to 0.155 by itself. Centred pixels
@@ -199,13 +199,11 @@ draws.groupby(draws["deformations"].map(lambda option: in_words("deformations", 
 varied = values(inputs, "crossed").loc[lambda table: table["draw"].isna()].dropna(axis=1)
 names = list(varied.columns[: list(varied.columns).index("arm")])
 glue("fig-9-input-note", inputs.note, display=False)
-specification_curve(varied.set_index(names)["value"], "sensitivity, layer 0", in_words, ("published", 0.155), {"the book's": varied.iloc[0][names].to_dict()})
+layer_0, theirs = varied.set_index(names)["value"], published("3a").query("layer == 0")["value"].iloc[0]
+specification_curve(layer_0, "sensitivity, layer 0", in_words, ("published", theirs), {"the book's": varied.iloc[0][names].to_dict()})
 
 # %% tags=["hide-input"]
-near = varied.assign(off=(varied["value"] - 0.155).abs()).sort_values("off", kind="stable").head(12)
-titles = {name: in_words(name, varied.iloc[0][name])[0] for name in names if near[name].nunique() > 1}
-words = {name: [in_words(name, option)[1] for option in near[name]] for name in titles}
-near.assign(**words)[[*titles, "value"]].rename(columns=titles).set_index(list(titles.values())).round(3)
+nearest(layer_0, 12, theirs).round(3).to_frame("layer 0")
 
 # %% [markdown]
 # With displacements as stated, in full mode, one pair of choices is enough: centred pixels and a median over images

@@ -38,8 +38,8 @@ mode = "full"
 import pandas as pd
 from myst_nb import glue
 
-from deformlib.concordance import agreement, by_measure, last, networks, orders, performance, prediction, sweep
-from deformlib.evidence import by_layer, collect, existing
+from deformlib.concordance import agreement, by_measure, networks, orders, performance, prediction, sweep
+from deformlib.evidence import by_layer, collect, existing, last
 from deformlib.figures import networks_as_points, rows_of_panels
 
 trained = collect("cifar10", mode)

@@ -170,7 +170,7 @@ def run(
     for name in dict.fromkeys(spec.data for spec in missing if hasattr(spec, "data")):
         typer.echo(f"{name} comes from {data.origin(name)}")
     try:
-        failed = evidence.make(missing, store, workers, entry.weights, study if ":" in study else None)
+        failed = evidence.make(missing, store, workers, studies.keeping(mode, entry), study if ":" in study else None)
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command goes on from the last epoch of each run.", err=True)
         raise typer.Exit(130) from None

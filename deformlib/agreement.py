@@ -134,7 +134,7 @@ def beside(evidence: Mapping[str, Any], file: Path = PUBLISHED) -> pd.DataFrame:
     """Every published point beside ours: columns row and COLUMNS, study, seeds, ours, initial (before training), band
     (half the width of `compare`'s for coverage), and reason, why there is no counterpart, or "".
 
-    evidence  {study: anything with `records`}, as for `claims.ledger`
+    evidence  {study: anything with `records`}, as for `claims.findings`
     file      published curves in COLUMNS
 
     Ours is the mean over seeds, on the first set of test images, as in the figures. Errors are those of `read`.

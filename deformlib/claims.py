@@ -602,13 +602,18 @@ def judge(number: int, look: Look) -> Finding:
     return Finding(f"{part.study}: {part.what}", part.value, part.low, part.high, detail["published"][shown], verdict(parts), detail)
 
 
-def ledger(evidence: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a claim. `evidence` is {study: anything with `records`}; a study that is missing is not tested."""
+def findings(evidence: Mapping[str, Any]) -> dict[int, Finding]:
+    """What every claim came to, by number. `evidence` is {study: anything with `records`}; a study that is missing is not
+    tested."""
     look = partial(observed, evidence)
+    return {number: judge(number, look) for number in CLAIMS}
+
+
+def ledger(findings: Mapping[int, Finding]) -> pd.DataFrame:
+    """One row a claim."""
     rows = []
-    for number, claim in CLAIMS.items():
-        found = judge(number, look)
-        parts = found.detail[found.detail["role"] != "listed"]
+    for number, found in findings.items():
+        claim, parts = CLAIMS[number], found.detail[found.detail["role"] != "listed"]
         rows.append({
             "number": number, "claim": claim.claim, "section": claim.section, "statistic": claim.measured,
             "part": found.part, "value": found.value, "low": found.low, "high": found.high, "published": found.published,

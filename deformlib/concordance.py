@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from .evidence import Evidence
+from .evidence import Evidence, last
 from .protocol import PROTOCOLS, deformation_of
 
 WHEN = {"before": 0, "after": -1}  # checkpoint
@@ -74,11 +74,6 @@ def sweep(trained: Evidence, when: str) -> pd.DataFrame:
         trained.layers(checkpoint=WHEN[when], condition=conditions[strength]).assign(strength=strength * paper)
         for strength in sorted(conditions)
     ], ignore_index=True)
-
-
-def last(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table of `Evidence.layers` that are of the last layer."""
-    return table[table["layer"] == table["layer"].max()]
 
 
 def orders(before: pd.DataFrame, after: pd.DataFrame, paper: float) -> pd.DataFrame:

@@ -60,7 +60,8 @@ def load(
     name   one of DATASETS
     split  "train" or "test"
     root   the folder that holds the sets' folders; $DEFORMLIB_DATA when None
-    size   resizes the short side to `size` pixels (bilinear) and crops the center; required for imagenet
+    size   resizes the short side to `size` pixels (bilinear) and crops the center; required for imagenet. When None,
+           images are as they are, but mnist's have a black edge of 2 pixels: 32x32
     resize another way to get there, one of RESIZES
 
     ValueError for an argument out of range; FileNotFoundError, naming the folder and the hub id, when the set is
@@ -73,15 +74,14 @@ def load(
 
         return views(split, size)
     rows, count = _rows(source, name, source.splits[split], root)
-    features = rows.features
-    images, labels = [], []
-    for row in tqdm(rows, total=count, desc=f"{name} {split}", unit="image", leave=False, disable=None):
-        images.append(_pixels(row[source.image], source.mode, size, resize))
-        labels.append(row["label"])
-    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # (N, C, H, W)
+    x, labels = torch.empty(0), torch.empty(count, dtype=torch.int64)
+    for k, row in enumerate(tqdm(rows, total=count, desc=f"{name} {split}", unit="image", leave=False, disable=None)):
+        pixels = torch.from_numpy(_pixels(row[source.image], source.mode, size, resize)).permute(2, 0, 1)
+        x = x if k else torch.empty(count, *pixels.shape, dtype=torch.uint8)  # (N, C, H, W), so that memory holds them once
+        x[k], labels[k] = pixels, row["label"]
     if size is None:
         x = torch.nn.functional.pad(x, [source.pad] * 4)
-    return x, torch.tensor(labels, dtype=torch.int64), list(features["label"].names)
+    return x, labels, list(rows.features["label"].names)
 
 
 def origin(name: str, root: str | Path | None = None) -> str:
@@ -132,7 +132,7 @@ def _files(source: Source, split: str, root: Path) -> list[Path]:
     return next(filter(None, shards), [])
 
 
-def _rows(source: Source, name: str, split: str, root: str | Path | None) -> tuple[Iterable[dict[str, Any]], int | None]:
+def _rows(source: Source, name: str, split: str, root: str | Path | None) -> tuple[Iterable[dict[str, Any]], int]:
     import datasets
 
     root = _folder(root)
@@ -205,4 +205,4 @@ def _pixels(image: Any, mode: str, size: int | None, resize: str) -> np.ndarray:
     image = image.convert(mode)
     if size is not None:
         image = RESIZES[resize](image, size)
-    return np.asarray(image).reshape(image.height, image.width, -1)
+    return np.array(image).reshape(image.height, image.width, -1)

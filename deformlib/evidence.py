@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import Tensor
 
 from . import claims, models, runs, studies
-from .checks import check_known
+from .checks import check_known, require
 from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
 from .protocol import banks_of
@@ -127,8 +127,11 @@ class Evidence:
         condition   sensitivity to other images or deformations, "strength-0.5" or "noise": one of the protocol's, at a
                     full checkpoint, as the first and the last are
         """
+        require(condition is None or measure == "sensitivity", "measure", "sensitivity where a condition is given", repr(measure))
+
         def values(record: Record) -> list[float]:
             entry = record.measurements["checkpoints"][checkpoint]
+            require(condition is None or "full" in entry, "checkpoint", "a full one where a condition is given", checkpoint)
             of = entry if condition is None else entry["full"]["conditions"]
             check_known("measure" if condition is None else "condition", name := condition or measure, of)
             return of[name][distance][statistic]
@@ -197,10 +200,23 @@ def label_of(arm: str | float) -> str:
     return DOWNSAMPLINGS[arm].label if arm in DOWNSAMPLINGS else str(arm)
 
 
+def smoothness_and_sensitivity(banks: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
+    """Columns arm, seed, name, smoothness, sensitivity: filter banks of `Evidence.banks` with, from a table of
+    `Evidence.layers`, the representation right after each."""
+    both = banks.merge(layers, on=["arm", "seed", "name"], suffixes=("_bank", "_layer"))
+    both = both.rename(columns={"value_bank": "smoothness", "value_layer": "sensitivity"})
+    return both[["arm", "seed", "name", "smoothness", "sensitivity"]]
+
+
+def last(values: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table of `Evidence.layers` that are of the last layer."""
+    return values[values["layer"] == values["layer"].max()]
+
+
 def last_layer(values: pd.DataFrame) -> str:
     """For a sentence: the arms' means at the last layer of a table of `Evidence.layers`, the smallest first."""
-    last = values[values["layer"] == values["layer"].max()].groupby("arm")["value"].mean().sort_values()
-    return ", ".join(f"{label_of(arm)} {value:.3f}" for arm, value in last.items())
+    means = last(values).groupby("arm")["value"].mean().sort_values()
+    return ", ".join(f"{label_of(arm)} {value:.3f}" for arm, value in means.items())
 
 
 def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -228,6 +244,8 @@ def at_loss(evidence: Evidence, losses: Mapping[str | float, float], table: Call
     the two checkpoints around that moment, linear in the logarithm of the loss. Runs that never got there are left out,
     and arms without a loss."""
     first = table(evidence, checkpoint=0)
+    if not evidence.records:
+        return first
     count = {len(record.measurements["checkpoints"]) for record in evidence.records}
     if len(count) > 1:
         raise ValueError(f"records must have as many checkpoints as each other, got {sorted(count)}")
@@ -282,7 +300,8 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     """
     found = existing(name, mode, seeds, arms)
     if mode == "quick" and found.missing:
-        make(found.missing, store_for(mode), weights=studies.study(name).weights, source=name if ":" in name else None)
+        keep = studies.keeping(mode, studies.study(name))
+        make(found.missing, store_for(mode), keep=keep, source=name if ":" in name else None)
         found = existing(name, mode, seeds, arms)
     if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys() - set(studies.study(name).beyond):
         arms_without = ", ".join(sorted(map(str, bare)))
@@ -296,10 +315,10 @@ def for_claims(mode: str) -> dict[str, Evidence]:
             for study, (field, arms) in claims.STUDIES.items()}
 
 
-def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weights: Sequence[int] = (), source: str | None = None) -> list[Spec]:
+def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep: Container[Spec] = (), source: str | None = None) -> list[Spec]:
     """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
 
-    `weights` are the seeds whose final weights are kept; `source` is for `runs.local`. One failure does not stop the others; KeyboardInterrupt
+    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `runs.local`. One failure does not stop the others; KeyboardInterrupt
     does, and a later call goes on from each run's last epoch.
     """
     if not missing:
@@ -311,9 +330,9 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, weig
     quiet = "TQDM_DISABLE" in os.environ  # in a chapter: papermill has a bar
     with runs.local(workers, source) as executor, Progress(*columns, speed_estimate_period=600, disable=quiet) as progress:
         futures = {}
-        for keep in (True, False):
-            chosen = [spec for spec in missing if (spec.seed in weights) == keep]
-            futures |= runs.sweep(chosen, store, executor, weights=keep, threads=runs.threads_for(workers))
+        for kept in (True, False):
+            chosen = [spec for spec in missing if (spec in keep) == kept]
+            futures |= runs.sweep(chosen, store, executor, weights=kept, threads=runs.threads_for(workers))
         overall = progress.add_task(f"{len(missing)} runs", total=len(missing))
         bars: dict[Spec, int] = {}
         try:

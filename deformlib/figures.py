@@ -100,11 +100,10 @@ def sensitivity_by_layer(
 
 
 @styled
-def smoothness_against_stability(banks: pd.DataFrame, layers: pd.DataFrame) -> Figure:
+def smoothness_against_stability(values: pd.DataFrame) -> Figure:
     """Sensitivity after a convolution against the smoothness of its filters: a panel for each, a point for each arm and
-    seed. `banks` and `layers` have the columns arm, seed, name, value; what has both is shown."""
-    both = banks.merge(layers, on=["arm", "seed", "name"], suffixes=("_bank", "_layer"))
-    both = both.rename(columns={"value_bank": "x", "value_layer": "y"})
+    seed. `values` as of `evidence.smoothness_and_sensitivity`."""
+    both = values.rename(columns={"smoothness": "x", "sensitivity": "y"})
     return networks_as_points(both, "normalized total variation", "normalized cosine distance", columns=4)
 
 

@@ -61,9 +61,7 @@ def changed(model: nn.Module, layers: Iterable[str], change: Callable[[str, nn.M
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Share of `images`, (N, C, H, W) as the model sees them, that it labels right, in eval mode."""
-    images = images.contiguous(memory_format=torch.channels_last)  # almost twice as fast on a CPU
-    guesses = [model.eval()(chunk).argmax(1) for chunk in images.split(protocol.CHUNK)]
-    return float((torch.cat(guesses) == labels).double().mean())
+    return protocol.share(protocol.logits(model.eval(), images, "unit").argmax(1) == labels)  # "unit" is as they are
 
 
 def measure(spec: Intervention, model: models.VGG, progress: Callable[[float], None]) -> tuple[dict[str, Any], str]:

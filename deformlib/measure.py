@@ -35,9 +35,9 @@ def network(text: str) -> nn.Module:
 def photographs(folder: Path, size: int, count: int, mode: str = "RGB") -> Tensor:
     """The first `count` images of a folder and those below it, by name: (N, C, size, size) in [0, 1], cropped at the center.
 
-    Hidden files are left out. ValueError for a folder with fewer than two images, or an image that cannot be read.
+    What is hidden, file or folder, is left out. ValueError for a folder with fewer than two images, or an image that cannot be read.
     """
-    found = Path(folder).rglob("[!.]*")
+    found = (file for file in Path(folder).rglob("*") if not any(part.startswith(".") for part in file.relative_to(folder).parts))
     if not Path(folder).is_dir():
         raise ValueError(f"--images must be a folder, and {folder} is {'a file' if Path(folder).exists() else 'not there'}")
     files = sorted(file for file in found if file.suffix.lower() in SUFFIXES)[:count]

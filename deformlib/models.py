@@ -79,6 +79,13 @@ DOWNSAMPLINGS: dict[str, Downsampling] = {
 }
 
 
+# Section 2.2: (convolutions, channels) of each block.
+BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
+    "cifar10_vgg": ((2, 32), (2, 64), (2, 128), (2, 256)),
+    "imagenet_vgg": ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)),
+}
+
+
 class VGG(nn.Module):
     """Blocks of 3x3 convolutions, each followed by a downsampling layer; global average pool; one linear layer.
 
@@ -91,7 +98,7 @@ class VGG(nn.Module):
     """
 
     def __init__(
-        self, blocks: Sequence[tuple[int, int]], downsampling: str, classes: int, in_channels: int, width: float
+        self, blocks: Sequence[tuple[int, int]], downsampling: str, classes: int = 10, in_channels: int = 3, width: float = 1.0
     ) -> None:
         super().__init__()
         _check_vgg(downsampling, classes, in_channels, width)
@@ -131,8 +138,7 @@ def cifar10_vgg(
     `width` scales the channel counts (rounded, at least 1). The weights are those of `initialize`: one seed gives
     the same 3x3 filters and head whatever the downsampling. A ValueError names an argument out of range.
     """
-    blocks = ((2, 32), (2, 64), (2, 128), (2, 256))
-    return initialize(VGG(blocks, downsampling, classes, in_channels, width), generator=generator)
+    return initialize(VGG(BLOCKS["cifar10_vgg"], downsampling, classes, in_channels, width), generator=generator)
 
 
 def imagenet_vgg(
@@ -147,8 +153,7 @@ def imagenet_vgg(
 
     Arguments and errors as for `cifar10_vgg`.
     """
-    blocks = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-    return initialize(VGG(blocks, downsampling, classes, in_channels, width), generator=generator)
+    return initialize(VGG(BLOCKS["imagenet_vgg"], downsampling, classes, in_channels, width), generator=generator)
 
 
 def initialize(

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from . import data, models, protocol, tasks
 from .interventions import changed
-from .metrics import evaluating, median, paired_distances, pairwise_distances
+from .metrics import evaluating
 from .representations import visit
 from .specs import Training, Variation
 from .streams import stream
@@ -255,6 +255,10 @@ class Bench:
     networks  {"before": the network at initialization, "after": trained}, or the first alone
     """
 
+    IMAGES = ("resize", "split", "images", "draw")
+    PAIR = (*IMAGES, "grid", "displacement", "sources", "map", "deformations", "border")
+    SEEN = (*PAIR, "pixels", "statistics")
+
     def __init__(self, spec: Variation, networks: Mapping[str, models.VGG]) -> None:
         self.spec, self.multiverse = spec.network, MULTIVERSES[spec.choices]
         self.layers = networks["before"].layers[: self.multiverse.layers]
@@ -272,17 +276,12 @@ class Bench:
         """Of every layer of the network "before" or "after" training, under one combination."""
         inside = choice["representation"] != "relu"
         seen = self._pass(when, inside, *(choice[name] for name in self.SEEN))
-        average, pairs = f"{choice['average']} of images", f"{choice['pairs']} of pairs"
         found = []
         for name in self.layers:
             at = f"{name}.{choice['representation']}"
             values = seen.get(at, seen[name])  # a layer without the part, and the ReLU's: as it leaves the layer
-            found.append(values[average] / values[pairs])
+            found.append(values[choice["average"]] / values[f"pairs_{choice['pairs']}"])
         return found
-
-    IMAGES = ("resize", "split", "images", "draw")
-    PAIR = (*IMAGES, "grid", "displacement", "sources", "map", "deformations", "border")
-    SEEN = (*PAIR, "pixels", "statistics")
 
     def _load(self, resize: str) -> dict[str, Tensor]:
         """{split: uint8 (N, C, H, W)}."""
@@ -321,7 +320,7 @@ class Bench:
 
     @torch.no_grad()
     def _profile(self, when: str, inside: bool, *options: str) -> dict[str, dict[str, float]]:
-        """{layer: what `_summary` gives}, in one forward pass; `inside` conv blocks also "layer.norm" and "layer.conv"."""
+        """{layer: what `protocol.statistics` gives}, in one forward pass; `inside` conv blocks also "layer.norm" and "layer.conv"."""
         *pair, pixels, statistics = options
         clean, moved = self._pair(*pair)
         model = self._network(when, statistics, pixels)
@@ -330,16 +329,7 @@ class Bench:
         parts = [f"{name}.{part}" for name in self.layers for part in ("norm", "conv") if f"{name}.{part}" in known]
         names = [*self.layers, *(parts if inside else ())]
         with evaluating(model):
-            return visit(model, both.contiguous(memory_format=torch.channels_last), names, lambda r: _summary(*r.chunk(2)))
-
-
-def _summary(clean: Tensor, deformed: Tensor) -> dict[str, float]:
-    """Mean and median of the distances of a representation, (N, ...), to its deformed one, and between pairs."""
-    moved, apart = paired_distances(clean, deformed), pairwise_distances(clean)
-    return {
-        "mean of images": float(moved.mean()), "median of images": float(median(moved)),
-        "mean of pairs": float(apart.mean()), "median of pairs": float(median(apart)),
-    }
+            return visit(model, both.contiguous(memory_format=torch.channels_last), names, lambda r: protocol.statistics(*r.chunk(2), "cosine"))
 
 
 def measure(

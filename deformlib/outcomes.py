@@ -15,6 +15,7 @@ import pandas as pd
 
 from . import claims
 from .agreement import published
+from .evidence import last
 from .multiverse import CHOICES, MULTIVERSES, Multiverse
 from .store import Record
 
@@ -28,6 +29,19 @@ Measured = Mapping[str, list[float]]  # when -> sensitivities
 def in_words(choice: str, option: str) -> tuple[str, str]:
     """A choice and an option, in the words of CHOICES."""
     return (choice, option) if (choice, option) == BOOK else (CHOICES[choice].label, CHOICES[choice].options[option])
+
+
+def worded(table: pd.DataFrame | pd.Series) -> pd.DataFrame | pd.Series:
+    """The same with (choice, option) of its index in words."""
+    return table.set_axis(pd.MultiIndex.from_tuples([in_words(*key) for key in table.index], names=["choice", "option"]))
+
+
+def nearest(values: pd.Series, count: int, to: float = 0.0) -> pd.Series:
+    """The `count` combinations, one level of the index a choice, whose value is nearest `to`; choices and options in
+    words."""
+    near = values.iloc[(values - to).abs().to_numpy().argsort(kind="stable")[:count]]
+    options = near.index.to_frame().apply(lambda of_choice: of_choice.map(lambda option: in_words(of_choice.name, option)[1]))
+    return near.set_axis(pd.MultiIndex.from_frame(options.rename(columns=lambda name: CHOICES[name].label)))
 
 
 def options(*evidence: Any) -> pd.DataFrame:
@@ -192,8 +206,8 @@ def order_of_arms(evidence: Any) -> pd.Series:
     """Claim 1 by crossed combination: how sensitive the last layer of the least favourable unpooled arm is at most,
     as a factor of the pooled one's: the largest of pooled over unpooled, mean over seeds; below 0.8 the claim holds."""
     table = values(evidence, "crossed")
-    last = table[(table["layer"] == table["layer"].max()) & (table["when"] == "before")]
+    untrained = last(table).query("when == 'before'")
     by = list(MULTIVERSES[evidence.records[0].spec.choices].crossed)
-    means = last.assign(value=np.log(last["value"])).groupby([*by, "arm"], sort=False)["value"].mean().unstack("arm")
+    means = untrained.assign(value=np.log(untrained["value"])).groupby([*by, "arm"], sort=False)["value"].mean().unstack("arm")
     pooled, unpooled = ([arm for arm in means if arm in arms] for arms in (claims.POOLED, claims.UNPOOLED))
     return np.exp(means[pooled].max(axis=1) - means[unpooled].min(axis=1))

@@ -91,6 +91,8 @@ def relative_stability(
                 totals[layer] = _together(totals[layer], sums) if layer in totals else sums
     found = {}
     for layer, total in totals.items():
+        if total.count < len(images):  # not measurable in one of the batches, as a warning said then
+            continue
         with fitting(layer, layers):
             # The mean over pairs of |x - z|^2 is twice the variance, summed over coordinates.
             if not (spread := 2 * total.scatter / (total.count - 1)):

@@ -54,7 +54,7 @@ def deformed(photo: Image.Image, control: Tensor, grid: int) -> Image.Image:
     """The photograph under the spline of control (K, 2), in strips of rows, so that memory stays small at any size."""
     width, height = photo.size
     pixels = np.asarray(photo).reshape(height, width, -1)
-    points = ThinPlateSpline((2, 2), grid).points.double().numpy() * (width - 1, height - 1)  # from edge to edge
+    points = np.stack(np.meshgrid(np.linspace(0, width - 1, grid), np.linspace(0, height - 1, grid)), -1).reshape(-1, 2)
     spline = RBFInterpolator(points, control.double().numpy(), kernel="thin_plate_spline", degree=1)
     result = np.empty_like(pixels)
     for top in track(range(0, height, STRIP), "deforming", transient=True, disable=height <= 4 * STRIP):

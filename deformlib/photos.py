@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -56,6 +56,12 @@ def photograph(name: str) -> Tensor:
 
     image = np.atleast_3d(getattr(data, name)())
     return torch.from_numpy(np.broadcast_to(image, (*image.shape[:2], 3)).copy()).permute(2, 0, 1).contiguous()
+
+
+def square(name: str, side: int = 224) -> Tensor:
+    """The middle square of a photograph, resized: (3, side, side) in [0, 1]."""
+    image = ImageOps.fit(Image.fromarray(photograph(name).permute(1, 2, 0).numpy()), (side, side))
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
 
 
 def crops(count: int, side: int = 224) -> Tensor:

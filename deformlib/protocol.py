@@ -158,17 +158,17 @@ class Instrument:
         images = self.task.test_images[self.orders["test"][:count]]
         labels = self.task.test_labels[self.orders["test"][:count]]
         deformed = deform(scale(images, "unit"), self.deformation, generator=stream(0, "measurement probes"))
-        clean_guess = _logits(model, images, self.pixels).argmax(1)
-        deformed_guess = _logits(model, deformed, self.pixels).argmax(1)
+        clean_guess = logits(model, images, self.pixels).argmax(1)
+        deformed_guess = logits(model, deformed, self.pixels).argmax(1)
         train = self.orders["train"][:count]
-        train_logits = _logits(model, self.task.images[train], self.pixels)
+        train_logits = logits(model, self.task.images[train], self.pixels)
         return {
             "test_images": len(images),
-            "test_accuracy": _share(clean_guess == labels),
-            "deformed_accuracy": _share(deformed_guess == labels),
-            "flip_rate": _share(clean_guess != deformed_guess),
+            "test_accuracy": share(clean_guess == labels),
+            "deformed_accuracy": share(deformed_guess == labels),
+            "flip_rate": share(clean_guess != deformed_guess),
             "train_images": len(train),
-            "train_accuracy": _share(train_logits.argmax(1) == self.task.labels[train]),
+            "train_accuracy": share(train_logits.argmax(1) == self.task.labels[train]),
             "train_loss": float(F.cross_entropy(train_logits, self.task.labels[train])),
         }
 
@@ -238,6 +238,7 @@ def statistics(clean: Tensor, deformed: Tensor, distance: str) -> dict[str, floa
     mean, middle = float(paired.mean()), float(median(pairs))
     return {
         "mean": mean,
+        "median": float(median(paired)),
         "mean_square": float(paired.square().mean()),
         "pairs_median": middle,
         "pairs_mean": float(pairs.mean()),
@@ -294,7 +295,8 @@ def _taps(model: nn.Module) -> Numbers:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def _logits(model: nn.Module, images: Tensor, pixels: str) -> Tensor:
+def logits(model: nn.Module, images: Tensor, pixels: str) -> Tensor:
+    """(N, classes) of images, (N, C, H, W) that are scaled as `tasks.scale` does, in chunks."""
     return torch.cat([model(_channels_last(scale(chunk, pixels))) for chunk in images.split(CHUNK)])
 
 
@@ -302,5 +304,6 @@ def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _share(hits: Tensor) -> float:
+def share(hits: Tensor) -> float:
+    """Of a Boolean tensor, how much is true."""
     return float(hits.double().mean())

@@ -34,7 +34,7 @@ def visit(
 
     `layers` holds names or fnmatch patterns ("*.norm"; "*" crosses dots) over the names of `model.named_modules()`,
     and "input", which is `x` itself. By default: the input and every module without children (attention has some: ask
-    for it). A module executed again gets its number, "relu", "relu#2", "relu#3": "relu" asks for all of them, "relu#2"
+    for it). A submodule called "input" is "input#2". A module executed again gets its number, "relu", "relu#2", "relu#3": "relu" asks for all of them, "relu#2"
     for one. A module registered under two names goes by the first.
 
     An output must hold one tensor: on its own, or alone in a tuple, list or dict (attention returns (tensor, None)).

@@ -35,17 +35,13 @@ from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, 
 from .streams import stream
 from .training import State, fast_bfloat16, train
 
-ARCHITECTURES: dict[str, Callable[..., models.VGG]] = {
-    "cifar10_vgg": models.cifar10_vgg,
-    "imagenet_vgg": models.imagenet_vgg,
-}
 Progress = Callable[[float], None]  # the share of a run that is done
 Executed = tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]  # measurements, provenance, final weights
 
 
 def build(spec: Training | Initialization, classes: int, in_channels: int) -> models.VGG:
     """The network of a spec at initialization: one seed, the same filters and head in every arm."""
-    model = ARCHITECTURES[spec.architecture](spec.downsampling, classes, in_channels, spec.width)
+    model = models.VGG(models.BLOCKS[spec.architecture], spec.downsampling, classes, in_channels, spec.width)
     smoothing = getattr(spec, "smoothing", None) or 0.0
     return models.initialize(model, generator=stream(spec.seed, "initialization"), smoothing=smoothing)
 
@@ -82,7 +78,7 @@ def check(spec: Spec) -> None:
     spec = network
     tables = {
         "data": data.DATASETS,
-        "architecture": ARCHITECTURES,
+        "architecture": models.BLOCKS,
         "downsampling": models.DOWNSAMPLINGS,
         "protocol": PROTOCOLS,
         "task": tasks.TASKS,
@@ -181,24 +177,23 @@ def _networks(spec: Comparison | Variation, store: Store) -> dict[str, models.VG
     network = specs.network_of(spec)
     if isinstance(network, Initialization):
         return {"before": build(network, 1000, 3)}
-    tensors = _kept(spec, store)
+    tensors = _kept_weights(spec, store)
     return {"before": build(network, *sides(tensors)), "after": restore(network, tensors)}
 
 
-def _kept(spec: Intervention | Comparison | Variation, store: Store) -> dict[str, Tensor]:
-    """The weights that a run on a trained network starts from."""
+def _kept_weights(spec: Intervention | Comparison | Variation, store: Store) -> dict[str, Tensor]:
+    """The weights that a measurement of a trained network starts from."""
     path = store.weights_path(network := specs.network_of(spec))
     if not path.exists():
-        article = "an" if isinstance(spec, Intervention) else "a"
-        raise FileNotFoundError(f"{article} {spec.kind} needs the weights of {network.slug}, and there is no {path}")
+        raise FileNotFoundError(f"{spec.slug} needs the weights of {network.slug}, and there is no {path}")
     return load_tensors(path)[0]
 
 
 # Spec, store and progress in; a record's measurements out, and the identity of the images if there are any.
 MEASURE: dict[type, Callable[[Any, Store, Progress], tuple[dict[str, Any], str | None]]] = {
     Initialization: lambda spec, _, progress: initialization.measure(spec, build(spec, 1000, 3), progress),
-    Resampling: lambda spec, _, progress: (initialization.resample(spec, ARCHITECTURES[spec.architecture]("max-pool"), progress), None),
-    Intervention: lambda spec, store, progress: interventions.measure(spec, restore(spec.training, _kept(spec, store)), progress),
+    Resampling: lambda spec, _, progress: (initialization.resample(spec, models.VGG(models.BLOCKS[spec.architecture], "max-pool"), progress), None),
+    Intervention: lambda spec, store, progress: interventions.measure(spec, restore(spec.training, _kept_weights(spec, store)), progress),
     Comparison: lambda spec, store, progress: comparison.measure(spec, _networks(spec, store), progress),
     Variation: lambda spec, store, progress: multiverse.measure(spec, _networks(spec, store), progress),
 }
@@ -206,6 +201,11 @@ EXECUTE: dict[type, Callable[[Any, Store, Path, Progress], Executed]] = {
     Training: execute_training,
     **dict.fromkeys(MEASURE, execute_measurement),
 }
+
+
+def folder_of(spec: Spec) -> Path:
+    """Where a run in progress keeps what it needs to go on."""
+    return cache_root() / "runs" / specs.file_name(spec)
 
 
 def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | None = None, progress: Progress | None = None) -> Record:
@@ -220,7 +220,7 @@ def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | N
     check(spec)
     if threads:
         torch.set_num_threads(threads)
-    folder = cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}"
+    folder = folder_of(spec)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock", timeout=1):  # not 0: `is_running` holds it for an instant
         report = _Reporter(folder / "progress.json", progress)
@@ -277,7 +277,7 @@ def threads_for(workers: int) -> int:
 
 def progress_of(spec: Spec) -> float | None:
     """The share of a run in progress (or interrupted) that is done, as its own process last wrote it; None if never begun."""
-    file = cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}" / "progress.json"
+    file = folder_of(spec) / "progress.json"
     try:
         return json.loads(file.read_text())["done"]
     except (FileNotFoundError, ValueError, KeyError):
@@ -286,7 +286,7 @@ def progress_of(spec: Spec) -> float | None:
 
 def is_running(spec: Spec) -> bool:
     """Whether a process on this machine is executing `spec` at this moment."""
-    file = cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}" / "lock"
+    file = folder_of(spec) / "lock"
     if not file.exists():
         return False
     try:
@@ -325,12 +325,18 @@ def _provenance() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
         "device": processor(),
         "threads": torch.get_num_threads(),
         "training_precision": "bfloat16 autocast" if fast_bfloat16() else "float32",
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where it runs from a checkout that was never installed."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
 
 
 def _forget_peak() -> None:

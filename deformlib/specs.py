@@ -226,6 +226,11 @@ def identity(spec: Spec) -> str:
     return hashlib.sha256(rfc8785.dumps(to_dict(spec))).hexdigest()[:12]
 
 
+def file_name(spec: Spec) -> str:
+    """What its files are called, without a suffix."""
+    return f"{spec.slug}-{identity(spec)}"
+
+
 def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
     return {
         name: _without_none(value) if isinstance(value, dict) else value

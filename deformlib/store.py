@@ -49,7 +49,7 @@ class Store:
 
     def path(self, spec: Spec) -> Path:
         """Where the record of `spec` lies or will lie."""
-        return self.folder / f"{spec.slug}-{specs.identity(spec)}.json"
+        return self.folder / f"{specs.file_name(spec)}.json"
 
     def __contains__(self, spec: Spec) -> bool:
         return self.path(spec).exists()
@@ -75,7 +75,7 @@ class Store:
 
     def weights_path(self, spec: Spec) -> Path:
         """Where the final weights of `spec` lie, if they are kept with the records."""
-        return self.folder / "weights" / f"{spec.slug}-{specs.identity(spec)}.safetensors"
+        return self.folder / "weights" / f"{specs.file_name(spec)}.safetensors"
 
     def save_weights(self, spec: Spec, tensors: dict[str, Tensor]) -> None:
         """Keep final weights beside the records, in bfloat16 (integers as they are)."""

@@ -90,8 +90,7 @@ def _augmented(mode: str, seed: int) -> list[Spec]:
 
 
 def _augmented_pilot(mode: str, seed: int) -> list[Spec]:
-    # In quick mode not the recipe of the study cifar10, which keeps weights where this one does not.
-    recipes = {"full": (AUGMENTED, LESS_AUGMENTED), "quick": (replace(QUICK, epochs=1),)}[mode]
+    recipes = {"full": (AUGMENTED, LESS_AUGMENTED), "quick": (QUICK,)}[mode]
     return [replace(_training(mode, seed, "max-pool", recipe), recipe=recipe) for recipe in recipes]
 
 
@@ -315,6 +314,12 @@ STUDIES: dict[str, Study] = {
         _recipes, {"full": range(1), "quick": range(1)},
     ),
 }
+
+
+def keeping(mode: str, *more: Study) -> set[Spec]:
+    """The specs whose final weights are kept: those that any study keeps, whichever of the studies that share them is run
+    first. `more` are studies of a reader's own."""
+    return {spec for each in (*STUDIES.values(), *more) if each.weights for spec in each.specs(mode, each.weights)}
 
 
 def study(name: str) -> Study:

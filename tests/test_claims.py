@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from deformlib import agreement, claims
-from deformlib.claims import CLAIMS, FIVE, STUDIES, Part, judge, ledger, observed, published, verdict
+from deformlib.claims import CLAIMS, FIVE, STUDIES, Part, findings, judge, ledger, observed, published, verdict
 from deformlib.models import cifar10_vgg
 from deformlib.protocol import layers_of
 from deformlib.specs import Training
@@ -207,7 +207,7 @@ def test_every_claim_fails_somewhere_and_holds_in_part_somewhere() -> None:
 def test_not_tested(number: int) -> None:
     for found in (judged(number, {}), judged(number, {s: runs for s, runs in world().items() if s not in CLAIMS[number].studies})):
         assert found.verdict == "Not tested" and math.isnan(found.value) and math.isnan(found.low)
-    assert len(ledger({})) == 17 and set(ledger({})["verdict"]) == {"Not tested"}
+    assert len(ledger(findings({}))) == 17 and set(ledger(findings({}))["verdict"]) == {"Not tested"}
 
 
 def test_one_architecture_alone_holds_in_part() -> None:
@@ -385,7 +385,7 @@ def test_published_spreads_by_hand() -> None:
 def test_the_ledger_shows_the_least_favourable_part() -> None:
     made = world()
     change(made, "cifar10", 0.3, "before", arms=("max-pool",))
-    row = ledger(evidence(made)).loc[1]
+    row = ledger(findings(evidence(made))).loc[1]
     assert row["part"] == "cifar10: max-pool - subsample" and row["held"] == "6 of 7"
     assert row["low"] < row["value"] < row["high"] and row["value"] == pytest.approx(-0.2, abs=0.02)
     assert row["published"] == pytest.approx(math.log(0.117 / 0.179)) and row["verdict"] == "In part"
@@ -623,10 +623,10 @@ def test_the_table_is_whole() -> None:
 @pytest.mark.parametrize("study", ["cifar10", "cifar10-random-labels", "cifar10-subset"])
 def test_an_arm_that_the_paper_does_not_have_enters_no_claim(study: str):
     made = world()
-    expected = ledger(evidence(made))
+    expected = ledger(findings(evidence(made)))
     for seed in range(3):
         made[study]["blur-pool", seed] = {name: numbers + 7 + seed for name, numbers in run(study, "subsample", seed).items()}
-    pd.testing.assert_frame_equal(ledger(evidence(made)), expected)
+    pd.testing.assert_frame_equal(ledger(findings(evidence(made))), expected)
     assert not {"blur-pool"} & {arm for _, arms in STUDIES.values() for arm in arms}
 
 

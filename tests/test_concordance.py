@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deformlib.concordance import agreement, by_measure, last, networks, orders, over_arms, performance, prediction, sweep
-from deformlib.evidence import Evidence
+from deformlib.concordance import agreement, by_measure, networks, orders, over_arms, performance, prediction, sweep
+from deformlib.evidence import Evidence, last
 from deformlib.specs import Comparison, Training
 from deformlib.store import Record
 from deformlib.training import Recipe

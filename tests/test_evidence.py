@@ -210,7 +210,7 @@ def test_where_the_records_of_a_mode_are(full: Store, tmp_path: Path, monkeypatc
 
 def test_one_failure_does_not_stop_the_others(full: Store, executed: list, capsys: pytest.CaptureFixture):
     wanted = [spec for seed in (0, 13, 1) for spec in specs_of("full", seed)]
-    failed = make(wanted, full, weights=(1,))
+    failed = make(wanted, full, keep=[spec for spec in wanted if spec.seed == 1])
     assert {spec.seed for spec in failed} == {13} and len(failed) == 2
     assert [spec in full for spec in wanted] == [True, True, False, False, True, True]
     assert [full.weights_path(spec).exists() for spec in wanted] == [False] * 4 + [True] * 2
@@ -405,10 +405,15 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
     network = runs.build(dataclasses.replace(spec, seed=1), 7, 3)
     monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, *_: ({"steps": 1}, {}, network.state_dict()))
     monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
-    collect("made-up", "quick")
+    shares = Study("", study.make, study.seeds)  # which keeps none, and is run first
+    monkeypatch.setitem(studies.STUDIES, "before-it", shares)
+    collect("before-it", "quick")
+    assert not collect("made-up", "quick").missing
+    state = torch.random.get_rng_state()
     again = evidence.load_trained("made-up", "max-pool", seed=1, mode="quick")
     torch.testing.assert_close(again.conv4_2.conv.weight, network.conv4_2.conv.weight, rtol=1e-2, atol=1e-6)
     assert again.head.out_features == 7 and not again.training
+    assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(evidence.load_initial("made-up", "max-pool", 1, "quick").conv4_2.conv.weight, network.conv4_2.conv.weight)
     with pytest.raises(ValueError, match="seed must be one of 1, whose weights made-up keeps, got 0"):
         evidence.load_trained("made-up", "max-pool", 0, "quick")
@@ -517,3 +522,20 @@ def test_the_arm_beyond_has_three_seeds_and_one_where_a_figure_shows_it():
     assert {name: seeds for name, seeds in counts.items() if seeds} == {
         "cifar10": [0, 1, 2], "cifar10-random-labels": [0], "cifar10-subset": [0], "cifar10-positions": [0], "cifar10-peers": [0, 1]}
     assert all(studies.study(name).beyond == studies.BEYOND for name, seeds in counts.items() if seeds)
+
+
+def test_a_condition_is_one_of_sensitivity_at_a_full_checkpoint():
+    light = {"sensitivity": {"cosine": {"normalized": [0.5]}}}
+    full = {**light, "full": {"conditions": {"noise": {"cosine": {"normalized": [0.25]}}}}}
+    spec = specs_of("full", 0)[0]
+    found = Evidence("cifar10", "full", [Record(spec, {"layers": ["input"], "checkpoints": [full, light]}, {})], [])
+    assert found.layers(condition="noise", checkpoint=0)["value"].item() == 0.25
+    with pytest.raises(ValueError, match="measure must be sensitivity where a condition is given, got 'calibrated'"):
+        found.layers("calibrated", condition="noise", checkpoint=0)
+    with pytest.raises(ValueError, match="checkpoint must be a full one where a condition is given, got -1"):
+        found.layers(condition="noise")
+
+
+def test_without_records_there_is_no_moment_of_equal_loss():
+    table = evidence.at_loss(Evidence("cifar10", "full", [], []), {"max-pool": 0.1})
+    assert table.empty and list(table.columns) == ["arm", "seed", "layer", "name", "value"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from deformlib import Deformation
+from deformlib.evidence import smoothness_and_sensitivity
 from deformlib.figures import (
     sensitivity_by_depth,
     STYLE,
@@ -194,7 +195,7 @@ def test_smoothness_against_stability_pairs_a_convolution_with_its_filters():
                          columns=["arm", "seed", "name", "value"])
     layers = banks.assign(value=banks["value"] + 0.5).sample(frac=1, random_state=0)
     layers = pd.concat([layers, layers.assign(name="down1")])
-    figure = drawn(smoothness_against_stability(banks, layers))
+    figure = drawn(smoothness_against_stability(smoothness_and_sensitivity(banks, layers)))
     shown = [axes for axes in figure.axes if axes.lines]
     assert [axes.get_title() for axes in shown] == names
     for k, axes in enumerate(shown):

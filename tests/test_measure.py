@@ -85,6 +85,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(rng.integers(0, 256, (6, 5), dtype=np.uint8)).resize((70, 44)).save(tmp_path / "photos" / "more" / f"{k}.jpg")
     (tmp_path / "photos" / "notes.txt").write_text("not an image")
     (tmp_path / "photos" / "._0.png").write_text("what a file system keeps beside an image")
+    (tmp_path / "photos" / ".thumbnails").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "photos" / ".thumbnails" / "0.png")
     (tmp_path / "one").mkdir()
     Image.new("RGB", (40, 40)).save(tmp_path / "one" / "0.png")
     for module in ("net", "helper"):

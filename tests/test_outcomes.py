@@ -14,7 +14,7 @@ from deformlib.evidence import Evidence
 from deformlib.figures import specification_curve, survival_of_claims
 from deformlib.claims import FIVE
 from deformlib.multiverse import Multiverse
-from deformlib.outcomes import BOOK, by_combination, changes, difference, findings, in_words, of_recipes, options, order_of_arms, reached, robustness, survival, values
+from deformlib.outcomes import BOOK, by_combination, changes, difference, findings, in_words, nearest, of_recipes, options, order_of_arms, reached, robustness, survival, values, worded
 from deformlib.specs import Training, Variation
 from deformlib.store import Record
 from deformlib.training import Recipe
@@ -72,6 +72,20 @@ def test_values_are_those_of_the_records(evidence: SimpleNamespace):
     cell = crossed.query("arm == 'subsample' and pixels == 'unit' and statistics == 'calibrated' and layer == 3").set_index("when")["value"]
     assert cell["before"] == cell["calibrated"] == pytest.approx(of_arm("subsample", "before")[3] + 0.1)
     assert cell["after"] == pytest.approx(of_arm("subsample", "after")[3] + 0.1)
+
+
+def test_the_nearest_combinations_in_words():
+    index = pd.MultiIndex.from_product([("unit", "signed"), ("running", "local")], names=["pixels", "statistics"])
+    found = nearest(pd.Series([0.5, 0.2, 0.9, 0.3], index), 2, to=0.28)
+    assert found.index.names == ["pixel values", "batch norm statistics"] and found.tolist() == [0.3, 0.2]
+    assert list(found.index) == [("in [-1, 1]", "of the batch, clean and deformed apart"), ("in [0, 1]", "of the batch, clean and deformed apart")]
+    assert nearest(pd.Series([0.5, 0.2, 0.9, 0.3], index), 1).tolist() == [0.2]
+
+
+def test_options_in_words(evidence: SimpleNamespace):
+    table = changes(evidence, "3c")
+    assert worded(table).loc[("pixel values", "in [-1, 1]")].equals(table.loc[("pixels", "signed")].rename(("pixel values", "in [-1, 1]")))
+    assert worded(table).index[0] == BOOK and worded(table).index.names == ["choice", "option"]
 
 
 def test_the_difference_is_the_mean_over_arms_and_layers(evidence: SimpleNamespace):

@@ -113,6 +113,18 @@ def test_a_constant_layer_is_left_out_unless_asked_for():
         relative_stability(model, images, ["1"])
 
 
+class Logarithm(nn.Module):
+    def forward(self, x):
+        return x.log()
+
+
+def test_a_layer_that_one_batch_cannot_measure_is_left_out_whole():
+    model, images = nn.Sequential(Logarithm(), nn.Flatten()), 0.5 + torch.rand(8, 1, 8, 8, generator=seeded())
+    images[6] = 0  # in the second batch
+    with pytest.warns(UserWarning, match="left out: layer '0'"):
+        assert relative_stability(model, images, batch_size=4, generator=seeded(1)).keys() == {"input"}
+
+
 class Inverse(nn.Module):
     def forward(self, x):
         return 1 / x
