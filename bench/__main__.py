@@ -15,7 +15,7 @@ import torch
 import training
 from rows import Row, line
 
-from deformlib.evidence import BENCH
+from deformlib.costs import BENCH
 from deformlib.runs import processor
 from deformlib.training import fast_bfloat16
 

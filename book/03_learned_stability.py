@@ -28,7 +28,7 @@ mode = "full"
 import pandas as pd
 from myst_nb import glue
 
-from deformlib.agreement import overlay
+from deformlib.curves import overlay
 from deformlib.evidence import by_layer, collect, last_layer, spread
 from deformlib.figures import rows_of_panels, sensitivity_by_layer
 from deformlib.studies import ARMS

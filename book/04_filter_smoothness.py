@@ -25,7 +25,7 @@ import pandas as pd
 from myst_nb import glue
 
 from deformlib import Deformation, deform
-from deformlib.agreement import overlay
+from deformlib.curves import overlay
 from deformlib.decomposition import SMOOTHINGS, expected_share, explained, relative_norm
 from deformlib.evidence import at_displacement, by_layer, collect, load_initial, load_trained, over_banks
 from deformlib.figures import filters, image_rows, panels_by_layer, sensitivity_by_layer, smoothness_by_layer

@@ -25,7 +25,7 @@ controls = None  # arms of the control; None for all, in quick mode for two
 import pandas as pd
 from myst_nb import glue
 
-from deformlib.agreement import overlay
+from deformlib.curves import overlay
 from deformlib.evidence import Evidence, at_loss, by_layer, collect, final_losses, last_layer, smoothness_and_sensitivity, spread
 from deformlib.figures import panels_by_layer, rows_of_panels, sensitivity_by_layer, smoothness_against_stability, smoothness_by_layer
 from deformlib.studies import TWO

@@ -109,7 +109,7 @@ pd.DataFrame({study: {"records": f"{len(found.records)} of {len(found.records) +
 #   digit is mostly black and white, and clipping took off more than a quarter. They were thrown away and the control was
 #   run again, not clipped.
 #
-# `git log -p deformlib/claims.py` shows every change since. Under other choices than the book's claims 1 to 5 are looked at in
+# `git log -p deformlib/claims.py deformlib/quantities.py` shows every change since. Under other choices than the book's claims 1 to 5 are looked at in
 # {doc}`09_choices`.
 #
 # ## Claim by claim

@@ -11,7 +11,7 @@ mode = "full"
 # %% tags=["hide-input"]
 from myst_nb import glue
 
-from deformlib.evidence import costs, speed
+from deformlib.costs import costs, speed
 
 table = costs(mode)
 table.drop(columns=["processor", "precision", "threads"])

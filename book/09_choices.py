@@ -25,7 +25,7 @@ mode = "full"
 import pandas as pd
 from myst_nb import glue
 
-from deformlib.agreement import published
+from deformlib.curves import published
 from deformlib.evidence import collect
 from deformlib.figures import specification_curve, survival_of_claims
 from deformlib.outcomes import by_combination, changes, difference, in_words, nearest, options, order_of_arms, robustness, survival, values, worded

@@ -153,7 +153,7 @@ def run(
 
     Example: `python -m deformlib run cifar10 --seeds 0 1 --arms max-pool strided --workers 2`
     """
-    from . import data, evidence, studies
+    from . import data, evidence, studies, sweeps
     from .progress import standing, summary
 
     entry, store = studies.study(study), evidence.store_for(mode.value)
@@ -170,7 +170,7 @@ def run(
     for name in dict.fromkeys(spec.data for spec in missing if hasattr(spec, "data")):
         typer.echo(f"{name} comes from {data.origin(name)}")
     try:
-        failed = evidence.make(missing, store, workers, studies.keeping(mode, entry), study if ":" in study else None)
+        failed = sweeps.make(missing, store, workers, studies.keeping(mode, entry), study if ":" in study else None)
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command goes on from the last epoch of each run.", err=True)
         raise typer.Exit(130) from None
@@ -340,11 +340,12 @@ def agreement(
     Example: `python -m deformlib agreement book/published/curves.csv --plot curves.png`
     """
     from . import agreement, evidence, studies
+    from .curves import PUBLISHED
     from .figures import over_published
 
     if plot and (plot.suffix.lower() not in (".png", ".pdf", ".svg") or not plot.parent.is_dir()):
         raise ValueError(f"--plot must be a .png, .pdf or .svg file in a folder that exists, got {plot}")
-    points = agreement.beside(evidence.for_claims("full"), file or agreement.PUBLISHED)
+    points = agreement.beside(evidence.for_claims("full"), file or PUBLISHED)
     table, unmatched = agreement.compare(points)
     printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     whole = agreement.readable(table).reset_index()

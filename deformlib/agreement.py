@@ -1,13 +1,7 @@
-"""Our curves against published ones.
+"""Our curves against published ones, point by point and curve by curve."""
 
-A file of published curves has one row a point, with the columns COLUMNS: a curve is a figure, condition, measure and
-arm ("max-pool", "sigma=0.1", "strength=4"); layers count from 0, the image for sensitivity and the first filter bank
-for normalized total variation; `how` says how the value was read off the plot.
-"""
-
-import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,89 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .store import ROOT
+from . import quantities
+from .curves import COLUMNS, CURVE, PUBLISHED, READING, read, short_name
 
-PUBLISHED = ROOT / "book" / "published" / "curves.csv"
-COLUMNS = ("figure", "dataset", "condition", "measure", "arm", "layer", "value", "how")
-CURVE, FRAME = ["figure", "condition", "measure", "arm"], ["figure", "condition", "measure", "layer"]
-READING = {"fit": 0.01, "eye": 0.02}  # a curve's own pixels, or guessed where another hid it -> error of the value
-MEASURES = {"sensitivity": "s", "normalized total variation": "kernel"}  # -> `what` of `claims.observed`
-
-
-def published(figure: str) -> pd.DataFrame:
-    """The curves read off one of the paper's figures, "3c": columns arm, layer, value.
-
-    Good to about 0.01 (0.02 where a curve was hidden). ValueError, listing the known ones, for another figure.
-    """
-    curves = read(PUBLISHED)
-    if figure not in set(curves.figure):
-        raise ValueError(f"figure must be one of {', '.join(sorted(set(curves.figure)))}, got {figure!r}")
-    return curves.loc[curves.figure == figure, ["arm", "layer", "value"]].reset_index(drop=True)
-
-
-def overlay(figure: str, mode: str) -> pd.DataFrame | None:
-    """`published`, to be drawn over our own: None for a figure that has not been read off the paper, and in quick mode,
-    whose networks are others."""
-    return published(figure) if mode == "full" and figure in set(read(PUBLISHED).figure) else None
-
-
-def read(file: Path) -> pd.DataFrame:
-    """A file of published curves, checked: COLUMNS, and `row`, the line of the file that a point stands in.
-
-    FileNotFoundError if there is none; ValueError that names file, row and column for what cannot be read, and for a
-    point that is there twice.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}")
-    points: dict[tuple, dict[str, Any]] = {}
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines, restkey="more")
-            if lacking := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
-                raise ValueError(f"{file} must have the columns {', '.join(COLUMNS)}; it lacks {', '.join(lacking)}")
-            for fields in reader:
-                where = f"{file}, row {reader.line_num}"
-                point = {"row": reader.line_num, **_checked(fields, where)}
-                names = [_short(point[column]) for column in CURVE]  # "Max-pool" and "max-pool" are one arm
-                first = points.setdefault((*names, point["layer"]), point)
-                if first is not point:
-                    raise ValueError(f"{where}, column layer: {point['layer']} of this curve was given in row {first['row']} already")
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no CSV in UTF-8 ({error})") from error
-    if not points:
-        raise ValueError(f"{file} has no points, only its head")
-    return pd.DataFrame(list(points.values()), columns=["row", *COLUMNS])
-
-
-def _checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
-    if "more" in fields:
-        raise ValueError(f"{where}: more values than columns")
-    point = {}
-    for column in COLUMNS:
-        text, (parse, may_be) = (fields[column] or "").strip(), PARSERS[column]
-        try:
-            point[column] = parse(text)
-        except ValueError:
-            raise ValueError(f"{where}, column {column}: must be {may_be}, got {text!r}") from None
-    return point
-
-
-def _that(holds: Callable[[Any], Any], kind: type) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        if holds(value := kind(text)):
-            return value
-        raise ValueError(text)
-
-    return parse
-
-
-NAME = (_that(bool, str), "a name")
-PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "figure": NAME, "dataset": (str, "any text"), "condition": NAME, "measure": NAME, "arm": NAME,
-    "layer": (_that(lambda layer: layer >= 0, int), "a whole number >= 0"),
-    "value": (_that(math.isfinite, float), "a finite number"),
-    "how": (_that(READING.__contains__, str), " or ".join(READING)),
-}
+FRAME = ["figure", "condition", "measure", "layer"]
+MEASURES = {"sensitivity": "s", "normalized total variation": "kernel"}  # -> `what` of `quantities.observed`
 
 
 def compare(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -173,15 +89,13 @@ def _measured(curve: pd.DataFrame, ours: pd.Series, theirs: pd.Series) -> dict[s
 
 def _beside(curve: pd.DataFrame, evidence: Mapping[str, Any]) -> pd.DataFrame:
     """The points of a curve with what our records have there (study, seeds, ours, initial, band), or with a `reason`."""
-    from . import claims  # which in turn reads `published` from here
-
     try:
         study, what, when, arm = _counterpart(*curve[["dataset", *CURVE]].iloc[0])
     except LookupError as error:
         return curve.assign(reason=str(error))
 
     def values(evidence: Mapping[str, Any], when: str) -> pd.DataFrame:  # (seeds, layers)
-        table = claims.observed(evidence, study, what, when)[arm]
+        table = quantities.observed(evidence, study, what, when)[arm]
         return np.exp(table) if what == "s" else table
 
     found = values(evidence, when)
@@ -200,33 +114,23 @@ def _beside(curve: pd.DataFrame, evidence: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _counterpart(dataset: str, figure: str, condition: str, measure: str, name: str) -> tuple[str, str, str, Any]:
-    """Study, what, when and arm, as for `claims.observed`, that a published curve is to be compared with. LookupError
+    """Study, what, when and arm, as for `quantities.observed`, that a published curve is to be compared with. LookupError
     that says why there is none."""
-    from . import claims
-
-    sought = {figure: key for key, figure in reversed(claims.FIGURES.items())}  # the first study that shows it
+    sought = {figure: key for key, figure in reversed(quantities.FIGURES.items())}  # the first study that shows it
     if (figure := {"5b": "5"}.get(figure.lower(), figure.lower())) not in sought:  # 5a is a picture
         raise LookupError(f"figure must be one of {', '.join(sorted(sought))}")
     study, what, when = sought[figure]
     named, data = "".join(filter(str.isalnum, dataset.lower())), study.split("-")[0]  # "CIFAR-10" is cifar10
-    if named != data and named in {each.split("-")[0] for each in claims.STUDIES}:
+    if named != data and named in {each.split("-")[0] for each in quantities.STUDIES}:
         raise LookupError(f"figure {figure} is of {data}, not {dataset}")
     if MEASURES.get(measure) != what:
         raise LookupError(f"figure {figure} shows {next(name for name in MEASURES if MEASURES[name] == what)}, not {measure}")
     if any(word in condition.lower() for word in ("initial", "untrained", "before")) != (when == "before"):
         raise LookupError(f"figure {figure} is of {'untrained' if when == 'before' else 'trained'} networks, not {condition}")
-    arms = {arm if isinstance(arm, str) else f"{arm:g}": arm for arm in claims.STUDIES[study][1]}
-    if (short := _short(name)) not in arms:
+    arms = {arm if isinstance(arm, str) else f"{arm:g}": arm for arm in quantities.STUDIES[study][1]}
+    if (short := short_name(name)) not in arms:
         raise LookupError(f"arm must be one of {', '.join(arms)}")
     return study, what, when, arms[short]
-
-
-def _short(arm: str) -> str:
-    """"Max-Pool" as "max-pool", "sigma=0.10" as "0.1"."""
-    try:
-        return f"{float(arm.rpartition('=')[2]):g}"
-    except ValueError:
-        return arm.lower().replace(" ", "-")
 
 
 def measured_on(condition: str, evidence: Mapping[str, Any], study: str) -> dict[str, SimpleNamespace]:

@@ -41,7 +41,7 @@ from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from .checks import check_known
-from .runs import threads_for
+from .sweeps import threads_for
 from .store import ROOT, write_whole
 from .studies import MODES
 

@@ -7,7 +7,6 @@ noise and shifts are the same for all networks.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from . import models, protocol

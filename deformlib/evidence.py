@@ -4,12 +4,9 @@ Full mode reads committed records; a missing seed is counted and said, an arm wi
 makes what is missing there and then, in a store of its own. Never one in place of the other.
 """
 
-import json
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,18 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from . import claims, models, runs, studies
+from . import models, quantities, runs, studies, sweeps
 from .checks import check_known, require
 from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
 from .protocol import banks_of
 from .specs import Resampling, Spec, Training, network_of
 from .store import RESULTS, Record, Store, cache_root, load_tensors
-
-BENCH = RESULTS.parent / "bench.json"  # written by `make bench`
 
 
 def store_for(mode: str) -> Store:
@@ -266,10 +260,10 @@ def at_loss(evidence: Evidence, losses: Mapping[str | float, float], table: Call
 
 def at_displacement(evidence: Evidence) -> pd.DataFrame:
     """As `Evidence.banks`, of the digit tasks: each filter bank where, on its way, it had moved as far as it did under
-    the strength that moved it least, by the rule of claim 7 (`claims.at_matched_displacement`). Of the seeds that all
+    the strength that moved it least, by the rule of claim 7 (`quantities.at_matched_displacement`). Of the seeds that all
     strengths have; no rows if a strength has none."""
     study, banks = "mnist-templates", evidence.banks()
-    matched = claims.at_matched_displacement(partial(claims.observed, {study: evidence}), study)
+    matched = quantities.at_matched_displacement(partial(quantities.observed, {study: evidence}), study)
     seeds = sorted(set.intersection(*(set(of_arm["seed"]) for _, of_arm in banks.groupby("arm"))))
     values = {(float(arm), seed, layer): value for arm, table in matched.items()
               for seed, row in zip(seeds, table.to_numpy()) for layer, value in enumerate(row, 1)}
@@ -301,7 +295,7 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
     found = existing(name, mode, seeds, arms)
     if mode == "quick" and found.missing:
         keep = studies.keeping(mode, studies.study(name))
-        make(found.missing, store_for(mode), keep=keep, source=name if ":" in name else None)
+        sweeps.make(found.missing, store_for(mode), keep=keep, source=name if ":" in name else None)
         found = existing(name, mode, seeds, arms)
     if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys() - set(studies.study(name).beyond):
         arms_without = ", ".join(sorted(map(str, bare)))
@@ -312,95 +306,7 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
 def for_claims(mode: str) -> dict[str, Evidence]:
     """What there is of the studies that claims rest on, without arms that the paper does not have."""
     return {study: existing(study, mode, arms=arms if field == "downsampling" else None)
-            for study, (field, arms) in claims.STUDIES.items()}
-
-
-def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep: Container[Spec] = (), source: str | None = None) -> list[Spec]:
-    """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
-
-    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `runs.local`. One failure does not stop the others; KeyboardInterrupt
-    does, and a later call goes on from each run's last epoch.
-    """
-    if not missing:
-        return []
-    for spec in missing:
-        runs.check(spec)
-    workers = min(workers or runs.cores(), len(missing))
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    quiet = "TQDM_DISABLE" in os.environ  # in a chapter: papermill has a bar
-    with runs.local(workers, source) as executor, Progress(*columns, speed_estimate_period=600, disable=quiet) as progress:
-        futures = {}
-        for kept in (True, False):
-            chosen = [spec for spec in missing if (spec in keep) == kept]
-            futures |= runs.sweep(chosen, store, executor, weights=kept, threads=runs.threads_for(workers))
-        overall = progress.add_task(f"{len(missing)} runs", total=len(missing))
-        bars: dict[Spec, int] = {}
-        try:
-            while not all(future.done() for future in futures.values()):
-                _draw(futures, bars, progress, overall)
-                time.sleep(0.5)
-        except KeyboardInterrupt:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
-        _draw(futures, bars, progress, overall)
-        failed = {spec: future.exception() for spec, future in futures.items() if future.exception()}
-        for spec, error in failed.items():
-            lost = isinstance(error, BrokenExecutor)  # with one worker goes the pool, and with it all runs in progress
-            why = "a worker process was killed (out of memory?); the same command goes on" if lost else f"{type(error).__name__}: {error}"
-            progress.console.print(f"[red]{spec.slug} failed:[/red] {why}")
-    return list(failed)
-
-
-def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int) -> None:
-    shares = {spec: 1.0 if future.done() else runs.progress_of(spec) or 0.0 for spec, future in futures.items()}
-    progress.update(overall, completed=sum(shares.values()))
-    for spec, future in futures.items():
-        if future.running() and spec not in bars:
-            bars[spec] = progress.add_task(f"  {spec.slug}", total=1.0)
-        if spec in bars:
-            progress.update(bars[spec], completed=shares[spec], visible=not future.done())
-
-
-def costs(mode: str) -> pd.DataFrame:
-    """What the records of each study took, from their provenance: one row per study, but for quick mode that has any.
-
-    Hours of training and of measuring are summed over records, each hour one of `threads` threads; memory is the
-    highest of a process at its peak, disk the size of records and weights; "a checkpoint" is what measuring took at one,
-    on average. A record of two studies counts in both.
-    """
-    store, rows = store_for(mode), {}
-    for name, study in studies.STUDIES.items():
-        wanted = study.specs(mode)
-        kept = [spec for spec in wanted if spec in store]
-        records = [store.load(spec) for spec in kept]
-        if not records:
-            if mode == "full":
-                rows[name] = {"records": f"0 of {len(wanted)}"}
-            continue
-        found = [record.provenance for record in records]
-        seconds = [record["seconds"] for record in found]
-        checkpoints = sum(len(record.measurements.get("checkpoints", ())) for record in records)
-        files = [file for spec in kept for file in (store.path(spec), store.weights_path(spec)) if file.exists()]
-        rows[name] = {
-            "records": f"{len(found)} of {len(wanted)}",
-            "training, h": f"{sum(s.get('training', 0) for s in seconds) / 3600:.2f}",
-            "measuring, h": f"{sum(s.get('measuring', 0) for s in seconds) / 3600:.2f}",
-            "a checkpoint, s": f"{sum(s.get('measuring', 0) for s in seconds) / checkpoints:.0f}" if checkpoints else "",
-            "minutes each": f"{sum(sum(s.values()) for s in seconds) / len(found) / 60:.1f}",
-            "threads": ", ".join(sorted({str(record["threads"]) for record in found})),
-            "memory, MB": str(max(record["peak_memory_mb"] for record in found)),
-            "disk, MB": f"{sum(file.stat().st_size for file in files) / 1e6:.1f}",
-            "processor": "; ".join(sorted({record["device"] for record in found})),
-            "precision": ", ".join(sorted({record["training_precision"] for record in found})),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("study")
-
-
-def speed() -> tuple[str, pd.DataFrame]:
-    """Under which conditions `make bench` ran last, and the table that it printed."""
-    found = json.loads(BENCH.read_text())
-    signs = {"<= ": "≤\N{NO-BREAK SPACE}", ">= ": "≥\N{NO-BREAK SPACE}"}
-    return found["conditions"], pd.DataFrame(found["rows"]).replace({"goal": signs}, regex=True).set_index(["work", "against"])
+            for study, (field, arms) in quantities.STUDIES.items()}
 
 
 def load_trained(study: str, arm: str | float, seed: int = 0, mode: str = "full") -> models.VGG:

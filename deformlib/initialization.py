@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from scipy import integrate, stats
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import models, protocol
 from .metrics import AVERAGES, variation_and_size

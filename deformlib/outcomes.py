@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import claims
-from .agreement import published
+from . import claims, quantities
+from .curves import published
 from .evidence import last
 from .multiverse import CHOICES, MULTIVERSES, Multiverse
 from .store import Record
@@ -119,7 +119,7 @@ def findings(evidence: Any, pick: Callable[[Record], Measured | None]) -> dict[i
     records = [SimpleNamespace(spec=record.spec.network, measurements={
         "layers": record.measurements["layers"], "checkpoints": _checkpoints(measured)}) for record, measured in taken]
     numbers = JUDGED if all("after" in measured for _, measured in taken) else INITIAL
-    look = partial(claims.observed, {"cifar10": SimpleNamespace(records=records)})
+    look = partial(quantities.observed, {"cifar10": SimpleNamespace(records=records)})
     return {number: claims.judge(number, look) for number in numbers} if taken else {}
 
 
@@ -182,7 +182,7 @@ def of_recipes(evidence: Any) -> pd.DataFrame:
         part = evidence.only(recipe=recipe)
         part = replace(part, records=[record for record in part.records if evidence.arm(record.spec) in has])
         name = ", ".join(f"{k} {v}" for k, v in asdict(recipe).items() if v != getattr(book, k)) or BOOK[1]
-        probes, findings = part.probes(), {n: claims.judge(n, partial(claims.observed, {"cifar10": part})) for n in TRAINED}
+        probes, findings = part.probes(), {n: claims.judge(n, partial(quantities.observed, {"cifar10": part})) for n in TRAINED}
         if recipe == book:
             first_layers, first_banks = part.layers(), part.banks()
         layers, banks = (now.merge(first, on=["arm", "seed", "layer"]) for now, first in
@@ -209,5 +209,5 @@ def order_of_arms(evidence: Any) -> pd.Series:
     untrained = last(table).query("when == 'before'")
     by = list(MULTIVERSES[evidence.records[0].spec.choices].crossed)
     means = untrained.assign(value=np.log(untrained["value"])).groupby([*by, "arm"], sort=False)["value"].mean().unstack("arm")
-    pooled, unpooled = ([arm for arm in means if arm in arms] for arms in (claims.POOLED, claims.UNPOOLED))
+    pooled, unpooled = ([arm for arm in means if arm in arms] for arms in (quantities.POOLED, quantities.UNPOOLED))
     return np.exp(means[pooled].max(axis=1) - means[unpooled].min(axis=1))

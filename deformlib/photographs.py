@@ -13,7 +13,7 @@ from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 
 from .store import write_whole
-from .warping import ThinPlateSpline, warp
+from .warping import warp
 
 STRIP = 256  # rows of a photograph deformed at a time: the matrix of ThinPlateSpline for 24 megapixels takes 2.6 GB
 # What a photograph may become in a format that cannot hold it as it is, the best first.

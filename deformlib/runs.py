@@ -1,24 +1,16 @@
-"""A spec executed once into a record, and the missing records of a study given to an executor.
-
-The store is the scheduler: a sweep submits the specs that have no record to anything with the `submit` of
-`concurrent.futures`. A run that was killed goes on from its last epoch and ends with the same record.
-"""
+"""A spec executed once into a record. A run that was killed goes on from its last epoch and ends with the same record."""
 
 import functools
 import importlib.metadata
 import json
-import os
 import platform
 import resource
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +20,6 @@ from torch import Tensor
 
 from . import comparison, data, initialization, interventions, models, multiverse, specs, tasks
 from .checks import check_known, require
-from .names import named_object
 from .protocol import CHUNK, PROTOCOLS, Instrument, banks_of, layers_of
 from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
@@ -236,45 +227,6 @@ def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | N
     return store.load(spec)
 
 
-def sweep(missing: Iterable[Spec], store: Store, executor: Executor, *, weights: bool = False, threads: int | None = None) -> dict[Spec, Future]:
-    """Submit every spec to `executor`: {spec: future of nothing}. The records are in `store` when the futures are done."""
-    return {spec: executor.submit(_execute_quietly, spec, store, weights, threads) for spec in missing}
-
-
-# A training step frees much memory and asks for it again, which glibc gives back to the system and takes anew, page by page
-# (15,000 faults a step). Told to keep it, and to use large pages, a step of the CIFAR-10 network took 336 ms of processor time
-# in place of 459, with the same bits (batch of 64, one thread, AVX2, the other core training too).
-ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1"
-
-
-def local(workers: int, source: str | None = None) -> ProcessPoolExecutor:
-    """Processes on this machine, each with its share of the cores; `source` is what each one reads first, a study of
-    the reader's own ("FILE.py:STUDY"), whose file may add to the tables."""
-    os.environ.setdefault("GLIBC_TUNABLES", ALLOCATOR)  # read when a process starts
-    context = get_context("forkserver")  # imports PyTorch once for all pools of this process, 5 s of a core
-    context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(workers, context, _begin, (dict(os.environ), source))
-
-
-def _begin(environment: dict[str, str], source: str | None) -> None:
-    os.environ.clear()  # it has that of the moment when the first pool was made
-    os.environ.update(environment)
-    # A killed parent cannot tell its workers to stop: they would train on, unseen, and hold the locks of their runs.
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
-    if source:
-        named_object(source)
-
-
-def cores() -> int:
-    """The cores that this process may use; where the system does not tell, those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_for(workers: int) -> int:
-    """Threads of each of `workers` processes: the cores that this process may use, shared out, at least 1."""
-    return max(1, cores() // workers)
-
-
 def progress_of(spec: Spec) -> float | None:
     """The share of a run in progress (or interrupted) that is done, as its own process last wrote it; None if never begun."""
     file = folder_of(spec) / "progress.json"
@@ -311,11 +263,6 @@ class _Reporter:
 
     def done(self) -> None:
         self.file.unlink(missing_ok=True)
-
-
-def _execute_quietly(spec: Spec, store: Store, weights: bool, threads: int | None) -> None:
-    os.environ["TQDM_DISABLE"] = "1"  # bars of several processes in one terminal would overwrite each other
-    execute(spec, store, weights=weights, threads=threads)
 
 
 def _provenance() -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from deformlib import agreement, evidence
 from deformlib.__main__ import app
-from deformlib.agreement import COLUMNS, beside, compare, gaps, overlay, published, read
+from deformlib.agreement import beside, compare, gaps
+from deformlib.curves import COLUMNS, PUBLISHED, overlay, published, read, short_name
 from deformlib.figures import over_published
 from deformlib.models import DOWNSAMPLINGS
 
@@ -210,7 +211,7 @@ def test_names_are_read_as_people_write_them(fields: dict, tmp_path: Path) -> No
 
 
 def test_numbers_in_names_are_numbers() -> None:
-    assert [agreement._short(name) for name in ("sigma=0.10", "strength=4.0", "C=2", "strided-ReLU", "foo=max-pool")] == [
+    assert [short_name(name) for name in ("sigma=0.10", "strength=4.0", "C=2", "strided-ReLU", "foo=max-pool")] == [
         "0.1", "4", "2", "strided-relu", "foo=max-pool"]
 
 
@@ -230,7 +231,7 @@ def test_without_records_nothing_matches_and_gaps_say_so(file: Path) -> None:
 
 
 def test_the_book_s_own_file_is_read() -> None:
-    curves = read(agreement.PUBLISHED)
+    curves = read(PUBLISHED)
     assert curves["row"].tolist() == list(range(2, 2 + len(curves))) and len(curves) == 335
     assert published("3c").query("arm == 'max-pool' and layer == 12")["value"].item() == 0.117
     with pytest.raises(ValueError, match="figure must be one of 3a, 3c, 3d, 4, 5, 6b, got '3b'"):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from deformlib import agreement, claims
+from deformlib import claims, curves, quantities
 from deformlib.claims import CLAIMS, FIVE, STUDIES, Part, findings, judge, ledger, observed, published, verdict
 from deformlib.models import cifar10_vgg
 from deformlib.protocol import layers_of
@@ -135,8 +135,8 @@ CASES: list[tuple[int, str, list[tuple], str]] = [
     (2, "no change from the calibrated start", [(s, lambda v, arm, seed: 0 * v + math.log(0.2) + np.where(np.arange(len(v)) < 5, 0.6, -0.8), "calibrated") for s in EACH], "In part"),
     (3, "decrease", [(s, -2.5, "after") for s in EACH], "Did not hold"),
     (3, "up by too little", [(s, lambda v, arm, seed: v * 0 + math.log(0.2) + LEVEL[arm] + 0.1 + 0.001 * seed, "after") for s in EACH], "Did not hold"),
-    (3, "only with pooling", [(s, -0.55, "after", claims.UNPOOLED) for s in EACH], "In part"),
-    (4, "as sensitive as before", [(s, 0.95, "after", claims.UNPOOLED) for s in EACH], "Did not hold"),
+    (3, "only with pooling", [(s, -0.55, "after", quantities.UNPOOLED) for s in EACH], "In part"),
+    (4, "as sensitive as before", [(s, 0.95, "after", quantities.UNPOOLED) for s in EACH], "Did not hold"),
     (4, "one of four", [("cifar10", 0.95, "after", ("subsample", "strided")), ("imagenet", 0.95, "after")], "In part"),
     (5, "as far apart as before", [(s, lambda v, arm, seed: v + 1.5 * LEVEL[arm], "after") for s in EACH], "Did not hold"),
     (5, "not in absolute terms", [(s, lambda v, arm, seed: v + 2 + 0.3 * LEVEL[arm], "after") for s in EACH], "In part"),
@@ -267,10 +267,10 @@ def test_filters_that_move_back_are_matched_where_they_first_were_as_far() -> No
     """Displacement is that reached so far: 0, 2, 1 is 0, 2, 2."""
     paths = {"kernel": {1: [1.9, 1.8, 1.7], 4: [1.9, 1.5, 1.4]}, "change_norm": {1: [0.0, 0.5, 1.0], 4: [0.0, 2.0, 1.0]}}
 
-    def look(study: str, what: str, when: str) -> claims.Table:
+    def look(study: str, what: str, when: str) -> quantities.Table:
         return {arm: pd.DataFrame([values if when == "path" else values[-1:]]) for arm, values in paths[what].items()}
 
-    matched = claims.at_matched_displacement(look, TEMPLATES)
+    matched = quantities.at_matched_displacement(look, TEMPLATES)
     assert matched[1].to_numpy().item() == pytest.approx(1.7) and matched[4].to_numpy().item() == pytest.approx(1.7)
 
 
@@ -347,7 +347,7 @@ def theirs(number: int) -> pd.Series:
 
 
 def curve(figure: str, arm: str) -> np.ndarray:
-    table = agreement.published(figure)
+    table = curves.published(figure)
     return table[table["arm"] == arm].sort_values("layer")["value"].to_numpy()
 
 
@@ -379,7 +379,7 @@ def test_published_spreads_by_hand() -> None:
     assert found["cifar10", "spread, absolute"] == pytest.approx(rms(after.std(0, ddof=1)) / rms(before.std(0, ddof=1)))
     assert found["cifar10", "largest difference of logarithms"] == pytest.approx(rms(np.ptp(np.log(after), axis=0)) / rms(np.ptp(np.log(before), axis=0)))
     assert math.isnan(found["cifar10", "spread of logarithms, calibrated"])
-    assert math.isnan(found["imagenet", "spread of logarithms"]) or "3b" in set(pd.read_csv(agreement.PUBLISHED, dtype=str)["figure"])
+    assert math.isnan(found["imagenet", "spread of logarithms"]) or "3b" in set(pd.read_csv(curves.PUBLISHED, dtype=str)["figure"])
 
 
 def test_the_ledger_shows_the_least_favourable_part() -> None:
@@ -431,7 +431,7 @@ def test_matched_displacement_is_read_off_the_way() -> None:
     made = world()
     change(made, TEMPLATES, lambda v, arm, seed: v * 0 + (2.0 if arm == 4 else 1.0), "moved")
     change(made, TEMPLATES, lambda v, arm, seed: v * 0 + 1.87 - 0.1 * arm, "kernel after")
-    matched = claims.at_matched_displacement(partial(observed, evidence(made)), TEMPLATES)
+    matched = quantities.at_matched_displacement(partial(observed, evidence(made)), TEMPLATES)
     assert matched[1].to_numpy() == pytest.approx(1.77) and matched[3].to_numpy() == pytest.approx(1.57)
     assert matched[4].to_numpy() == pytest.approx(1.87 - 0.4 / 2)
 
@@ -632,7 +632,7 @@ def test_an_arm_that_the_paper_does_not_have_enters_no_claim(study: str):
 
 def test_damaged_published_curves_are_not_passed_over(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = tmp_path / "curves.csv"
-    damaged.write_text(agreement.PUBLISHED.read_text().replace("0.1", "x", 1))
-    monkeypatch.setattr(agreement, "PUBLISHED", damaged)
+    damaged.write_text(curves.PUBLISHED.read_text().replace("0.1", "x", 1))
+    monkeypatch.setattr(curves, "PUBLISHED", damaged)
     with pytest.raises(ValueError, match="curves.csv, row"):
-        claims.published("cifar10", "s", "before")
+        quantities.published("cifar10", "s", "before")

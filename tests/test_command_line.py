@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import deformlib
-from deformlib import book, evidence, progress, runs, specs, studies
+from deformlib import book, evidence, progress, runs, specs, studies, sweeps
 from deformlib.__main__ import _arm, app, repeat_options
 from deformlib.progress import duration
 from deformlib.store import Record, Store
@@ -169,9 +169,9 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[specs.Spec]:
         return {"steps": 1}, {"seconds": {"training": 1.0}}, {"w": torch.ones(2)}
 
     monkeypatch.setitem(runs.EXECUTE, specs.Training, execute)
-    monkeypatch.setattr(runs, "local", ThreadPoolExecutor)
-    monkeypatch.setattr(runs, "threads_for", lambda workers: None)
-    monkeypatch.setattr(evidence.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(sweeps, "local", ThreadPoolExecutor)
+    monkeypatch.setattr(sweeps, "threads_for", lambda workers: None)
+    monkeypatch.setattr(sweeps.time, "sleep", lambda seconds: None)
     return done
 
 
@@ -234,7 +234,7 @@ def test_run_stopped_by_the_user_says_how_to_go_on(store: Store, data: Path, mon
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evidence, "make", stop)
+    monkeypatch.setattr(sweeps, "make", stop)
     assert "the same command goes on" in call("run", "cifar10", code=130)
 
 

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from deformlib import claims, decomposition, evidence, metrics, models, runs, studies
-from deformlib.evidence import Evidence, by_layer, collect, make, spread, store_for
+from deformlib import costs, decomposition, evidence, metrics, models, quantities, runs, studies, sweeps
+from deformlib.evidence import Evidence, by_layer, collect, spread, store_for
 from deformlib.specs import Comparison, Intervention, Resampling, Spec, Training
 from deformlib.store import Record, Store
 from deformlib.studies import Study
+from deformlib.sweeps import make
 from deformlib.training import Recipe
 
 ARMS = ("max-pool", "strided")
@@ -68,8 +69,8 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args, **options):
         raise AssertionError("something was executed")
 
-    for name in ("local", "execute", "sweep"):
-        monkeypatch.setattr(runs, name, refuse)
+    for module, name in ((sweeps, "local"), (sweeps, "sweep"), (runs, "execute")):
+        monkeypatch.setattr(module, name, refuse)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         return measurements(spec), {}, {"weight": torch.ones(1)}
 
     monkeypatch.setitem(runs.EXECUTE, Training, execute)
-    monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(sweeps, "local", lambda *_: ThreadPoolExecutor(1))
     return done
 
 
@@ -261,14 +262,14 @@ def test_missing_weights_name_the_command_that_makes_them(full: Store):
 
 
 def test_costs_are_those_of_the_records(full: Store):
-    assert evidence.costs("full").loc["made-up"].tolist() == ["0 of 6"] and evidence.costs("quick").empty
+    assert costs.costs("full").loc["made-up"].tolist() == ["0 of 6"] and costs.costs("quick").empty
     seconds = [{"training": 1800.0, "measuring": 360.0}, {"training": 3600.0, "measuring": 0.0}, {"measuring": 720.0}]
     for k, (spec, taken) in enumerate(zip(specs_of("full", 0) + specs_of("full", 2), seconds)):
         provenance = {"seconds": taken, "threads": 1 + k % 2, "peak_memory_mb": [700, 1500, 900][k], "device": "a processor",
                       "training_precision": "float32"}
         full.save(Record(spec, measurements(spec), provenance))
     full.save_weights(specs_of("full", 0)[0], {"w": torch.zeros(500_000)})
-    table = evidence.costs("full")
+    table = costs.costs("full")
     row = table.loc["made-up"]
     assert row["records"] == "3 of 6" and row["threads"] == "1, 2"
     assert (table.drop("made-up").drop(columns="records") == "").all(axis=None), "nothing is said of a study without records"
@@ -292,7 +293,7 @@ def test_records_of_other_images_are_not_passed_for_more_seeds():
 
 def test_workers_get_the_file_of_a_reader_s_study(full: Store, monkeypatch: pytest.MonkeyPatch):
     given = {}
-    monkeypatch.setattr(evidence, "make", lambda missing, store, **options: given.update(options))
+    monkeypatch.setattr(sweeps, "make", lambda missing, store, **options: given.update(options))
     for name, source in (("made-up", None), ("./mine.py:MINE", "./mine.py:MINE")):
         monkeypatch.setattr(studies, "study", lambda _: Study("", specs_of, {"full": range(3), "quick": range(1)}))
         with pytest.raises(FileNotFoundError):
@@ -305,7 +306,7 @@ def test_a_killed_worker_is_said_to_be_one(full: Store, monkeypatch: pytest.Monk
         raise BrokenProcessPool("A process in the process pool was terminated abruptly")
 
     monkeypatch.setitem(runs.EXECUTE, Training, killed)
-    monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(sweeps, "local", lambda *_: ThreadPoolExecutor(1))
     assert make(specs_of("full", 0), full) == specs_of("full", 0)
     assert capsys.readouterr().out.count("a worker process was killed (out of memory?)") == 2
 
@@ -404,7 +405,7 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
     monkeypatch.setitem(studies.STUDIES, "made-up", study)
     network = runs.build(dataclasses.replace(spec, seed=1), 7, 3)
     monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, *_: ({"steps": 1}, {}, network.state_dict()))
-    monkeypatch.setattr(runs, "local", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(sweeps, "local", lambda *_: ThreadPoolExecutor(1))
     shares = Study("", study.make, study.seeds)  # which keeps none, and is run first
     monkeypatch.setitem(studies.STUDIES, "before-it", shares)
     collect("before-it", "quick")
@@ -509,9 +510,9 @@ def test_an_arm_beyond_the_papers_may_have_no_record(full: Store, never: None, m
 
 def test_claims_are_judged_on_the_papers_arms_alone():
     found = evidence.for_claims("full")
-    assert found.keys() == claims.STUDIES.keys()
+    assert found.keys() == quantities.STUDIES.keys()
     specs = [spec for each in found.values() for spec in (*each.missing, *(record.spec for record in each.records))]
-    assert {spec.downsampling for spec in specs if hasattr(spec, "downsampling")} == set(claims.FIVE) == set(studies.ARMS)
+    assert {spec.downsampling for spec in specs if hasattr(spec, "downsampling")} == set(quantities.FIVE) == set(studies.ARMS)
     assert len(found["cifar10"].records) + len(found["cifar10"].missing) == 25, "five seeds of five arms"
     assert len(found["mnist-templates"].records) + len(found["mnist-templates"].missing) == 20
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from deformlib import claims, ledger
+from deformlib import claims, ledger, quantities
 from deformlib.claims import CLAIMS, Finding, Part
 from deformlib.ledger import counts, in_detail, in_full, in_short, interval, labels, number, wanted
 
@@ -94,7 +94,7 @@ def test_in_detail_shows_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_in_detail_takes_what_claims_finds() -> None:
-    findings = {k: claims.judge(k, partial(claims.observed, {})) for k in CLAIMS}
+    findings = {k: claims.judge(k, partial(quantities.observed, {})) for k in CLAIMS}
     text = in_detail(findings)
     assert re.findall(r":name: claim-(\d+)", text) == [str(k) for k in CLAIMS]
     assert text.count("| not tested |") == sum(len(found.detail) for found in findings.values()) and "footnote 1" in text

@@ -328,7 +328,7 @@ def test_a_run_starts_from_the_weights_kept(tmp_path, monkeypatch: pytest.Monkey
     seen = {}
     monkeypatch.setattr(multiverse, "measure", lambda spec, networks, progress: (seen.update(networks) or {"a": 1}, "abc"))
     results = Store(tmp_path / "results")
-    with pytest.raises(FileNotFoundError, match="a variation needs the weights of photos-strided-relu-0, and there is no .*safetensors"):
+    with pytest.raises(FileNotFoundError, match="photos-strided-relu-0-small needs the weights of photos-strided-relu-0, and there is no .*safetensors"):
         runs.execute(SPEC, results)
     results.save_weights(TRAINING, networks["after"].state_dict())
     record = runs.execute(SPEC, results)

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deformlib import claims, multiverse, outcomes
-from deformlib.agreement import published
+from deformlib import claims, multiverse, outcomes, quantities
+from deformlib.curves import published
 from deformlib.evidence import Evidence
 from deformlib.figures import specification_curve, survival_of_claims
-from deformlib.claims import FIVE
+from deformlib.quantities import FIVE
 from deformlib.multiverse import Multiverse
 from deformlib.outcomes import BOOK, by_combination, changes, difference, findings, in_words, nearest, of_recipes, options, order_of_arms, reached, robustness, survival, values, worded
 from deformlib.specs import Training, Variation
@@ -116,7 +116,7 @@ def test_the_books_row_is_judged_as_the_ledger_judges(evidence: SimpleNamespace)
     """The claims' own statistics on the published curves, which the book's row is made of."""
     found = findings(evidence, lambda record: record.measurements["book"])
     for number in outcomes.JUDGED:
-        ours, theirs = found[number].detail, claims.judge(number, claims.published).detail
+        ours, theirs = found[number].detail, claims.judge(number, quantities.published).detail
         both = ours.merge(theirs, on=["study", "what"]).query("study == 'cifar10' and not what.str.contains('calibrated')")
         assert len(both) and both["value_x"].to_numpy() == pytest.approx(both["value_y"].to_numpy(), nan_ok=True)
 
@@ -143,7 +143,7 @@ def test_shares_over_crossed_combinations(evidence: SimpleNamespace):
 def test_the_order_of_arms_is_that_of_the_worst_pair(evidence: SimpleNamespace):
     last = {arm: of_arm(arm, "before")[-1] for arm in FIVE}
     found = order_of_arms(evidence)[("unit", "running")]
-    assert found == pytest.approx(max(last[p] for p in claims.POOLED) / min(last[u] for u in claims.UNPOOLED))
+    assert found == pytest.approx(max(last[p] for p in quantities.POOLED) / min(last[u] for u in quantities.UNPOOLED))
 
 
 def test_options_are_named_in_words_the_books_first(evidence: SimpleNamespace):

@@ -20,7 +20,7 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 
-from deformlib import photos, protocol, runs, specs, store, training
+from deformlib import photos, protocol, runs, specs, store, sweeps, training
 from deformlib.models import DOWNSAMPLINGS
 from deformlib.protocol import PROTOCOLS, Protocol
 from deformlib.specs import Comparison, Initialization, Intervention, Training, Variation
@@ -447,7 +447,7 @@ class TestExecute:
     def test_a_sweep_through_any_executor(self, executed: list, tmp_path: Path):
         results = Store(tmp_path / "results")
         with ThreadPoolExecutor(1) as executor:
-            futures = runs.sweep([SPEC, dataclasses.replace(SPEC, seed=13), OTHER], results, executor, weights=True)
+            futures = sweeps.sweep([SPEC, dataclasses.replace(SPEC, seed=13), OTHER], results, executor, weights=True)
         assert list(futures) == [SPEC, dataclasses.replace(SPEC, seed=13), OTHER]
         assert [future.exception() is None for future in futures.values()] == [True, False, True]
         assert SPEC in results and OTHER in results and results.weights_path(OTHER).exists()
@@ -461,7 +461,7 @@ class TestExecute:
                 self.submitted.append(args[0])
                 return Future()
 
-        assert list(runs.sweep([OTHER, SPEC], Store(tmp_path), Fake())) == Fake.submitted == [OTHER, SPEC]
+        assert list(sweeps.sweep([OTHER, SPEC], Store(tmp_path), Fake())) == Fake.submitted == [OTHER, SPEC]
         assert not executed
 
     def test_the_commit_is_that_of_the_beginning(self, executed: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -491,13 +491,13 @@ class TestExecute:
 
 
 def test_threads_are_shared_out():
-    cores = runs.cores()
-    assert runs.threads_for(1) == cores and runs.threads_for(cores) == 1 and runs.threads_for(10 * cores) == 1
+    cores = sweeps.cores()
+    assert sweeps.threads_for(1) == cores and sweeps.threads_for(cores) == 1 and sweeps.threads_for(10 * cores) == 1
 
 
 def test_cores_are_those_of_the_machine_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # macOS has none
-    assert runs.cores() == os.cpu_count()
+    assert sweeps.cores() == os.cpu_count()
 
 
 def test_progress_is_what_a_run_last_wrote(cache: Path):
@@ -510,7 +510,7 @@ def test_progress_is_what_a_run_last_wrote(cache: Path):
 
 
 def sleepy_parent(pids) -> None:
-    executor = runs.local(1)
+    executor = sweeps.local(1)
     pids.put(executor.submit(os.getpid).result())
     executor.submit(time.sleep, 600).result()
 
@@ -543,7 +543,7 @@ def page_faults(times: int, size: int) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_a_worker_keeps_the_memory_that_it_frees(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    with runs.local(1) as executor:
+    with sweeps.local(1) as executor:
         assert executor.submit(page_faults, 10, 2**26).result() < 2**14  # pages of 4 KiB: one tensor of the ten
 
 
