@@ -241,7 +241,8 @@ of_arms.rename("rank correlation").round(2).to_frame()
 images = collect("cifar10-random-images", mode)
 glue("fig-5-images-note", images.only(task="white-images").note, display=False)
 gaussian, white = images.only(task="gaussian-images"), images.only(task="white-images")
-photographs = collect("cifar10-random-labels", mode, arms=list(images.seeds))
+seeds = sorted({record.spec.seed for record in images.records})  # of photographs the same
+photographs = collect("cifar10-random-labels", mode, seeds, list(images.seeds))
 kinds = {"photographs": photographs, "Gaussian images": gaussian, "white images": white}
 pd.concat({kind: of_kind.accuracies() for kind, of_kind in kinds.items()})
 

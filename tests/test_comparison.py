@@ -70,7 +70,7 @@ def test_a_run_starts_from_the_weights_kept(tmp_path, networks: dict, monkeypatc
     monkeypatch.setattr(comparison, "measure", lambda spec, networks, progress: (
         {when: float(network.head.weight.detach().abs().sum()) for when, network in networks.items()}, "abc"))
     results = Store(tmp_path / "results")
-    with pytest.raises(FileNotFoundError, match="a comparison needs the weights of photos-max-pool-0, and there is no .*safetensors"):
+    with pytest.raises(FileNotFoundError, match="needs the weights of photos-max-pool-0, and there is no .*safetensors"):
         runs.execute(SPEC, results)
     results.save_weights(TRAINING, networks["after"].state_dict())
     record = runs.execute(SPEC, results)
