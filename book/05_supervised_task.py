@@ -80,7 +80,7 @@ by_layer(end)
 # So did training change anything? {numref}`fig-7-start` has the same networks before it, with calibrated batch norm
 # statistics.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Five curves that fan out over the layers, Average-pool far below the others, Strided-ReLU highest."}, "figure": {"name": "fig-7-start", "caption": "The networks of the previous figure before training, with batch norm statistics computed on training images. Records: {glue:text}`fig-7-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Five curves that fan out over the layers, Average-pool far below the others, Strided-ReLU highest."}, "figure": {"name": "fig-7-start", "caption": "The networks of the previous figure before training, with batch norm statistics computed on training images. Before the training of: {glue:text}`fig-7-note`."}}
 start = random.layers("calibrated", checkpoint=0)
 sensitivity_by_layer(start)
 

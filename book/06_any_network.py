@@ -87,7 +87,7 @@ for name, wanted in layers.items():
 # {numref}`fig-any` puts each network's layers on one axis from the image, 0, to the last one before the classifier, 1.
 # What to look for: which networks become more stable with depth before they have learned anything, and where.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of sensitivity over depth, of ResNet-18, ConvNeXt-Tiny and ViT-B/16, which begin at the same value."}, "figure": {"name": "fig-any", "caption": "Sensitivity to deformation of three networks, {glue:text}`any-weights`, on photographs of 224x224 pixels, one seed each, over their blocks. The last point of ResNet-18 and ConvNeXt-Tiny is the global average pool, that of ViT-B/16 the last layer norm."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of sensitivity over depth, of ResNet-18, ConvNeXt-Tiny and ViT-B/16, which begin at the same value."}, "figure": {"name": "fig-any", "caption": "Sensitivity to deformation of three networks, {glue:text}`any-weights`, on squares of 224x224 pixels out of five photographs (16 in full mode, 8 in quick mode), one seed each, over their blocks. The last point of ResNet-18 and ConvNeXt-Tiny is the global average pool, that of ViT-B/16 the last layer norm."}}
 sensitivity_by_depth(found)
 
 # %% tags=["hide-input"]

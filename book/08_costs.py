@@ -19,12 +19,11 @@ table.drop(columns=["processor", "precision", "threads"])
 # %% [markdown]
 # A run is one process, or one of several that a process makes one after the other. Hours are those of a single process
 # with as many threads as the next table says; where several ran side by side on one machine, the hours by the clock
-# were fewer. Runs were timed while the machine also did other things, so a quiet one is faster. A processor that
-# computes in bfloat16 is about twice as fast. Memory is the highest of a study's records. (Those at 224x224 were to
-# stay under 6 GB and those of trainings under 3 GB. The first at 224x224 were made when checking values still took a
-# copy of them, the later ones with twice as many images in a layer at once, and until lately a record had the highest
-# peak of all that its process had made so far. The first layers of one network, where memory had peaked before, now
-# take 5.8 GB; a whole run has not been made since.)
+# were fewer. Runs were timed while the machine also did other things, so a quiet one is faster. Memory is the highest
+# of a study's records. (Those at 224x224 were to stay under 6 GB and those of trainings under 3 GB. The first at
+# 224x224 were made when checking values still took a copy of them, the later ones with twice as many images in a layer
+# at once, and until lately a record had the highest peak of all that its process had made so far. The first layers of
+# one network, where memory had peaked before, now take 5.8 GB; a whole run has not been made since.)
 
 # %% tags=["hide-input"]
 table[["processor", "threads", "precision"]]
@@ -54,7 +53,7 @@ ratios
 # Measured on: {glue:text}`bench-conditions`. Seven goals are missed on this machine. (Its load of 1.3 is that of a
 # build which had ended seconds before. In the run before this one a warp of 224x224 pixels took 1.30 times as long as
 # `grid_sample`, training came to 0.77 of the product, and SciPy to 26.) The goals of training were set for a processor
-# that computes in bfloat16, and this one does not; training uses it where there is, which was not measured. At 32x32 a
-# warp takes 1.6 times as long as `grid_sample` alone and `sensitivity` of 13 layers 1.4 times as long as two forward
-# passes; at 224x224 it is 1.4 times, and 1.1 times for 19 layers. The ratios to kornia and SciPy depend on the number
-# of threads: in an earlier run with one thread they were 79 and 21.
+# that computes in bfloat16, and this one does not; training uses it where there is, which was not measured. A warp
+# takes 1.6 times as long as `grid_sample` alone at 32x32 and 1.4 times at 224x224; `sensitivity` takes 1.4 times as
+# long as two forward passes for 13 layers at 32x32, and 1.1 times for 19 layers at 224x224. The ratios to kornia and
+# SciPy depend on the number of threads: in an earlier run with one thread they were 79 and 21.

@@ -68,16 +68,18 @@ worded(table).map("{:.3f}".format).replace("nan", "-")
 # running statistics. Before any training these are 0 and 1, and normalize nothing. So the published panel looks like
 # that of networks that are, in effect, not normalized. After training this choice hardly matters (0.97 to 1.02).
 #
-# Pixels hardly move these curves (though two parts of claim 1 hang on them, see below). If their values lie around 0
-# and not in [0, 1], sensitivity falls by 5%, and the distance is 0.029 or 0.030 in place of 0.026; only scaled image by
-# image they make networks 14% more sensitive, at 0.049. (With seed 0 alone, which was measured first, it seemed to
-# matter: it fell by a fifth, and came nearer to the figure by half. Seed 1 does the opposite.) A median over images
-# lowers sensitivity by a fifth, and the distance by 0.003. Of the deformation its strength matters, of course (half as
-# strong, 0.38 times as sensitive), and that there is one for each image (0.52 with one for all); before training a
-# black border adds 41%, and what else concerns the deformation moves the curves by at most 13% (after training, 54% and
-# 23%). Other images and draws do nearly as much, up to 10%, and move the distance by up to 0.006, so a difference of
-# less than 0.01 between two distances means nothing: but for statistics, border, strength, the shared deformation, the
-# grid half a cell inside (0.043) and pixels scaled image by image, no row can be told from the book's.
+# Pixels move every network, but two seeds in opposite directions. If their values lie around 0 and not in [0, 1], seed
+# 0 becomes a fifth less sensitive and comes nearer to the figure by half, and seed 1 the opposite, so that in their
+# mean little is left (5% less, and a distance of 0.029 or 0.030 in place of 0.026). Which scale is nearer to the figure
+# two seeds cannot say, and two parts of claim 1 hang on it (see below). Scaled image by image they make networks 14%
+# more sensitive, at 0.049. A median over images lowers sensitivity by a fifth, and the distance by 0.003. Of the
+# deformation its strength matters, of course (half as strong, 0.38 times as sensitive). (One deformation for all images
+# gives 0.52; but that is a single draw, and a weak one: over many it can change nothing, as sixteen draws for
+# photographs show below.) Before training a black border adds 41%, and what else concerns the deformation moves the
+# curves by at most 13% (after training, 54% and 23%). Other images and draws do nearly as much, up to 10%, and move the
+# distance by up to 0.006, so a difference of less than 0.01 between two distances means nothing: but for statistics,
+# border, strength, the shared draw, the grid half a cell inside (0.043) and pixels scaled image by image, no row can be
+# told from the book's.
 #
 # ## Crossed
 #
@@ -162,10 +164,10 @@ robustness(shares).round(2)
 # In full mode claims 2 and 3 do not depend on any of these choices, and claim 4 on hardly any (pixels aside: a trained
 # network leaves no choice of them, hence the rows with a dash): every part reaches its threshold under every option
 # varied alone, and under all crossed combinations but one. Claim 1 depends on pixels and statistics, as seen above, and
-# to a lesser degree on how strong the deformation is and on whether all images share one. Claim 5, that the arms
-# converge, is as near its threshold of 0.5 as can be: its least favourable part is at 0.53 with the book's choices, at
-# 0.49 to 0.67 under the others, and at 0.25 to 0.27 wherever the networks are normalized before training. What is least
-# certain here is not that the arms come closer together, but whether they come close enough.
+# to a lesser degree on how strong the deformation is. Claim 5, that the arms converge, is as near its threshold of 0.5
+# as can be: its least favourable part is at 0.53 with the book's choices, at 0.49 to 0.67 under the others, and at 0.25
+# to 0.27 wherever the networks are normalized before training. What is least certain here is not that the arms come
+# closer together, but whether they come close enough.
 #
 # ## Why is ImageNet's layer 0 so stable in the paper?
 #
@@ -190,8 +192,8 @@ draws = values(inputs, "crossed").dropna(subset=["draw"])
 draws.groupby(draws["deformations"].map(lambda option: in_words("deformations", option)[1]), sort=False)["value"].describe().round(3)
 
 # %% [markdown]
-# In full mode, of the sixteen draws with a deformation for each image, the lowest is 0.178, of those with a shared one 0.169. So
-# it is not the luck of a draw, unless of a rarer one.
+# In full mode, of the sixteen draws with a deformation for each image, the lowest is 0.178, of those with a shared one
+# 0.169. So it is hardly the luck of a draw.
 #
 # And {numref}`fig-9-input` crosses what may matter.
 

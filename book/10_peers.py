@@ -77,10 +77,10 @@ pd.concat({name: by_layer(after[name]) for name in labels}, names=["measure"])
 # measure, before training and after it. $G$ has not. The paper's two arms that pool are both stable by its measure
 # before training, but for opposite reasons. Average-pool hardly responds to anything: its $G$ falls to 0.005 at the
 # last layer, further than its $D$, so that $R$ rises as high as 3. Max-pool minds noise most of all arms (0.11) and
-# deformation less than those without pooling: its $R$ ends at 0.62, and that of the others at 1.2 to 1.3. By this
-# measure only Max-pool, of the paper's arms, gives an untrained network a stability to *deformation*. Blur-pool (one
-# seed) does so far more: it takes deformation almost as little as Average-pool (0.020 and 0.009 at the last layer) and
-# noise as the arms without pooling do (0.087), so that its $R$ is 0.23.
+# deformation less than those without pooling: its $R$ ends at 0.62, and that of the arms without pooling at 1.2 to 1.3.
+# By this measure only Max-pool, of the paper's arms, gives an untrained network a stability to *deformation*. Blur-pool
+# (one seed) does so far more: it takes deformation almost as little as Average-pool (0.020 and 0.009 at the last layer)
+# and noise as the arms without pooling do (0.087), so that its $R$ is 0.23.
 #
 # In the mean over seeds training makes the last layer of every arm more sensitive to noise (of single networks all but
 # Strided's seed 0, 0.104 to 0.086), which {cite:t}`tomasini2022` found too: $G$ was 0.005 to 0.11 and is 0.09 to 0.13.
@@ -91,8 +91,8 @@ pd.concat({name: by_layer(after[name]) for name in labels}, names=["measure"])
 #
 # One thing depends on the measure. The paper's falls at the last layer in every arm but Average-pool and Blur-pool; in
 # the mean over seeds $D$ falls in Subsample and Strided only (in Strided with seed 0 alone), and rises in the other
-# four. Whether training makes the top of a Max-pool network stabler is a question of cosine or Euclidean distance, of
-# median or mean.
+# four. Whether training makes the top of a Max-pool network stabler is a question of cosine or Euclidean distance
+# ({numref}`fig-3d-euclidean`).
 #
 # The table has rank correlations with the paper's measure. *Layers*: are those of a network ranked alike (mean over
 # networks)? *Arms*: are the arms, at a layer and with the same seed (mean over layers, from the first downsampling on, and seeds)?
@@ -150,8 +150,11 @@ orders(swept["before"], swept["after"], 2.0)
 # that have less. {numref}`fig-peers-amount` puts them all on one plane: the arms, and those trained by another
 # recipe, where there are records. What to look for: a hump.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A scatter of trained networks: test accuracy against sensitivity of the last layer, coloured by arm."}, "figure": {"name": "fig-peers-amount", "caption": "Test accuracy of trained networks against the sensitivity of their last layer; a point is a network. Shapes: the study that it comes from. Records: {glue:text}`fig-peers-trained-note`, and those of cifar10-augmented and cifar10-subset that there are."}}
-amount = performance(trained, existing("cifar10-augmented", mode), existing("cifar10-subset", mode))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A scatter of trained networks: test accuracy against sensitivity of the last layer, coloured by arm."}, "figure": {"name": "fig-peers-amount", "caption": "Test accuracy of trained networks against the sensitivity of their last layer; a point is a network. Shapes: the study that it comes from, all trained on CIFAR-10, those of cifar10-subset on 10,000 of its images. Records: {glue:text}`fig-peers-trained-note`; cifar10-augmented: {glue:text}`fig-peers-augmented-note`; cifar10-subset: {glue:text}`fig-peers-subset-note`."}}
+augmented, subset = existing("cifar10-augmented", mode), existing("cifar10-subset", mode)
+glue("fig-peers-augmented-note", augmented.note, display=False)
+glue("fig-peers-subset-note", subset.note, display=False)
+amount = performance(trained, augmented, subset)
 points = amount.rename(columns={"sensitivity, last layer": "x", "test accuracy": "y"}).assign(name="")
 networks_as_points(points, "sensitivity, last layer", "test accuracy")
 
@@ -165,9 +168,9 @@ amount.round(3)
 # whose accuracies run from 0.80 to 0.84, and two that saw a fifth of the images, as sensitive as they are, stand at
 # 0.69 and 0.75. The network trained with augmentation is less sensitive than any of the others and more accurate. If
 # anything accuracy falls as sensitivity rises, within a study; but the amount, as the paper measures it, does not say
-# how well a network does. This does not refute that an amount may be wrong: trained networks all lie between 0.08 and
-# 0.17, and far from there accuracy may well fall. But it means that what training converges to is not an optimum one
-# could see from among the networks it leads to.
+# how well a network does. What this shows is limited: one number, of the last layer, does not order the accuracies of
+# networks between 0.08 and 0.17. Far from there accuracy may well fall. And the paper's "amount" is a pattern over all
+# layers, which was not tested.
 #
 # ## Which measure knows the test error?
 #
@@ -191,8 +194,8 @@ prediction(found)
 # %% [markdown]
 # In full mode the paper's measure tells little (0.38 over eleven networks), as does $D$ at the last layer (0.24), and
 # $R$ tells: 0.87 at the last layer, 0.73 at the output. So what Petrini et al. find at the output is met here at the
-# last layer, on networks that differ in one kind of layer only: it is not stability that goes with a low error, but
-# stability to deformation relative to noise. At the output itself it is not met, as $D$ alone comes to 0.74 there.
+# last layer, on networks that differ in one kind of layer only: there it is not $D$ that goes with a low error, but $D$
+# relative to the response to noise. At the output itself it is not met, as $D$ alone comes to 0.74 there.
 #
 # Flips and shifts follow the error best of all (0.95 and 0.94). But they are about the same thing: if a
 # network changes its mind about an image, it was wrong once at least. They are also counted on the most images, flips and errors on 10,000,
@@ -202,5 +205,4 @@ prediction(found)
 # six points than eleven, and nine measures were tried on them. With five points a correlation of 0.9 is one exchange
 # away from a perfect one, and one of 0.3 is compatible with anything (a single network can move it much: when Blur-pool
 # was added, the correlation of the paper's measure rose from 0.18 to 0.38). What can be said is that the paper's
-# measure and $D$ put Max-pool and Strided on the wrong sides, in both seeds, and that $R$ makes that mistake by much
-# less.
+# measure and $D$ put Max-pool and Strided on the wrong sides, in both seeds, and that $R$ makes that mistake by less.

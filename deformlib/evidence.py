@@ -6,7 +6,7 @@ makes what is missing there and then, in a store of its own. Never one in place 
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -225,6 +225,19 @@ def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         for when, values in (("before", before), ("after", after))
     }
     return pd.DataFrame(columns).round(3)
+
+
+def over_training(
+    evidence: Evidence, table: Callable[..., pd.DataFrame] = Evidence.layers, numbers: Collection[int] | None = None
+) -> pd.DataFrame:
+    """Columns arm, seed, epoch, value: at every checkpoint the mean of `table`, `Evidence.layers` or `Evidence.banks`, over
+    the layers or banks of these numbers, or over all."""
+    rows = []
+    for k, entry in enumerate(evidence.records[0].measurements["checkpoints"]):
+        found = table(evidence, checkpoint=k)
+        chosen = found if numbers is None else found[found["layer"].isin(numbers)]
+        rows.append(chosen.groupby(["arm", "seed"], sort=False)["value"].mean().reset_index().assign(epoch=entry["epoch"]))
+    return pd.concat(rows, ignore_index=True)
 
 
 def final_losses(evidence: Evidence) -> dict[str | float, float]:

@@ -540,3 +540,16 @@ def test_a_condition_is_one_of_sensitivity_at_a_full_checkpoint():
 def test_without_records_there_is_no_moment_of_equal_loss():
     table = evidence.at_loss(Evidence("cifar10", "full", [], []), {"max-pool": 0.1})
     assert table.empty and list(table.columns) == ["arm", "seed", "layer", "name", "value"]
+
+
+def test_the_course_of_training_is_a_mean_at_every_checkpoint():
+    def run(seed: int) -> Record:
+        checkpoints = [{"epoch": epoch, "sensitivity": {"cosine": {"normalized": [0, 1 + epoch, 3 + seed, 9]}}, "smoothness": {"kernel": [1, 2 + epoch]}}
+                       for epoch in (0.0, 2.5)]
+        return Record(dataclasses.replace(specs_of("full", 0)[0], seed=seed), {"layers": ["input", "a", "b", "pool"], "banks": ["a", "b"], "checkpoints": checkpoints}, {})
+
+    found = Evidence("cifar10", "full", [run(0), run(1)], [])
+    table = evidence.over_training(found, numbers=range(1, 3)).set_index(["epoch", "seed"])["value"]
+    assert table.to_dict() == {(0, 0): 2, (0, 1): 2.5, (2.5, 0): 3.25, (2.5, 1): 3.75}
+    whole = evidence.over_training(found, Evidence.banks)
+    assert whole.columns.tolist() == ["arm", "seed", "value", "epoch"] and whole["value"].tolist() == [1.5, 1.5, 2.75, 2.75]

@@ -12,6 +12,7 @@ from deformlib.figures import (
     sensitivity_by_depth,
     STYLE,
     WIDTH,
+    course_of_training,
     deformation_steps,
     deformed_pairs,
     filters,
@@ -227,6 +228,17 @@ def test_rows_of_panels_share_an_axis_along_a_row():
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 3, 3], "a level in the row that has one"
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["Max-pool", "Strided"]
+
+
+def test_the_course_of_training_is_over_epochs():
+    values = curves(["max-pool", "strided"], range(4)).rename(columns={"layer": "epoch"})
+    values["epoch"] = values["epoch"].map([0, 0.004, 0.5, 8].__getitem__)
+    figure = drawn(course_of_training({"one": values, "two": values.assign(value=7.0)}))
+    first, second = figure.axes
+    np.testing.assert_allclose(lines(first)["Strided"], [[0, 0.004, 0.5, 8], 1.005 + np.arange(4) / 10])
+    assert set(lines(second)["Max-pool"][1]) == {7.0} and [axes.get_title() for axes in figure.axes] == ["one", "two"]
+    assert [label.get_text() for label in first.get_xticklabels()] == ["0", "", "0.1", "1", "8"] and first.get_xlim()[1] > 8
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Max-pool", "Strided"]
 
 
 def test_networks_are_points_of_the_colour_of_their_arm_and_the_shape_of_their_study():
