@@ -33,7 +33,7 @@ glue("any-weights", f"with the weights {weights}" if weights else "untrained", d
 #
 # Layers are asked for by name, as in `model.named_modules()`, or by a pattern of names; `"layer?.?"` stands for the
 # eight blocks of the ResNet. Without a list, every module that has no others inside is measured. The network may be in
-# training mode, frozen or compiled, and is left as it was found.
+# training mode, frozen or compiled, and `sensitivity` leaves it as it was found.
 
 # %%
 clean = crops(images if mode == "full" else 8)  # (N, 3, 224, 224) in [0, 1]
@@ -54,7 +54,8 @@ pd.Series(sensitivity(resnet, clean, deformed, wanted)).round(2)
 #
 # Sensitivity is a mean over images, divided by how far apart images are. `distances` gives what is averaged, image by
 # image, and with gradients, for whoever wants to train for stability; `visit` gives anything else that can be computed
-# from a representation, while the network runs.
+# from a representation, while the network runs. It runs the network as it is, so one in training mode is to be put in
+# eval mode first, or batch norm learns from the pass.
 
 # %%
 with torch.no_grad():
@@ -62,7 +63,7 @@ with torch.no_grad():
 pd.DataFrame(moved).describe().loc[["min", "50%", "max"]].round(4)
 
 # %%
-visit(resnet, clean[:2], ["conv1", "layer?.1"], lambda r: tuple(r.shape))
+visit(resnet.eval(), clean[:2], ["conv1", "layer?.1"], lambda r: tuple(r.shape))
 
 # %% [markdown]
 # ## Three architectures

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -45,13 +46,13 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
             typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(2) from error
         except RuntimeError as error:
-            if "allocate memory" not in str(error):  # PyTorch has no class for it on the CPU
+            if "allocate memory" not in str(error) and "out of memory" not in str(error):  # PyTorch has no class for it on the CPU
                 raise
-            typer.echo("Error: not enough memory for so large a grid, so many or so large images; see --help", err=True)
+            typer.echo("Error: not enough memory for so large a grid, so many or so large images; see --batch-size and --help", err=True)
             raise typer.Exit(2) from error
 
 
@@ -307,6 +308,10 @@ def measure(
         raise ValueError("--normalize is for three channels, and --grey gives one")
     out = out.with_suffix("") if out.suffix in (".csv", ".png") else out
     out.parent.mkdir(parents=True, exist_ok=True)
+    written, plotted = (Path(f"{out}.{suffix}") for suffix in ("csv", "png"))  # not with_suffix: OUT may be run-v1.2
+    for file in (written, plotted):
+        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise ValueError(f"--out must name files that can be written, and {file} cannot")
     torch.manual_seed(seed)
     network, photos = own.network(model), own.photographs(images, size, count, "L" if grey else "RGB")
     mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -318,7 +323,6 @@ def measure(
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         typer.echo(f"Warning: {message}", err=True)
     typer.echo(table.to_string(float_format="{:.3f}".format, na_rep=""))
-    written, plotted = (Path(f"{out}.{suffix}") for suffix in ("csv", "png"))  # not with_suffix: OUT may be run-v1.2
     table.to_csv(written, float_format="%.6g")
     sensitivity_of_a_network(table["sensitivity"]).savefig(plotted)
     typer.echo(f"{len(photos)} photographs of {size}x{size}, grid {grid}x{grid}, displaced by at most {largest:.4g} px, seed {seed}; "

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import models, quantities, runs, studies, sweeps
-from .checks import check_known, require
+from .checks import check_known, is_whole, require
 from .metrics import AVERAGES
 from .models import DOWNSAMPLINGS
 from .protocol import banks_of
@@ -327,6 +327,9 @@ def load_trained(study: str, arm: str | float, seed: int = 0, mode: str = "full"
 
     >>> load_trained("cifar10", "max-pool", seed=0)  # doctest: +SKIP
 
+    It takes images (N, 3, H, W) with values in [0, 1], H and W multiples of 16, as all but the recipe "augmented" do. The
+    weights are in the project's own checkout, `book/results/weights`.
+
     ValueError for an unknown study, arm or mode; FileNotFoundError, with the command that makes it, if its weights are
     not kept.
     """
@@ -341,10 +344,13 @@ def load_initial(study: str, arm: str | float, seed: int = 0, mode: str = "full"
 
 def _kept(study: str, arm: str | float, seed: int, mode: str) -> tuple[Training, dict[str, Tensor]]:
     entry, store = studies.study(study), store_for(mode)
+    others = ", ".join(name for name, each in studies.STUDIES.items() if each.weights)
+    require(bool(entry.weights), "study", f"one that keeps weights: {others}", repr(study))
+    require(is_whole(seed, 0), "seed", "an integer >= 0", repr(seed))
     specs = {getattr(spec, entry.arm): spec for spec in entry.specs(mode, [seed])}
     check_known("arm", arm, specs)
     if seed not in entry.weights:
-        raise ValueError(f"seed must be one of {', '.join(map(str, entry.weights)) or 'none'}, whose weights {study} keeps, got {seed}")
+        raise ValueError(f"seed must be one of {', '.join(map(str, entry.weights))}, whose weights {study} keeps, got {seed}")
     path = store.weights_path(specs[arm])
     if not path.exists():
         first = f"delete {store.path(specs[arm])} and run" if specs[arm] in store else "run"

@@ -76,7 +76,7 @@ def measured(
             for name, distance in (("sensitivity", "cosine"), ("euclidean", "euclidean"))
         }
     except (RuntimeError, AssertionError) as error:
-        if "allocate memory" in str(error):
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise
         raise ValueError(f"the network fails on images {tuple(images.shape[1:])}; see --size and --grey ({error})") from error
     rows = dict.fromkeys([*columns["euclidean"], *columns["sensitivity"]])  # cosine distance leaves out more

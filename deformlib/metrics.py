@@ -5,6 +5,7 @@
 True
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from deformlib.checks import check_batch_size, check_known
-from deformlib.representations import Unfit, check_model, fitting, named, named_layers, visit
+from deformlib.representations import Unfit, check_model, fitting, named, named_layers, patterns_of, visit
 from deformlib.vectors import (
     DISTANCES,
     Distance,
@@ -65,6 +66,7 @@ def distances(
     along its first axis; errors as there and for `paired_distances`.
     """
     _check(clean, deformed, distance)
+    layers = patterns_of(layers)
     with evaluating(model):
         return visit_versions(model, (clean, deformed), layers, lambda a, b: finite(paired(a, b, DISTANCES[distance])))
 
@@ -89,6 +91,7 @@ def sensitivity(
     """
     _check(clean, deformed, distance, least=2)
     check_batch_size(batch_size)
+    layers = patterns_of(layers)
     measure = DISTANCES[distance]
     with evaluating(model):
         if batch_size is None or batch_size >= len(clean):
@@ -171,20 +174,41 @@ def smoothness(model: nn.Module, average: str = "bank", layers: Iterable[str] | 
 
 
 def visit_versions(
-    model: nn.Module, versions: Sequence[Tensor], layers: Iterable[str] | None, fn: Callable[..., Result]
+    model: nn.Module, versions: Sequence[Tensor], layers: list[str] | None, fn: Callable[..., Result], probe: bool = True
 ) -> dict[str, Result]:
-    """One pass over versions of the same images together, (N, ...) each; {layer: fn(that of each version)}."""
+    """One pass over versions of the same images together, (N, ...) each; {layer: fn(that of each version)}. A second
+    one over very few images, unless it is known already (not `probe`), tells whether a first axis is that of the images."""
     count = len(versions) * len(versions[0])
 
     def reduce(r: Tensor) -> Result:
+        if r.is_nested or r.layout != torch.strided:
+            raise Unfit(f"a representation must be a dense tensor, got {'a nested one' if r.is_nested else r.layout}")
+        r = r.dequantize() if r.is_quantized else r
         if r.shape[:1] != (count,):
-            raise Unfit(f"a representation must be (N, ...) with N = {count} images, got {tuple(r.shape)}")
+            raise Unfit(f"a representation must be (N, ...) with N = {len(versions)} x {len(versions[0])} images, got {tuple(r.shape)}")
         if r.is_complex():
             raise Unfit(f"a representation must be of real numbers, got {r.dtype}")
         kept = r.clone() if r.requires_grad and torch.is_grad_enabled() else r  # before a later module changes it in place
         return fn(*kept.chunk(len(versions)))
 
-    return visit(model, torch.cat(tuple(versions)), layers, reduce)
+    results = visit(model, both := torch.cat(tuple(versions)), layers, reduce)
+    others = _first_axes(model, both[: 2 if count > 2 else 1], layers) if probe else {}
+    for layer, length in others.items():
+        if layer in results and length != (2 if count > 2 else 1):
+            del results[layer]
+            with fitting(layer, layers):
+                raise Unfit(f"layer {layer!r}: a representation must be (N, ...) with N images, and its first axis stays {count} with fewer")
+    return results
+
+
+def _first_axes(model: nn.Module, few: Tensor, layers: list[str] | None) -> dict[str, int]:
+    """{layer: length of its representation's first axis}; of no layer if the network does not take so few images."""
+    devices = [few.device] if few.is_cuda else []
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices):
+        try:
+            return visit(model, few, layers, lambda r: r.shape[0] if not r.is_nested and r.ndim else 0)
+        except Exception:  # whatever a network raises that was made for one number of images
+            return {}
 
 
 def finite(distances: Tensor) -> Tensor:
@@ -215,7 +239,7 @@ def _by_batches(
     for group in _groups(sizes, KEPT_BYTES // len(clean)):
         seen: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in group}
         for versions in batches:
-            for layer, both in visit_versions(model, versions, group, move_and_keep).items():
+            for layer, both in visit_versions(model, versions, group, move_and_keep, probe=False).items():
                 if layer in seen:  # a first execution's name asks for the later ones, too
                     seen[layer].append(both)
         for layer in group:
@@ -251,7 +275,7 @@ def _ratio(mean: Tensor, middle: Tensor, distance: Distance, where: str = "") ->
 def evaluating(model: nn.Module) -> Iterator[None]:
     """All of `model` in eval mode for a while, then every submodule in the mode it was in."""
     check_model(model)
-    modes = {module: module.training for module in model.modules()}
+    modes = {module: module.training for module in model.modules() if hasattr(module, "training")}  # frozen TorchScript has none
     try:
         for module in modes:
             module.training = False  # not model.eval(), which some modules override with side effects

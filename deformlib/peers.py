@@ -6,14 +6,14 @@ one can see whether the answers agree.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .checks import check_batch_size, is_whole, require
+from .checks import check_batch_size, is_real, is_whole, require
 from .metrics import evaluating, finite, visit_versions
-from .representations import Unfit, check_input, check_model, fitting, forward
+from .representations import Unfit, check_input, check_model, fitting, forward, only_tensor, patterns_of
 from .streams import device_of, noise_as_large
 from .vectors import check_vectors
 from .warping import warp
@@ -41,13 +41,13 @@ def diffeomorphisms(
     require(is_whole(n, 1), "n", "an integer >= 1", n)
     require(len(size) == 2 and min(size) >= 2, "size", "(H, W), at least 2 each", tuple(size))
     height, width = size
-    require(0 < displacement < math.inf, "displacement", "a finite number > 0, in pixels", displacement)
+    require(is_real(displacement) and 0 < displacement < math.inf, "displacement", "a finite number > 0, in pixels", displacement)
     require(is_whole(cutoff, 2), "cutoff", "an integer >= 2", cutoff)
-    i = torch.arange(1.0, cutoff + 1)
+    i = torch.arange(1.0, cutoff + 1, device="cpu")
     square = i[:, None] ** 2 + i**2  # (i, j)
     root = torch.where(square < (cutoff + 0.5) ** 2, 1 / square.sqrt(), 0)
     coefficients = torch.randn(n, 2, cutoff, cutoff, generator=generator, device=device_of(generator)).cpu() * root
-    across, down = (torch.sin(math.pi * i[:, None] * torch.linspace(0, 1, side)) for side in (width, height))
+    across, down = (torch.sin(math.pi * i[:, None] * torch.linspace(0, 1, side, device="cpu")) for side in (width, height))
     field = torch.einsum("ncij,ix,jy->nyxc", coefficients, across, down)  # (n, H, W, 2), in units of sqrt(T) * side
     return field * (2 * displacement / math.sqrt(math.pi * math.log(cutoff)))
 
@@ -80,6 +80,7 @@ def relative_stability(
     alike.
     """
     _check(images, least=2)
+    layers = patterns_of(layers)
     check_batch_size(batch_size)
     field = diffeomorphisms(len(images), images.shape[2:], displacement, cutoff, generator=generator)
     deformed = warp(images, field.to(images.device))
@@ -87,7 +88,7 @@ def relative_stability(
     totals: dict[str, _Sums] = {}
     with evaluating(model):
         for versions in zip(*(all_of.split(batch_size or len(images)) for all_of in (images, deformed, noisy)), strict=True):
-            for layer, sums in visit_versions(model, versions, layers, _sums).items():
+            for layer, sums in visit_versions(model, versions, layers, _sums, probe=not totals).items():
                 totals[layer] = _together(totals[layer], sums) if layer in totals else sums
     found = {}
     for layer, total in totals.items():
@@ -140,8 +141,8 @@ def shift_consistency(
 
     Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for each image (N, C, H, W);
     what comes in from outside continues the border. All images go through at once, or `batch_size` at a time with the same
-    result. ValueError for images that are not (N, C, H, W), a max_shift < 1, or a `model` that gives anything but
-    (N, classes).
+    result. ValueError for images that are not (N, C, H, W), a max_shift < 1, or a `model` that gives anything but finite
+    (N, classes) of at least two classes.
     """
     require(is_whole(max_shift, 1), "max_shift", "an integer >= 1, in pixels", max_shift)
     _check(images)
@@ -153,14 +154,16 @@ def shift_consistency(
     step, agreed = batch_size or len(images), 0
     with evaluating(model):
         for chunk, *pair in zip(images.split(step), *(one.split(step) for one in shifts), strict=True):
-            first, second = (_classes(forward(model, warp(chunk, s.expand(-1, *chunk.shape[2:], -1)))) for s in pair)
+            first, second = (_classes(forward(model, warp(chunk, s.expand(-1, *chunk.shape[2:], -1))), len(chunk)) for s in pair)
             agreed += int((first == second).sum())
     return agreed / len(images)
 
 
-def _classes(logits: Tensor) -> Tensor:
-    got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    require(isinstance(logits, Tensor) and logits.ndim == 2, "model's output", "a tensor (N, classes)", got)
+def _classes(output: Any, count: int) -> Tensor:
+    logits = only_tensor("the model", output)
+    valid = logits.ndim == 2 and len(logits) == count and logits.shape[1] >= 2
+    require(valid, "model's output", f"(N, classes) for N = {count} images, with at least 2 classes", tuple(logits.shape))
+    require(bool(logits.isfinite().all()), "model's output", "finite", "NaN or infinite values")
     return logits.argmax(1)
 
 

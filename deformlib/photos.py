@@ -29,17 +29,17 @@ def views(split: str, size: int | None = None) -> tuple[Tensor, Tensor, list[str
     """
     generator, side = stream(0, f"photos-{split}"), size or SIDE
     places, names = _places()
-    labels = torch.arange(COUNTS[split]) % len(names)
+    labels = torch.arange(COUNTS[split], device="cpu") % len(names)
 
     def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(len(labels), generator=generator)
+        return low + (high - low) * torch.rand(len(labels), generator=generator, device="cpu")
 
     def coin() -> Tensor:
-        return torch.randint(2, (len(labels),), generator=generator) * 2.0 - 1
+        return torch.randint(2, (len(labels),), generator=generator, device="cpu") * 2.0 - 1
 
     reach = places.shape[-1] / 2  # pixels from a place's center to the edge of its patch
     scale = SIDE / 2 / reach / uniform(1, 2)
-    theta = torch.zeros(len(labels), 2, 3)  # view -> patch, in the coordinates of affine_grid
+    theta = torch.zeros(len(labels), 2, 3, device="cpu")  # view -> patch, in the coordinates of affine_grid
     theta[:, 0, 0], theta[:, 1, 1] = scale * coin(), scale
     theta[:, :, 2] = torch.stack([uniform(-SHIFT, SHIFT), uniform(-SHIFT, SHIFT)], 1) / reach
     grid = F.affine_grid(theta, (len(labels), 1, side, side), align_corners=False)

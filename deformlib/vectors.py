@@ -147,7 +147,8 @@ def _upcast(x: Tensor) -> Tensor:
 def check_vectors(name: str, x: Tensor, least: int = 1) -> None:
     """ValueError that names `x` unless it is a floating-point (N, ...) of finite values with N at least `least`."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise ValueError(f"{name} must be a floating-point tensor, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
+        hint, got = (" (divide uint8 images by 255)", x.dtype) if isinstance(x, Tensor) else ("", type(x).__name__)
+        raise ValueError(f"{name} must be a floating-point tensor{hint}, got {got}")
     if x.is_meta:
         raise ValueError(f"{name} must hold values, got a tensor on the device meta")
     if x.ndim < 2 or len(x) < least or not x.numel():

@@ -141,8 +141,8 @@ class Deformation:
     def __post_init__(self) -> None:
         rows, columns = _grid_sides(self.grid)
         largest = self.max_displacement
-        valid = is_real(largest) and math.isfinite(largest) and largest >= 0
-        require(valid, "max_displacement", "a finite number >= 0", largest)
+        valid = is_real(largest) and 0 <= largest < 1e30  # far from where float32 ends
+        require(valid, "max_displacement", "a number >= 0 and < 1e30, in pixels", largest)
         # One value, one form: specs that mean the same must hash the same.
         object.__setattr__(self, "grid", rows if rows == columns else (rows, columns))
         object.__setattr__(self, "max_displacement", float(largest))
@@ -257,6 +257,7 @@ def _sides(name: str, value: Any) -> tuple[int, int]:
 
 
 def _grid_sides(grid: Any) -> tuple[int, int]:
+    require(not is_whole(grid, -math.inf) or grid >= 2, "grid", "an int of at least 2, or two of them", grid)
     return _sides("grid", (grid, grid) if isinstance(grid, Integral) else grid)
 
 

@@ -553,3 +553,10 @@ def test_the_course_of_training_is_a_mean_at_every_checkpoint():
     assert table.to_dict() == {(0, 0): 2, (0, 1): 2.5, (2.5, 0): 3.25, (2.5, 1): 3.75}
     whole = evidence.over_training(found, Evidence.banks)
     assert whole.columns.tolist() == ["arm", "seed", "value", "epoch"] and whole["value"].tolist() == [1.5, 1.5, 2.75, 2.75]
+
+
+def test_load_trained_names_what_keeps_weights():
+    with pytest.raises(ValueError, match="study must be one that keeps weights: cifar10, .*, got 'imagenet'"):
+        evidence.load_trained("imagenet", "max-pool")
+    with pytest.raises(ValueError, match="seed must be an integer >= 0, got '0'"):
+        evidence.load_trained("cifar10", "max-pool", seed="0")

@@ -215,3 +215,10 @@ def test_what_is_not_a_study_is_refused(folder: Path):
     with pytest.raises(ValueError, match="net.py:number must be a deformlib.studies.Study, got int"):
         studies.study("net.py:number")
     assert names.named_object("net.py:number") == 3
+
+
+def test_files_that_cannot_be_written_are_named_before_any_work(folder: Path):
+    (folder / "table.csv").mkdir()
+    assert "Error: --out must name files that can be written, and table.csv cannot" in call("measure", "net.py:net", "--images", "photos", "--out", "table", code=2)
+    (folder / "file").write_text("")
+    assert "Error: " in call("measure", "net.py:net", "--images", "photos", "--out", "file/table", code=2)

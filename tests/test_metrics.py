@@ -219,14 +219,14 @@ def test_chunks_pass_once_for_each_group_of_layers(vgg, images, monkeypatch):
     passes = []
     vgg.register_forward_pre_hook(lambda m, args: passes.append(len(args[0])))
     sensitivity(vgg, *images, vgg.layers)
-    assert passes == [18]
+    assert passes == [18, 2], "the second tells where the images are"
     passes.clear()
     sensitivity(vgg, *images, vgg.layers, batch_size=4)
-    assert passes == [8, 8, 8, 2]
+    assert passes == [8, 2, 8, 8, 2]
     passes.clear()
     monkeypatch.setattr(metrics, "KEPT_BYTES", 9 * 4 * (3 * 32 * 32 + 8 * 32 * 32))  # the input and conv1_1
     sensitivity(vgg, *images, ["input", "conv1_1", "conv1_2"], batch_size=4)
-    assert passes == [8, 8, 8, 2, 8, 8, 2]
+    assert passes == [8, 2, 8, 8, 2, 8, 8, 2]
 
 
 def test_repeated_layers_in_chunks():
@@ -359,7 +359,9 @@ def test_smoothness_is_of_every_filter_bank(average):
     with pytest.warns(UserWarning, match="left out: layer 'conv3_1.conv': weight must not be all zero"):
         assert list(smoothness(model, average)) == [name for name in result if name != "conv3_1.conv"]
     with pytest.raises(ValueError, match="layer 'conv3_1.conv': weight must not be all zero"):
-        smoothness(model, average, "conv3*")
+        smoothness(model, average, "conv3_1.conv")
+    with pytest.warns(UserWarning, match="left out: layer 'conv3_1.conv'"):
+        assert list(smoothness(model, average, "conv3*")) == ["conv3_2.conv"]
     with pytest.raises(ValueError, match="'conv9' is none"):
         smoothness(model, average, ["conv9"])
 
@@ -377,7 +379,7 @@ NAN = X.clone().index_put_((torch.tensor(1),), torch.tensor(math.nan))
         (X[:1], X[:1], {}, r"clean must be \(N, \.\.\.\), N at least 2 .* got \(1, 3, 16, 16\)"),
         (X[:0], X[:0], {}, r"clean must be .* got \(0, 3, 16, 16\)"),
         (X[0, 0, 0], X[0, 0, 0], {}, r"clean must be .* got \(16,\)"),
-        (X.byte(), X.byte(), {}, "clean must be a floating-point tensor, got torch.uint8"),
+        (X.byte(), X.byte(), {}, "clean must be a floating-point tensor .divide uint8 images by 255., got torch.uint8"),
         (X.tolist(), X, {}, "clean must be a floating-point tensor, got list"),
         (X.numpy(), X, {}, "clean must be a floating-point tensor, got ndarray"),
         (X.to("meta"), X.to("meta"), {}, "clean must hold values, got a tensor on the device meta"),
@@ -463,11 +465,73 @@ def test_representations_without_images_on_the_first_axis_are_refused():
         def forward(self, x):
             return self.inner(x.reshape(-1, 2)).reshape(len(x), -1)
 
-    with pytest.raises(ValueError, match=r"layer 'inner': a representation must be .* N = 6 images, got \(24, 2\)"):
+    with pytest.raises(ValueError, match=r"layer 'inner': a representation must be .* N = 2 x 3 images, got \(24, 2\)"):
         sensitivity(Folds(), normal(3, 8), normal(3, 8, seed=1), ["inner"])
     for batch_size in (None, 2):
         with pytest.warns(UserWarning, match=r"left out: layer 'inner': a representation must be"):
             assert list(sensitivity(Folds(), normal(3, 8), normal(3, 8, seed=1), batch_size=batch_size)) == ["input"]
+
+
+class Tokens(nn.Module):
+    """Patches, a layer over them that has images on its first axis or (`first`) the patches, and a table of positions."""
+
+    def __init__(self, first: bool):
+        super().__init__()
+        self.first, self.patches, self.over = first, nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8)
+        self.positions = nn.Embedding(16, 8)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).permute(2, 0, 1)  # (16, N, 8)
+        tokens = tokens + self.positions(torch.arange(16))[:, None]
+        return self.over(tokens if self.first else tokens.transpose(0, 1)).flatten(1)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_as_many_patches_as_images_are_not_taken_for_images(batch_size):
+    clean, deformed = (torch.rand(8, 3, 16, 16, generator=seeded(seed)) for seed in (0, 1))  # 2 x 8 images, 16 patches
+    good, bad = Tokens(False), Tokens(True)
+    bad.load_state_dict(good.state_dict())
+    with pytest.warns(UserWarning, match="left out: layer 'positions'"):
+        whole = sensitivity(good, clean, deformed, batch_size=batch_size)
+    assert whole.keys() == {"input", "patches", "over"}
+    with pytest.warns(UserWarning, match="left out: layer 'over'"):
+        assert sensitivity(bad, clean, deformed, batch_size=batch_size) == {name: whole[name] for name in ("input", "patches")}
+    with pytest.raises(ValueError, match="layer 'over': a representation must be"):
+        sensitivity(bad, clean, deformed, ["over"], batch_size=batch_size)
+
+
+def test_a_network_of_one_number_of_images_is_measured_and_randomness_stays():
+    class Fixed(nn.Sequential):
+        def forward(self, x):
+            if len(x) != 12:
+                raise RuntimeError("made for 12 images")
+            return super().forward(x)
+
+    clean, deformed = normal(6, 5), normal(6, 5, seed=1)
+    model = nn.Sequential(nn.Linear(5, 3))
+    state = torch.random.get_rng_state()
+    assert sensitivity(Fixed(*model), clean, deformed) == sensitivity(model, clean, deformed)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_what_is_no_dense_tensor_is_left_out_and_quantized_values_are_measured():
+    class Sparse(nn.Module):
+        def forward(self, x):
+            return x.to_sparse()
+
+    class Quantized(nn.Module):
+        def forward(self, x):
+            return torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)
+
+    class Dense(nn.Module):
+        def forward(self, x):
+            return x.dequantize() if x.is_quantized else x.to_dense()
+
+    clean, deformed = normal(6, 5), normal(6, 5, seed=1)
+    with pytest.warns(UserWarning, match="left out: layer '0': a representation must be a dense tensor, got torch.sparse_coo"):
+        assert sensitivity(nn.Sequential(Sparse(), Dense()), clean, deformed).keys() == {"input", "1"}
+    found = sensitivity(nn.Sequential(Quantized(), Dense()), clean, deformed)
+    assert found["0"] == found["1"] == pytest.approx(found["input"], rel=0.1)
 
 
 def test_bad_arguments_elsewhere_are_named():
@@ -491,7 +555,7 @@ def test_bad_arguments_elsewhere_are_named():
         (lambda: sensitivity(nn.Linear(16, 2).to("meta"), X, X), "x must be on the model's device, meta, got cpu"),
         (lambda: smoothness(nn.Conv2d(2, 2, 3).to("meta")), "weight must hold values"),
         (lambda: smoothness(nn.ReLU(), "mean"), "average must be one of bank, kernel, got 'mean'"),
-        (lambda: smoothness(nn.Sequential(nn.Conv2d(2, 2, 3).requires_grad_(False), zeroed()), layers="?"), "layer '1': weight must"),
+        (lambda: smoothness(nn.Sequential(nn.Conv2d(2, 2, 3).requires_grad_(False), zeroed()), layers="1"), "layer '1': weight must"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

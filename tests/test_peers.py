@@ -166,7 +166,16 @@ class Folds(nn.Module):
 
 class Dictionary(nn.Module):
     def forward(self, x):
-        return {"logits": x}
+        return {"logits": x, "hidden": x}
+
+
+def test_classes_alone_in_a_dict_are_counted():
+    class Wrapped(nn.Sequential):
+        def forward(self, x):
+            return {"logits": super().forward(x), "loss": None}
+
+    layers, images = [nn.Flatten(), nn.Linear(64, 3)], torch.rand(4, 1, 8, 8)
+    assert shift_consistency(Wrapped(*layers), images, generator=seeded()) == shift_consistency(nn.Sequential(*layers), images, generator=seeded())
 
 
 @pytest.mark.parametrize("call, message", [
@@ -184,9 +193,13 @@ class Dictionary(nn.Module):
     (lambda: diffeomorphisms(2.5, (8, 8)), "n must be an integer >= 1, got 2.5"),
     (lambda: diffeomorphisms(1, (8, 8), cutoff=2.5), "cutoff must be an integer >= 2, got 2.5"),
     (lambda: relative_stability(Folds(), torch.rand(4, 1, 8, 8), ["inner"]),
-     r"layer 'inner': a representation must be .* N = 12 images, got \(48, 16\)"),
-    (lambda: shift_consistency(nn.Identity(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got \(4, 1, 8, 8\)"),
-    (lambda: shift_consistency(Dictionary(), torch.rand(4, 1, 8, 8)), r"model's output must be a tensor \(N, classes\), got dict"),
+     r"layer 'inner': a representation must be .* N = 3 x 4 images, got \(48, 16\)"),
+    (lambda: shift_consistency(nn.Identity(), torch.rand(4, 1, 8, 8)), r"model's output must be \(N, classes\) for N = 4 images, .* got \(4, 1, 8, 8\)"),
+    (lambda: shift_consistency(nn.Flatten(0, 2), torch.rand(4, 1, 8, 8)), r"for N = 4 images, .* got \(32, 8\)"),
+    (lambda: shift_consistency(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), torch.rand(4, 1, 8, 8)), "with at least 2 classes, got"),
+    (lambda: shift_consistency(nn.Sequential(nn.Flatten(), nn.Hardtanh(-math.inf, 0.0), Inverse()), torch.rand(4, 1, 8, 8)), "model's output must be finite"),
+    (lambda: diffeomorphisms(1, (8, 8), displacement="1"), "displacement must be a finite number > 0, in pixels, got 1"),
+    (lambda: shift_consistency(Dictionary(), torch.rand(4, 1, 8, 8)), "the model returns 2 tensors in a dict"),
     (lambda: shift_consistency(None, torch.rand(4, 1, 8, 8)), "model must be a torch.nn.Module, .* got NoneType"),
     (lambda: shift_consistency(nn.Conv2d(1, 2, 8), torch.rand(4, 1, 8, 8).bfloat16()), "x must be of the model's type, torch.float32, got torch.bfloat16"),
     (lambda: relative_stability(nn.Sequential(nn.Flatten(), nn.Hardtanh(-math.inf, 0.0), Inverse()), torch.rand(4, 1, 8, 8), ["2"]),

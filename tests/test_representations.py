@@ -1,4 +1,6 @@
+import dataclasses
 import math
+import warnings
 from collections import Counter, OrderedDict, UserDict
 
 import pytest
@@ -168,7 +170,7 @@ def test_a_model_without_submodules_is_its_output():
     ("layers", "message"),
     [
         (["conv1_1", "conv1_3"], r"'conv1_3' is none; there are conv1_2, conv1_1"),
-        (["zzz"], r"'zzz' is none; there are input, conv1_1, .*, pool, head"),
+        (["zzz"], r"'zzz' is none; there are input, conv1_1, .*, conv3_1 and 19 more"),
         (["zzz*"], r"'zzz\*' is none"),
         (3, "layers must be one or more names or patterns, or None for all, got 3"),
         ([], r"layers must be one or more names or patterns, or None for all, got \[\]"),
@@ -369,3 +371,58 @@ def test_any_route_is_seen_step_by_step(order, data):
         with pytest.raises(ValueError, match=f"never reached '{never}'"):
             visit(model, x.clone(), [*wanted, never])
     assert not has_hooks(model)
+
+
+def test_a_pattern_leaves_out_what_a_name_insists_on():
+    model = nn.Sequential(nn.Linear(3, 4), nn.LSTM(4, 2, batch_first=True))
+    x = torch.rand(2, 5, 3)
+    with pytest.raises(ValueError, match=r"layer '1' returns 3 tensors in a tuple, .* or put an nn.Identity\(\)"):
+        visit(model, x, ["1"])
+    with pytest.warns(UserWarning, match="left out: layer '1' returns 3 tensors"):
+        assert list(visit(model, x, ["*"])) == ["input", "0"]
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"nothing that '\[1\]' asks for can be measured"):
+        visit(model, x, ["[1]"])
+
+
+def test_the_output_of_a_model_and_one_in_a_dataclass():
+    @dataclasses.dataclass
+    class Out:
+        logits: torch.Tensor
+        hidden: object = None
+
+    class Head(nn.Linear):
+        def forward(self, x):
+            return Out(super().forward(x))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(3, 4), Head(4, 2)
+
+        def forward(self, x):
+            return self.head(self.body(x)).logits.exp()
+
+    model, x = Net(), torch.rand(2, 3)
+    seen = visit(model, x, ["head", "output"])
+    assert list(seen) == ["head", "output"] and torch.equal(seen["output"], seen["head"].exp()) and torch.equal(model(x), seen["output"])
+    assert "output" not in visit(model, x) and "output" not in visit(model, x, ["*"])
+
+
+def test_what_holds_weights_is_no_layer():
+    model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)), {nn.Linear})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(visit(model, torch.rand(2, 2, 3))) == ["input", "0", "1"]
+
+
+def test_an_error_of_the_network_s_own_is_not_taken_for_one_of_types():
+    class Casts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3).bfloat16()
+
+        def forward(self, x):
+            return self.conv(x.bfloat16())
+
+    with pytest.raises(RuntimeError, match="to have 3 channels"):
+        visit(Casts(), torch.rand(2, 1, 8, 8))
