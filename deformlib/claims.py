@@ -444,7 +444,7 @@ CLAIMS: dict[int, Claim] = {
               "both intervals exclude 0 in at least four arms", joint_distribution, "6, 7"),
     16: Claim("Under real labels smoothness converges across arms", "4.4", TRAINED,
               "largest difference in total variation between two arms, over banks", "below 0.15", smoothness_converges, "6a, 6b"),
-    17: Claim("Networks with and without pooling perform equally well", "3.3", TRAINED,
+    17: Claim("The premise: networks with and without pooling perform equally well", "3.3", TRAINED,
               "difference in test accuracy, every pooled against every unpooled arm", "within one point, each",
               equal_accuracy, "none"),
 }
