@@ -356,9 +356,9 @@ by_layer(after, before)
 # every arm in block 1, and in four arms out of five in blocks 2 and 3. The published curves zigzag like this too, in
 # all five arms, four, and three.
 #
-# Except among the 48 banks Blur-pool is not counted in this. With one seed its filters are the smoothest of all arms in
-# the third, fifth and seventh bank, those that come right after it has blurred their input, and next to Average-pool's
-# in the fourth, sixth and eighth. So where smoothing is built in, training does not learn less of it.
+# Except among the 48 banks Blur-pool is not counted in this. With two seeds its filters are the smoothest of all arms
+# in the third, fifth and seventh bank, those that come right after it has blurred their input, and next to
+# Average-pool's in the fourth, sixth and eighth. So where smoothing is built in, training does not learn less of it.
 #
 # Do the arms come together? They cannot: they begin with the same filters, so training can only drive them apart. In
 # the third bank the paper's five arms end 0.13 apart (1.573 to 1.700), and 0.14 in the last. "Similar levels", as the
@@ -443,11 +443,11 @@ pd.DataFrame({what: table.groupby(keys[:2], sort=False).apply(lambda banks: bank
               for what, table in ranked.items()}).round(2)
 
 # %% [markdown]
-# In full mode they are not. After training the correlation is negative in all eleven networks, &minus;0.55 to
-# &minus;0.93: the smoother a bank, the *more* sensitive the layer after it. That of the changes is negative in the eight
-# networks that have Max-pool or no pooling (&minus;0.64 to &minus;0.93) and positive in the other three. The first four
-# banks become smoothest, and their layers up to 3.5 times as sensitive as they were; the last two banks of the arms
-# without pooling hardly change, by 0.04 to 0.06, though against the calibrated start sensitivity falls most there.
+# In full mode they are not. After training the correlation is negative in all twelve networks, &minus;0.55 to
+# &minus;0.93: the smoother a bank, the *more* sensitive the layer after it. That of the changes is negative in the
+# eight networks that have Max-pool or no pooling (&minus;0.64 to &minus;0.93) and positive in the other four. The first
+# four banks become smoothest, and their layers up to 3.5 times as sensitive as they were; the last two banks of the
+# arms without pooling hardly change, by 0.04 to 0.06, though against the calibrated start sensitivity falls most there.
 #
 # That does not refute the paper's argument. A layer's sensitivity is made by all layers below it, and depth decides
 # both: the first filters see pixels, which are alike next to each other, and the last see objects. But what
