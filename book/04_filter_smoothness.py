@@ -132,13 +132,13 @@ sensitivity_by_layer(layers, overlay("4", mode), arm_field="smoothing")
 by_layer(layers)
 
 # %% [markdown]
-# In full mode, with three seeds, smoother filters make a more stable network, in all of them. The curves of σ = 0.1 and
-# 0.2 are one, and the lighter is hidden. (The published ones are not, so those networks differed in their seeds, and
-# the space between the two is at least what means of five seeds can differ by. Ours end at 0.209, 0.152 and 0.212,
-# which comes together as filters get smoother, to 0.0127, 0.0124 and 0.0119 at σ = 1.) σ = 0.3 takes off a tenth at the
-# last layer, σ = 0.4 nearly two thirds, σ = 0.5 seven eighths, and there our curves end near the published ones: 0.069
-# against 0.073 and 0.024 against 0.018. Those of σ = 0.1, 0.2 and 0.3 end lower than published, at 0.191, 0.191 and
-# 0.173 against 0.248, 0.265 and 0.216, as Strided-ReLU does in {numref}`fig-3a`. Beyond the paper, σ = 0.75 and 1 leave
+# In full mode, with the paper's five seeds, smoother filters make a more stable network, in all of them. The curves of
+# σ = 0.1 and 0.2 are one, and the lighter is hidden. (The published ones are not, so those networks differed in their
+# seeds, and the space between the two is at least what means of five seeds can differ by. Ours end at 0.15 to 0.23,
+# which comes together as filters get smoother, to 0.012 to 0.013 at σ = 1.) σ = 0.3 takes off a tenth at the last
+# layer, σ = 0.4 nearly two thirds, σ = 0.5 seven eighths, and there our curves end near the published ones: 0.074
+# against 0.073 and 0.026 against 0.018. Those of σ = 0.1, 0.2 and 0.3 end lower than published, at 0.204, 0.204 and
+# 0.185 against 0.248, 0.265 and 0.216, as Strided-ReLU does in {numref}`fig-3a`. Beyond the paper, σ = 0.75 and 1 leave
 # 0.014 and 0.012. The layers do add up: after the first convolution σ = 0.4 makes a difference of two parts in a
 # hundred.
 #
@@ -156,8 +156,8 @@ sensitivity_by_layer(layers_euclidean, distance="Euclidean", arm_field="smoothin
 by_layer(layers_euclidean)
 
 # %% [markdown]
-# In full mode it is: the curves keep their order, from 0.344 at the last layer for σ = 0.1 and 0.2 over 0.325, 0.197
-# and 0.112 to 0.082 and 0.078, and again each layer adds to the difference.
+# In full mode it is: the curves keep their order, from 0.360 at the last layer for σ = 0.1 and 0.2 over 0.340, 0.207
+# and 0.118 to 0.084 and 0.079, and again each layer adds to the difference.
 
 # %% [markdown]
 # ## Tasks that ask for stability

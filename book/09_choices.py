@@ -112,8 +112,8 @@ nearest(distance, 5).round(3).to_frame("off 3c")
 #
 # Layer 0 is the image itself, and tells more of pixels. The paper's Figure 3c has 0.134 there, ours 0.125 with pixels
 # in [0, 1] and 0.09 with values around zero. The networks of Figures 3a and 4, on photographs of full size, were not
-# varied beyond layer 0, but for statistics: by the same measure {numref}`fig-3a` is 0.039 off the published curves and,
-# with calibrated statistics, {numref}`fig-3a-calibrated` 0.291. {numref}`fig-4` is 0.027 off.
+# varied beyond layer 0, but for statistics: by the same measure {numref}`fig-3a` is 0.037 off the published curves and,
+# with calibrated statistics, {numref}`fig-3a-calibrated` 0.292. {numref}`fig-4` is 0.025 off.
 #
 # ## Which claims survive
 #
