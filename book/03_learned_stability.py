@@ -172,7 +172,7 @@ course_of_training(course)
 
 # %% tags=["hide-input"]
 means = {title: values.groupby(["epoch", "arm"], sort=False)["value"].mean().unstack("arm") for title, values in course.items()}
-pd.concat(means).rename(index="{:.2f}".format, level="epoch").round(3)
+pd.concat(means).rename(index="{:.3g}".format, level="epoch").round(3)
 
 # %% [markdown]
 # In full mode the top comes first. Within two thirds of an epoch the last layer of every arm falls to 0.06 to 0.09,
