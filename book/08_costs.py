@@ -50,10 +50,11 @@ glue("bench-conditions", conditions, display=False)
 ratios
 
 # %% [markdown]
-# Measured on: {glue:text}`bench-conditions`. Seven goals are missed on this machine. (Its load of 1.3 is that of a
-# build which had ended seconds before. In the run before this one a warp of 224x224 pixels took 1.30 times as long as
-# `grid_sample`, training came to 0.77 of the product, and SciPy to 26.) The goals of training were set for a processor
-# that computes in bfloat16, and this one does not; training uses it where there is, which was not measured. A warp
-# takes 1.6 times as long as `grid_sample` alone at 32x32 and 1.4 times at 224x224; `sensitivity` takes 1.4 times as
-# long as two forward passes for 13 layers at 32x32, and 1.1 times for 19 layers at 224x224. The ratios to kornia and
-# SciPy depend on the number of threads: in an earlier run with one thread they were 79 and 21.
+# Measured on: {glue:text}`bench-conditions`. Six goals are missed on this machine. (Its load of 1.5 is that of a build
+# which had ended seconds before. In earlier runs kornia came to 57, a warp of 224x224 pixels took 1.30 and 1.39 times
+# as long as `grid_sample`, and training was 1.54 times as fast as a plain loop and at 0.67 of the product.) The goals
+# of training were set for a processor that computes in bfloat16, and this one does not; training uses it where there
+# is, which was not measured. A warp takes 1.6 times as long as `grid_sample` alone at 32x32 and 1.4 times at 224x224;
+# `sensitivity` takes 1.5 times as long as two forward passes for 13 layers at 32x32, and 1.2 times for 19 layers at
+# 224x224, a further pass over two images included that tells on which axis a representation has its images. The ratios
+# to kornia and SciPy depend on the number of threads: in an earlier run with one thread they were 79 and 21.
