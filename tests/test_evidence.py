@@ -245,7 +245,7 @@ def test_a_trained_network_is_that_of_its_record():
     (("cifar", "max-pool"), ValueError, "study must be one of"),
     (("cifar10", "maxpool"), ValueError, "arm must be one of subsample, max-pool, .*got 'maxpool'"),
     (("cifar10", "max-pool", 4), ValueError, "seed must be one of 0, 1, whose weights cifar10 keeps, got 4"),
-    (("cifar10-subset", "max-pool", 0), ValueError, "seed must be one of none, whose weights cifar10-subset keeps, got 0"),
+    (("cifar10-subset", "max-pool", 0), ValueError, "study must be one that keeps weights: cifar10, .*, got .cifar10-subset."),
 ])
 def test_a_trained_network_that_is_not_there(arguments: tuple, error: type, message: str):
     with pytest.raises(error, match=message):
