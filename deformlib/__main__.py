@@ -52,7 +52,7 @@ class Group(TyperGroup):
         except RuntimeError as error:
             if "allocate memory" not in str(error) and "out of memory" not in str(error):  # PyTorch has no class for it on the CPU
                 raise
-            typer.echo("Error: not enough memory for so large a grid, so many or so large images; see --batch-size and --help", err=True)
+            typer.echo("Error: not enough memory for so large a grid, so many or so large images; see --help (measure has --batch-size)", err=True)
             raise typer.Exit(2) from error
 
 

@@ -75,9 +75,9 @@ def relative_stability(
 
     D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2, tau one of
     `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian noise of the norm of
-    tau x - x (of each image; theirs, as far as we know, has the mean norm for all). The three versions go through as one
-    batch, or `batch_size` images of each at a time with the same result, in eval mode. Layers and errors as for `sensitivity`; ValueError for images that are not (N, C, H, W), too few, or all
-    alike.
+    tau x - x (of each image; theirs, as far as we know, has the mean norm for all). The three versions go through as
+    one batch, or `batch_size` images of each at a time with the same result, in eval mode. Layers and errors as for
+    `sensitivity`; ValueError for images that are not (N, C, H, W), too few, or all alike.
     """
     _check(images, least=2)
     layers = patterns_of(layers)

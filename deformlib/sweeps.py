@@ -22,8 +22,8 @@ from .store import Store
 def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep: Container[Spec] = (), source: str | None = None) -> list[Spec]:
     """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
 
-    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `local`. One failure does not stop the others; KeyboardInterrupt
-    does, and a later call goes on from each run's last epoch.
+    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `local`. One failure does not stop
+    the others; KeyboardInterrupt does, and a later call goes on from each run's last epoch.
     """
     if not missing:
         return []
