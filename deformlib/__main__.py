@@ -199,25 +199,31 @@ def book(
 ) -> None:
     """Execute the chapters of the book and make its pages.
 
+    With --chapter the others stay as they are, where they were executed in the same mode.
+
     Full mode draws from the records and needs no data; quick mode trains small networks while you wait. The pages are
     those of `make book` and `make quick`. A chapter takes those parameters that its first cell assigns.
 
     Example: `python -m deformlib book --mode quick --chapter 01_introduction --out /tmp/chapters -p seed=1`
     """
-    needed = ("jupytext", "papermill", *(["jupyter_book"] if html and out is None else []))
+    pages = html and out is None
+    needed = ("jupytext", "papermill", *(["jupyter_book"] if pages else []))
     if absent := [module for module in needed if importlib.util.find_spec(module) is None]:
         raise ValueError(f"{', '.join(absent)} not installed: pip install -e '.[book]'")
     from papermill.exceptions import PapermillExecutionError
 
-    from .book import BOOK, ROOT, execute
+    from .book import BOOK, ROOT, execute, lacking, sources
 
     parameters = dict(parameter_of(text) for text in parameter or ())
+    if pages and chapter and sources(chapter) and (others := [name for name in lacking(mode.value) if name not in chapter]):
+        typer.echo(f"Executed too, because the pages need all chapters in {mode.value} mode: {', '.join(others)}", err=True)
+        chapter = [*chapter, *others]
     try:
         execute(mode.value, out or BOOK, chapter or None, parameters)
     except PapermillExecutionError as error:  # shows the cell and its own traceback: ours would add nothing
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    if out is None and html:
+    if pages:
         folder = ROOT / "_build" / "quick" if mode is Mode.quick else ROOT
         # --all: a page whose warning failed one build must not slip through the next as unchanged.
         options = ["-W", "--keep-going", "--all", "--quiet", "--path-output", str(folder)]

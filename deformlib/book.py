@@ -59,6 +59,14 @@ def sources(names: Sequence[str] | None = None) -> list[Path]:
     return [source for name, source in known.items() if names is None or name in names]
 
 
+def lacking(mode: str) -> list[str]:
+    """The chapters that `book/` does not hold as executed in this mode. Pages are made of all chapters, in one mode."""
+    def executed(path: Path) -> str | None:
+        return nbformat.read(path, as_version=4).metadata.get("papermill", {}).get("parameters", {}).get("mode") if path.exists() else None
+
+    return [source.stem for source in sources() if executed(source.with_suffix(".ipynb")) != mode]
+
+
 def read(source: Path) -> NotebookNode:
     """A chapter's source as a notebook that has not been executed."""
     return jupytext.read(source, fmt="py:percent")
@@ -118,8 +126,8 @@ def _execute(source: Path, notebook: NotebookNode, parameters: Mapping[str, obje
         cell.id = f"cell-{number}"
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if "injected-parameters" in cell.metadata.get("tags", ()):
-            cell.metadata.tags.append("remove-cell")
+        if "injected-parameters" in cell.metadata.get("tags", ()) and parameters == {"mode": "full"}:
+            cell.metadata.tags.append("remove-cell")  # it repeats the cell above it; otherwise a page shows what was set
     notebook.metadata.pop("jupytext", None)  # names in no certain order
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}

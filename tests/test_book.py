@@ -77,6 +77,25 @@ def test_executing_twice_gives_the_same_file(tmp_path: Path, monkeypatch: pytest
     assert "('quick', 3)" in first
 
 
+@pytest.mark.parametrize("parameters, shown", [({}, False), ({"seed": 3}, True)])
+def test_a_page_shows_the_parameters_that_were_set(parameters: dict, shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "01_one.py").write_text('# %% tags=["parameters"]\nmode = "full"\nseed = 0\n')
+    monkeypatch.setattr(book, "BOOK", tmp_path)
+    [path] = book.execute("full", tmp_path, parameters=parameters)
+    [injected] = [cell for cell in nbformat.read(path, as_version=4).cells if "injected-parameters" in cell.metadata.tags]
+    assert ("remove-cell" not in injected.metadata.tags) == shown
+
+
+def test_chapters_of_another_mode_are_lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("01_one", "02_two", "03_three"):
+        (tmp_path / f"{name}.py").write_text('# %% tags=["parameters"]\nmode = "full"\n')
+    monkeypatch.setattr(book, "BOOK", tmp_path)
+    book.execute("full", tmp_path, ["01_one"])
+    book.execute("quick", tmp_path, ["02_two"])
+    assert book.lacking("full") == ["02_two", "03_three"]
+    assert book.lacking("quick") == ["01_one", "03_three"]
+
+
 def test_a_failing_chapter_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "01_one.py").write_text('# %% tags=["parameters"]\nmode = "full"\n\n# %%\n1 / 0\n')
     (tmp_path / "01_one.ipynb").write_text("the last good one")

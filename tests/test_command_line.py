@@ -313,6 +313,15 @@ def test_book_passes_chapters_and_parameters(calls: list, tmp_path: Path):
     assert len(calls) == 1
 
 
+def test_book_executes_what_the_pages_need_in_one_mode(calls: list, monkeypatch: pytest.MonkeyPatch):
+    one, two = (source.stem for source in book.sources()[:2])
+    monkeypatch.setattr(book, "lacking", {"full": [one, two], "quick": []}.get)
+    assert f"in full mode: {two}" in call("book", "--chapter", one)
+    call("book", "--chapter", one, "--mode", "quick")
+    call("book", "--chapter", one, "--no-html")
+    assert [args[2] for args in calls if isinstance(args, tuple)] == [[one, two], [one], [one]]
+
+
 def test_book_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "jupyter_book" else name)
     assert "jupyter_book not installed: pip install" in complaint("book")
