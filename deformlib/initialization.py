@@ -23,30 +23,44 @@ CALIBRATION = 16  # in chunks of so many batch norm statistics are taken, and th
 
 
 def measure(spec: Initialization, model: models.VGG, progress: Callable[[float], None]) -> tuple[dict[str, Any], str]:
-    """Sensitivity of every layer, with identity and with calibrated batch norm statistics, and smoothness of every
-    filter bank: a record's measurements with one checkpoint, and the identity of the images."""
-    parts, identity = protocol.test_images(spec.data, spec.size, {"images": spec.images, "calibration": spec.calibration})
-    clean, others = (images for images, _ in parts)
-    clean = scale(clean, "unit")
-    deformation = protocol.deformation_of(spec.data, clean.shape[-1])
-    control = deformation.sample(len(clean), generator=stream(0, "measurement test-0"))
-    deformed = deformation.spline(clean.shape[-2:]).warp(clean, control)
-    entry: dict[str, Any] = {"step": 0, "epoch": 0.0}
+    """Sensitivity of every layer, with identity and with calibrated batch norm statistics and to other sets of images, and
+    smoothness of every filter bank: a record's measurements with one checkpoint, and the identity of the images."""
+    further = (spec.sets or 1) - 1
+    counts = {"images": spec.images, "calibration": spec.calibration, **({"sets": further * spec.images} if further else {})}
+    parts, identity = protocol.test_images(spec.data, spec.size, counts)
+    (clean, _), (others, _), *more = parts
     names = protocol.layers_of(model)
-    layers = names["layers"]
-    networks = {"sensitivity": lambda: model.eval()}
+    works = {"sensitivity": (lambda: model.eval(), clean, "test-0")}
     if spec.calibration:
-        networks["calibrated"] = lambda: protocol.calibrated(model, scale(others, "unit"), CALIBRATION)
-    for k, (what, network) in enumerate(networks.items()):
-        both = torch.cat([clean, deformed]).contiguous(memory_format=torch.channels_last)
-        reduced: list[dict[str, dict[str, float]]] = []
-        for r in advance(network(), both):
-            reduced.append({d: protocol.statistics(*r.chunk(2), d) for d in protocol.WHOLE})
-            progress((k + len(reduced) / len(layers)) / len(networks))
-        entry[what] = {d: {name: [r[d][name] for r in reduced] for name in kept} for d, kept in protocol.WHOLE.items()}
+        works["calibrated"] = (lambda: protocol.calibrated(model, scale(others, "unit"), CALIBRATION), clean, "test-0")
+    for k in range(further):
+        works[f"test-{k + 1}"] = (lambda: model.eval(), more[0][0][k * spec.images : (k + 1) * spec.images], f"test-{k + 1}")
+    reduced: dict[str, list[dict[str, dict[str, float]]]] = {what: [] for what in works}
+    for done, (what, (network, images, pair)) in enumerate(works.items()):
+        for r in advance(network(), _clean_and_deformed(images, spec.data, pair)):
+            reduced[what].append({d: protocol.statistics(*r.chunk(2), d) for d in protocol.WHOLE})
+            progress((done + len(reduced[what]) / len(names["layers"])) / len(works))
+
+    def lists(what: str, keep: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+        return {d: {name: [r[d][name] for r in reduced[what]] for name in kept} for d, kept in keep.items()}
+
+    entry: dict[str, Any] = {"step": 0, "epoch": 0.0}
+    entry |= {what: lists(what, protocol.WHOLE) for what in ("sensitivity", "calibrated") if what in works}
+    if further:
+        sets = {"test-0": "sensitivity", **{what: what for what in works if what.startswith("test-")}}
+        entry["full"] = {"conditions": {name: lists(what, protocol.BRIEF) for name, what in sets.items()}}
     entry["smoothness"] = protocol.smoothness_of(model, protocol.banks_of(model))
-    measurements = {"layers": layers, "banks": names["banks"], "examples": len(clean), "checkpoints": [entry]}
+    measurements = {"layers": names["layers"], "banks": names["banks"], "examples": len(clean), "checkpoints": [entry]}
     return measurements, identity
+
+
+def _clean_and_deformed(images: Tensor, data: str, pair: str) -> Tensor:
+    """(2N, C, H, W) of images (N, C, H, W), under the deformations of this pair in the protocols."""
+    clean = scale(images, "unit")
+    deformation = protocol.deformation_of(data, clean.shape[-1])
+    control = deformation.sample(len(clean), generator=stream(0, f"measurement {pair}"))
+    deformed = deformation.spline(clean.shape[-2:]).warp(clean, control)
+    return torch.cat([clean, deformed]).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from .training import Recipe
 
 # The least of every count and every seed in a spec; two images are the fewest that have a distance between them.
 LEAST = {"seed": 0, "label_seed": 1, "draws": 2, "images": 2, "calibration": 0, "probes": 1, "examples": 1, "classes": 1,
-         "size": 1, "cutoff": 2, "max_shift": 1}
+         "size": 1, "sets": 2, "cutoff": 2, "max_shift": 1}
 POSITIVE = ("width", "strength", "displacement")
 
 
@@ -83,6 +83,7 @@ class Initialization(_Checked):
 
     `images` photographs are measured, and batch norm statistics are calibrated on `calibration` others. `smoothing`
     is the standard deviation, in pixels, of the Gaussian that its filters are convolved with (`models.initialize`).
+    `sets` of so many photographs are measured in all, if one is not enough, each with deformations of its own.
     """
 
     kind: ClassVar[str] = "initialization"
@@ -96,6 +97,7 @@ class Initialization(_Checked):
     width: float = 1.0
     size: int | None = None
     smoothing: float | None = None
+    sets: int | None = None
 
     @property
     def slug(self) -> str:

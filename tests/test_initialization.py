@@ -64,6 +64,22 @@ def test_a_network_is_measured_as_by_sensitivity(photographs: torch.Tensor):
     assert identity == data.identity(photographs, torch.zeros(60, dtype=torch.long))
 
 
+def test_further_sets_have_images_and_deformations_of_their_own(photographs: torch.Tensor):
+    spec = dataclasses.replace(SPEC, images=14, calibration=16)
+    model = runs.build(spec, 1000, 3)
+    one, three = (initialization.measure(dataclasses.replace(spec, sets=sets), model, lambda share: None)[0] for sets in (None, 3))
+    [entry], [plain] = three["checkpoints"], one["checkpoints"]
+    assert {key: value for key, value in entry.items() if key != "full"} == plain
+    order, deformation = torch.randperm(60, generator=stream(0, "measured test images")), protocol.deformation_of("photos", 64)
+    assert list(entry["full"]["conditions"]) == ["test-0", "test-1", "test-2"]
+    for start, (name, found) in zip((0, 30, 44), entry["full"]["conditions"].items()):
+        clean = scale(photographs[order[start : start + 14]], "unit")
+        deformed = deformation.spline((64, 64)).warp(clean, deformation.sample(14, generator=stream(0, f"measurement {name}")))
+        for distance in ("cosine", "euclidean"):
+            expected = metrics.sensitivity(model, clean, deformed, [*model.layers, "pool", "head"], distance)
+            assert found[distance]["normalized"] == pytest.approx(list(expected.values()), rel=1e-4)
+
+
 def test_smoothing_changes_filters_and_nothing_else(photographs: torch.Tensor):
     plain, smooth, identical = (runs.build(dataclasses.replace(SPEC, smoothing=sigma), 1000, 3) for sigma in (None, 0.5, 0.1))
     expected = models.initialize(
@@ -78,6 +94,8 @@ def test_smoothing_changes_filters_and_nothing_else(photographs: torch.Tensor):
 
 
 def test_too_few_images_are_refused(photographs: torch.Tensor):
+    with pytest.raises(ValueError, match=r"images \+ calibration \+ sets must be at most 60 for photos, got 72"):
+        initialization.measure(dataclasses.replace(SPEC, sets=2), None, lambda share: None)
     with pytest.raises(ValueError, match=r"images \+ calibration must be at most 60 for photos, got 65"):
         initialization.measure(dataclasses.replace(SPEC, images=33), None, lambda share: None)
 
