@@ -511,6 +511,15 @@ def test_the_interval_of_the_largest_difference_covers() -> None:
     assert np.mean([covers() for _ in range(100)]) >= 0.95
 
 
+def test_a_fourth_arm_needs_more_than_an_interval_of_its_own() -> None:
+    seeds = np.linspace(-1, 1, 5)[:, None]
+    three, fourth = (pd.DataFrame((mean + seeds) * np.ones(13)) for mean in (9.0, 3.1 * np.std(seeds, ddof=1) / math.sqrt(5)))
+    real = {arm: three if arm in FIVE[:3] else fourth if arm == FIVE[3] else three * 0 + seeds for arm in FIVE}
+    nothing = dict.fromkeys(FIVE, three * 0)
+    *_, part = CLAIMS[15].statistic(lambda study, *_: real if study == SUBSET else nothing)
+    assert (part.low, part.value, part.high) == (3, 4, 5) and part.outcome == "right sign"
+
+
 @pytest.mark.parametrize("arms", [1, 3, 4])
 def test_arms_without_records_are_no_arms_without_a_difference(arms: int) -> None:
     made = world()
