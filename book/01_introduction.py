@@ -48,7 +48,7 @@ import torch
 from myst_nb import glue
 
 from deformlib import Deformation, deform
-from deformlib.figures import deformed_pairs
+from deformlib.figures import image_rows
 from deformlib.geometry import largest_gradient, shapes
 from deformlib.photos import PHOTOGRAPHS, square
 from deformlib.streams import stream
@@ -74,7 +74,7 @@ deformed = deform(originals, Deformation.IMAGENET, generator=stream(0, "figure 1
 # that a person would give them the same label.
 
 # %% mystnb={"image": {"alt": "Four photographs in a row, an astronaut, a cat, a cup of coffee and a rocket, and below each the same photograph bent smoothly by a few pixels."}, "figure": {"name": "fig-1", "caption": "Public-domain photographs (above) and one random deformation of each (below): 5x5 control points, each displaced by up to 10&nbsp;px along each axis, at 224x224 pixels. After Figure 1 of the paper, which shows ImageNet."}}
-deformed_pairs(PHOTOGRAPHS[:4], images[:4], deformed[:4])
+image_rows({"original": images[:4], "deformed": deformed[:4]}, PHOTOGRAPHS[:4])
 
 # %% [markdown]
 # Straight lines are bent and circles are not circles any more; nobody would call the cat anything else. So much for

@@ -28,7 +28,7 @@ from myst_nb import glue
 
 from deformlib.curves import overlay
 from deformlib.evidence import Evidence, at_loss, by_layer, collect, final_losses, last_layer, smoothness_and_sensitivity, spread
-from deformlib.figures import panels_by_layer, rows_of_panels, sensitivity_by_layer, smoothness_against_stability, smoothness_by_layer
+from deformlib.figures import networks_as_points, panels_by_layer, rows_of_panels, sensitivity_by_layer, smoothness_by_layer
 from deformlib.studies import TWO
 
 random = collect("cifar10-random-labels", mode)
@@ -227,7 +227,8 @@ by_layer(at_loss(control, final_losses(random), Evidence.banks))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Eight panels, one a convolution, with a point for each arm and seed: from the third on they rise from left to right."}, "figure": {"name": "fig-6c-7", "caption": "Sensitivity after each convolution against the normalized total variation of its filters, after training on random labels. Records: {glue:text}`fig-7-note`."}}
 both = smoothness_and_sensitivity(banks, end)
-smoothness_against_stability(both)
+points = both.rename(columns={"smoothness": "x", "sensitivity": "y"})
+networks_as_points(points, "normalized total variation", "normalized cosine distance", columns=4)
 
 # %% tags=["hide-input"]
 means = both.groupby(["name", "arm"], sort=False)[["smoothness", "sensitivity"]].mean()

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
 
-class Mode(str, Enum):
+class Mode(StrEnum):
     """`studies.MODES`, which cannot be imported without PyTorch."""
 
     full = "full"
@@ -117,13 +117,13 @@ def status(
     from . import evidence, specs, studies
     from .progress import cost, duration, price, seconds_of, standing, summary
 
-    store = evidence.store_for(mode.value)
+    store = evidence.store_for(mode)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for title in ("run", "id", "state", "time") if study else ("study", "records", "missing takes"):
         table.add_column(title, no_wrap=title != "records", justify="right" if title in ("time", "missing takes") else "left")
     problems = {}
     for name, entry in ({study: studies.study(study)} if study else studies.STUDIES).items():
-        rows = [standing(spec, store) for spec in entry.specs(mode.value)]
+        rows = [standing(spec, store) for spec in entry.specs(mode)]
         each = price(rows, store)
         problems |= {row.problem: None for row in rows if row.problem}
         if not study:
@@ -157,14 +157,14 @@ def run(
     from . import data, evidence, studies, sweeps
     from .progress import standing, summary
 
-    entry, store = studies.study(study), evidence.store_for(mode.value)
-    wanted = entry.specs(mode.value, seeds or None)
+    entry, store = studies.study(study), evidence.store_for(mode)
+    wanted = entry.specs(mode, seeds or None)
     known, chosen = dict.fromkeys(_arm(getattr(spec, entry.arm)) for spec in wanted), {_arm(arm) for arm in arms or ()}
     if unknown := sorted(chosen - known.keys()):
         raise ValueError(f"arms of {study} must be among {', '.join(known)}, got {', '.join(unknown)}")
     rows = [standing(spec, store) for spec in wanted if not chosen or _arm(getattr(spec, entry.arm)) in chosen]
     missing = [row.spec for row in rows if row.missing and not row.running]
-    typer.echo(f"{study}, {mode.value} mode: {summary(rows)}; {len(missing)} to make now, records go to {store.folder}")
+    typer.echo(f"{study}, {mode} mode: {summary(rows)}; {len(missing)} to make now, records go to {store.folder}")
     for row in rows:
         if row.problem:
             typer.echo(f"Damaged: {row.problem}")
@@ -215,11 +215,11 @@ def book(
     from .book import BOOK, ROOT, execute, lacking, sources
 
     parameters = dict(parameter_of(text) for text in parameter or ())
-    if pages and chapter and sources(chapter) and (others := [name for name in lacking(mode.value) if name not in chapter]):
-        typer.echo(f"Executed too, because the pages need all chapters in {mode.value} mode: {', '.join(others)}", err=True)
+    if pages and chapter and sources(chapter) and (others := [name for name in lacking(mode) if name not in chapter]):
+        typer.echo(f"Executed too, because the pages need all chapters in {mode} mode: {', '.join(others)}", err=True)
         chapter = [*chapter, *others]
     try:
-        execute(mode.value, out or BOOK, chapter or None, parameters)
+        execute(mode, out or BOOK, chapter or None, parameters)
     except PapermillExecutionError as error:  # shows the cell and its own traceback: ours would add nothing
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

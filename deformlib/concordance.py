@@ -9,10 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from .data import side_of
 from .evidence import Evidence, last
 from .protocol import PROTOCOLS, deformation_of
+from .quantities import WHEN
 
-WHEN = {"before": 0, "after": -1}  # checkpoint
 FACTORS = {"D": "deformation", "G": "noise", "R": "ratio"}
 APART = 3  # the first downsampling layer: below it, untrained arms of a seed are one network
 Tables = Mapping[str, pd.DataFrame]  # {measure: table of `Evidence.layers`}
@@ -68,7 +69,7 @@ def _wide(table: pd.DataFrame) -> pd.DataFrame:
 def sweep(trained: Evidence, when: str) -> pd.DataFrame:
     """Columns of `Evidence.layers` and `strength`, in pixels, the largest displacement of the deformations."""
     spec = trained.records[0].spec
-    paper = deformation_of(spec.data, spec.size or 32).max_displacement
+    paper = deformation_of(spec.data, spec.size or side_of(spec.data)).max_displacement
     conditions = {1.0: "test-0", **{strength: f"strength-{strength:g}" for strength in PROTOCOLS[spec.protocol].strengths}}
     return pd.concat([
         trained.layers(checkpoint=WHEN[when], condition=conditions[strength]).assign(strength=strength * paper)

@@ -43,7 +43,8 @@ def costs(mode: str) -> pd.DataFrame:
             "processor": "; ".join(sorted({record["device"] for record in found})),
             "precision": ", ".join(sorted({record["training_precision"] for record in found})),
         }
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("study")
+    columns = ["processor", "threads", "precision"] if not rows else None  # which chapters look for
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).fillna("").rename_axis("study")
 
 
 def speed() -> tuple[str, pd.DataFrame]:

@@ -34,6 +34,7 @@ class Source:
     splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
     mode: str = "RGB"
     pad: int = 0
+    side: int = 32  # of its images, as they are loaded
     needs_size: bool = False
 
 
@@ -42,7 +43,7 @@ DATASETS: dict[str, Source | None] = {
     "cifar10": Source("uoft-cs/cifar10", ("cifar10",), image="img"),
     # 28 is not a multiple of 16, the size at which the downsampling layers would disagree.
     "mnist": Source("ylecun/mnist", ("mnist",), mode="L", pad=2),
-    "tiny-imagenet": Source("zh-plus/tiny-imagenet", ("tiny-imagenet",), splits={"train": "train", "test": "valid"}),
+    "tiny-imagenet": Source("zh-plus/tiny-imagenet", ("tiny-imagenet",), splits={"train": "train", "test": "valid"}, side=64),
     "imagenet": Source(
         "ILSVRC/imagenet-1k",
         ("imagenet", "imagenet-sample"),
@@ -79,9 +80,15 @@ def load(
         pixels = torch.from_numpy(_pixels(row[source.image], source.mode, size, resize)).permute(2, 0, 1)
         x = x if k else torch.empty(count, *pixels.shape, dtype=torch.uint8)  # (N, C, H, W), so that memory holds them once
         x[k], labels[k] = pixels, row["label"]
-    if size is None:
+    if size is None and source.pad:  # it copies
         x = torch.nn.functional.pad(x, [source.pad] * 4)
     return x, labels, list(rows.features["label"].names)
+
+
+def side_of(name: str) -> int:
+    """The height and width of a set's images where no size is asked for, in pixels. ValueError for an unknown one."""
+    _check_name(name)
+    return getattr(DATASETS[name], "side", 32)  # the photographs' views are as large as CIFAR-10's images
 
 
 def origin(name: str, root: str | Path | None = None) -> str:

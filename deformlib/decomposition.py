@@ -16,9 +16,9 @@ from torch import Tensor
 from .vectors import check_vectors
 
 
-def gaussian(sigma: float, side: int = 3) -> Tensor:
-    """(side, side), sampled at whole pixels and normalized to sum 1; `sigma`, its standard deviation, in pixels."""
-    at = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+def gaussian(sigma: float) -> Tensor:
+    """(3, 3), sampled at whole pixels and normalized to sum 1; `sigma`, its standard deviation, in pixels."""
+    at = torch.tensor([-1, 0, 1], dtype=torch.float64)
     line = torch.softmax(-((at / sigma) ** 2) / 2, 0)
     return torch.outer(line, line)
 
@@ -72,9 +72,9 @@ def relative_norm(weight: Tensor, smoothing: Tensor) -> Tensor:
     return remainder(weight, smoothing).norm(dim=(2, 3)) / weight.double().norm(dim=(2, 3))
 
 
-def expected_share(smoothing: Tensor, size: tuple[int, int] = (3, 3)) -> float:
-    """The mean of `explained` for independent weights from one symmetric distribution: dimensions of the span over taps."""
-    return shifts(smoothing, size).shape[1] / (size[0] * size[1])
+def expected_share(smoothing: Tensor) -> float:
+    """The mean of `explained` for 3x3 kernels of independent weights from one symmetric distribution: dimensions of the span over taps."""
+    return shifts(smoothing, (3, 3)).shape[1] / 9
 
 
 def _check(weight: Tensor) -> None:

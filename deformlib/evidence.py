@@ -75,7 +75,9 @@ class Evidence:
         if isinstance(spec, Resampling):
             text = f"{spec.draws:,} draws"
         else:
-            text = f"{spec.data}, {seeds}" + (f", {spec.recipe.epochs} epochs" if isinstance(spec, Training) else ", untrained")
+            specs = [network_of(record.spec) for record in self.records]
+            epochs = sorted({each.recipe.epochs for each in specs if isinstance(each, Training)})
+            text = f"{spec.data}, {seeds}" + (f", {' or '.join(map(str, epochs))} epochs" if epochs else ", untrained")
         if len(versions := {record.provenance.get("data") for record in self.records}) > 1:
             text += f"; of {len(versions)} different versions of these images (provenance.data of the records), which are not comparable"
         if missing := sum(self.arm(spec) in self.seeds for spec in self.missing):
@@ -137,9 +139,8 @@ class Evidence:
         return self._of_layers("layers", lambda record: record.measurements["relative_stability"][when][factor])
 
     def _of_layers(self, names: str, values: Callable[[Record], list[float]]) -> pd.DataFrame:
-        beyond = ("pool", "head")  # the last two: measured as well, but not among the paper's layers
         return self._numbered(lambda record: [
-            pair for pair in zip(record.measurements[names], values(record), strict=True) if pair[0] not in beyond])
+            pair for pair in zip(record.measurements[names], values(record), strict=True) if pair[0] not in models.READOUT])
 
     def _numbered(self, named: Callable[[Record], Iterable[tuple[str, float]]], first: int = 0) -> pd.DataFrame:
         """Columns arm, seed, layer (a number, from `first` on), name, value: what `named` gives of each record."""
@@ -150,14 +151,13 @@ class Evidence:
                 for number, (name, value) in enumerate(named(record), first)
             ],
             columns=["arm", "seed", "layer", "name", "value"],
-        )
+        ).astype({"value": float})  # None is no number: of a change that is none
 
     def probes(self, checkpoint: int = -1) -> pd.DataFrame:
         """Columns arm, seed and every accuracy, loss and rate of one checkpoint, on the most images it was taken on."""
         rows = []
         for record in self.records:
-            entry = record.measurements["checkpoints"][checkpoint]
-            probe = entry.get("full", {}).get("probe", entry["probe"])
+            probe = quantities.probe(record.measurements["checkpoints"][checkpoint])
             rows.append({"arm": self.arm(record.spec), "seed": record.spec.seed, **probe})
         return pd.DataFrame(rows)
 
@@ -277,7 +277,7 @@ def at_displacement(evidence: Evidence) -> pd.DataFrame:
     strengths have; no rows if a strength has none."""
     study, banks = "mnist-templates", evidence.banks()
     matched = quantities.at_matched_displacement(partial(quantities.observed, {study: evidence}), study)
-    seeds = sorted(set.intersection(*(set(of_arm["seed"]) for _, of_arm in banks.groupby("arm"))))
+    seeds = sorted(set(banks["seed"]).intersection(*(of_arm["seed"] for _, of_arm in banks.groupby("arm"))))
     values = {(float(arm), seed, layer): value for arm, table in matched.items()
               for seed, row in zip(seeds, table.to_numpy()) for layer, value in enumerate(row, 1)}
     keys = pd.MultiIndex.from_frame(banks[["arm", "seed", "layer"]])

@@ -5,7 +5,7 @@ wide, so that its type can be read both across a page and, at half that size, on
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from itertools import cycle, product
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -42,14 +42,9 @@ styled = plt.rc_context(STYLE)  # decorates a function that draws
 plt.switch_backend(matplotlib.get_backend())
 
 
-def deformed_pairs(names: Sequence[str], originals: Tensor, deformed: Tensor) -> Figure:
-    """Figure 1: images (N, 3, H, W) in [0, 1] in one row, the same deformed (N, 3, H, W) below."""
-    return image_rows({"original": originals, "deformed": deformed}, names)
-
-
 @styled
 def image_rows(rows: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
-    """Images (N, C, H, W) in [0, 1] with one or three channels, a row for each label, a name above each of N columns."""
+    """Figure 1: images (N, C, H, W) in [0, 1] with one or three channels, a row for each label, a name above each of N columns."""
     figure = Figure(figsize=(WIDTH, WIDTH * (len(rows) + 0.1) / len(names)), layout="constrained")
     panels = figure.subplots(len(rows), len(names), squeeze=False)
     for axes, image in zip(panels.flat, [image for images in rows.values() for image in images], strict=True):
@@ -100,14 +95,6 @@ def sensitivity_by_layer(
 
 
 @styled
-def smoothness_against_stability(values: pd.DataFrame) -> Figure:
-    """Sensitivity after a convolution against the smoothness of its filters: a panel for each, a point for each arm and
-    seed. `values` as of `evidence.smoothness_and_sensitivity`."""
-    both = values.rename(columns={"smoothness": "x", "sensitivity": "y"})
-    return networks_as_points(both, "normalized total variation", "normalized cosine distance", columns=4)
-
-
-@styled
 def networks_as_points(values: pd.DataFrame, xlabel: str, ylabel: str, columns: int = 3) -> Figure:
     """A panel for each name, a point for each network: `values` has the columns arm, name, x, y, and may have `study`,
     whose shape a point then has."""
@@ -116,7 +103,7 @@ def networks_as_points(values: pd.DataFrame, xlabel: str, ylabel: str, columns: 
     size = (WIDTH, 0.4 + 1.75 * rows) if len(names) > 1 else (WIDTH, WIDTH * 0.62)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, min(columns, len(names)), squeeze=False).ravel()
-    shapes = dict(zip(studies, "os^D"))
+    shapes = dict(zip(studies, cycle("os^D")))
     colours = {arm: (label, colour) for arm, (label, colour, _) in _looks(list(values["arm"].unique()), "downsampling").items()}
     for axes, name in zip(panels, names):
         for study, arm in product(shapes, colours):
@@ -181,7 +168,7 @@ def sensitivity_by_depth(networks: Mapping[str, pd.Series]) -> Figure:
     representation has behind it: one line per name."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.5), layout="constrained")
     axes = figure.subplots()
-    for (name, values), marker, look in zip(networks.items(), "os^Dv", DOWNSAMPLINGS.values()):
+    for (name, values), marker, look in zip(networks.items(), cycle("os^Dv"), cycle(DOWNSAMPLINGS.values())):
         depth = np.linspace(0, 1, len(values))
         axes.plot(depth, values, color=look.colour, label=name, linewidth=2, marker=marker, markersize=4.5)
     axes.set(xlabel="depth, as a share of the layers shown", ylabel="normalized cosine distance", ylim=(0, None))
@@ -315,7 +302,7 @@ def specification_curve(
     above.plot(places, values, ".", color=ARROW, markersize=3)
     if level:
         above.axhline(level[1], color=INK, linewidth=1, linestyle=(0, (4, 2)), label=level[0])
-    for (label, single), shape in zip((marked or {}).items(), "os^D"):
+    for (label, single), shape in zip((marked or {}).items(), cycle("os^D")):
         found = int(np.flatnonzero([key == tuple(single[name] for name in values.index.names) for key in values.index])[0])
         above.plot(found, values.iloc[found], shape, color=MARK, markersize=7, label=label)
     if level or marked:
@@ -403,9 +390,9 @@ def _initial(axes: Axes, values: pd.DataFrame) -> None:
 
 def _looks(arms: Sequence[str | float], arm_field: str) -> dict[str | float, tuple[str, object, str]]:
     """{arm: (label, colour, its name among published curves)}."""
-    if arm_field not in NUMBERED:
+    if arm_field == "downsampling":
         return {arm: (DOWNSAMPLINGS[arm].label, DOWNSAMPLINGS[arm].colour, arm) for arm in arms}
-    (label, theirs), shades = NUMBERED[arm_field], plt.colormaps["YlGnBu"]
+    (label, theirs), shades = NUMBERED.get(arm_field, (f"{arm_field} {{}}", "{}")), plt.colormaps["YlGnBu"]
     shares = [0.3 + 0.7 * k / max(1, len(arms) - 1) for k in range(len(arms))]
     return {arm: (label.format(arm), shades(share), theirs.format(arm)) for arm, share in zip(sorted(arms), shares)}
 

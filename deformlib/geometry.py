@@ -52,17 +52,17 @@ def affine_share(field: Tensor) -> Tensor:
     return explained.sum((1, 2)) / field.square().sum((1, 2, 3))
 
 
-def largest_gradient(spline: ThinPlateSpline, max_displacement: float, angles: int = 45) -> float:
+def largest_gradient(spline: ThinPlateSpline, max_displacement: float) -> float:
     """The C of the paper's condition: the largest `gradient_norm` that any displacement of the control points by
-    up to `max_displacement` along each axis can give, in the worst of `angles` directions.
+    up to `max_displacement` along each axis can give, in the worst of 45 directions.
 
     The derivative in direction w is sum_k c_k (g_k . w), g_k being control point k's own; each c_k lies in a square,
     so its length is at most max_displacement * sqrt(2) * sum_k |g_k . w|, reached when every c_k is in a corner.
     """
     own = spline.basis.T.unflatten(1, spline.size).unsqueeze(-1)  # (K, H, W, 1)
     gradients = jacobian(own).flatten(1, 3)  # (K, cells, 2)
-    turn = torch.arange(angles, dtype=own.dtype, device=own.device) * math.pi / angles
-    directions = torch.stack([turn.cos(), turn.sin()])  # (2, angles)
+    turn = torch.arange(45, dtype=own.dtype, device=own.device) * math.pi / 45
+    directions = torch.stack([turn.cos(), turn.sin()])  # (2, 45)
     steepest = max(float((gradients @ w).abs().sum(0).max()) for w in directions.T)
     return math.sqrt(2) * max_displacement * steepest
 

@@ -57,9 +57,7 @@ def measure(spec: Initialization, model: models.VGG, progress: Callable[[float],
 def _clean_and_deformed(images: Tensor, data: str, pair: str) -> Tensor:
     """(2N, C, H, W) of images (N, C, H, W), under the deformations of this pair in the protocols."""
     clean = scale(images, "unit")
-    deformation = protocol.deformation_of(data, clean.shape[-1])
-    control = deformation.sample(len(clean), generator=stream(0, f"measurement {pair}"))
-    deformed = deformation.spline(clean.shape[-2:]).warp(clean, control)
+    deformed = protocol.deformed_as(clean, protocol.deformation_of(data, clean.shape[-1]), pair)
     return torch.cat([clean, deformed]).contiguous(memory_format=torch.channels_last)
 
 
@@ -68,7 +66,7 @@ def advance(model: models.VGG, x: Tensor) -> Iterator[Tensor]:
     """The representations of `model.layers`, the pooled one and the logits, one after the other; `x`, (N, C, H, W), is
     the first, and each one is gone once the next is asked for."""
     yield x
-    for name in (*model.layers[1:], "pool", "head"):
+    for name in (*model.layers[1:], *models.READOUT):
         module = model.get_submodule(name)
         out = None
         for start in range(0, len(x), CHUNK):

@@ -13,34 +13,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from deformlib.checks import check_batch_size, check_known
-from deformlib.representations import Unfit, check_model, fitting, named, named_layers, patterns_of, visit
-from deformlib.vectors import (
-    DISTANCES,
-    Distance,
-    check_pair,
-    check_vectors,
-    median,
-    negligible,
-    paired,
-    paired_distances,
-    pairwise,
-    pairwise_distances,
-)
-
-__all__ = [
-    "AVERAGES",
-    "DISTANCES",
-    "distances",
-    "kernels_by_variation",
-    "median",
-    "normalized_distance",
-    "normalized_total_variation",
-    "paired_distances",
-    "pairwise_distances",
-    "sensitivity",
-    "smoothness",
-]
+from .checks import check_batch_size, check_known
+from .representations import Unfit, check_model, fitting, named, named_layers, patterns_of, visit
+from .vectors import DISTANCES, Distance, check_pair, check_vectors, median, negligible, paired, pairwise
 
 Result = TypeVar("Result")
 KEPT_BYTES = 2 * 2**30  # clean representations kept at once when `sensitivity` goes through images in batches

@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from .checks import check_known, is_real, is_whole, require
 from .representations import check_model
@@ -79,6 +80,7 @@ DOWNSAMPLINGS: dict[str, Downsampling] = {
 }
 
 
+READOUT = ("pool", "head")  # the modules after the paper's layers; they are measured as well
 # Section 2.2: (convolutions, channels) of each block.
 BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
     "cifar10_vgg": ((2, 32), (2, 64), (2, 128), (2, 256)),
@@ -120,7 +122,7 @@ class VGG(nn.Module):
                 f"x must be (N, {self.in_channels}, H, W) with H and W multiples of {self.multiple}, "
                 f"got {tuple(x.shape)}"
             )
-        for name in (*self.layers[1:], "pool", "head"):
+        for name in (*self.layers[1:], *READOUT):
             x = self.get_submodule(name)(x)
         return x
 
@@ -176,7 +178,11 @@ def initialize(
     with torch.no_grad():
         for module in sorted(filter(_is_drawn, model.modules()), key=_draw_order):
             weight = _truncated_normal(module.weight.shape, generator)
-            module.weight.copy_(_smooth(weight, smoothing) if _draw_order(module) == 0 and smoothing else weight)
+            weight = _smooth(weight, smoothing) if _draw_order(module) == 0 and smoothing else weight
+            if parametrize.is_parametrized(module, "weight"):  # what can be read is computed; to assign inverts that
+                module.weight = weight.to(module.weight)
+            else:
+                module.weight.copy_(weight)
             if module.bias is not None:
                 module.bias.zero_()
         for module in model.modules():

@@ -5,6 +5,7 @@ training and after it, and whatever concerns only the images, their deformations
 The first option of every choice is the book's own, and gives the numbers of `deformlib.protocol`.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -167,14 +168,14 @@ MULTIVERSES: dict[str, Multiverse] = {
 # Deform
 
 
-def inverse(field: Tensor, steps: int = 30) -> Tensor:
+def inverse(field: Tensor) -> Tensor:
     """The backward field of the map that moves what is at p to p + field(p): (N, H, W, 2) in pixels, likewise.
 
     v(p) = -field(p + v(p)) is iterated from -field. Each step gains a factor of the field's steepest gradient, which
     must be below 1 (no folds); beyond the image the field is taken as at its edge.
     """
     planar, found = field.permute(0, 3, 1, 2), -field  # (N, 2, H, W)
-    for _ in range(steps):
+    for _ in range(30):
         found = -warp(planar, found).permute(0, 2, 3, 1)
     return found
 
@@ -280,7 +281,8 @@ class Bench:
         for name in self.layers:
             at = f"{name}.{choice['representation']}"
             values = seen.get(at, seen[name])  # a layer without the part, and the ReLU's: as it leaves the layer
-            found.append(values[choice["average"]] / values[f"pairs_{choice['pairs']}"])
+            pairs = values[f"pairs_{choice['pairs']}"]
+            found.append(values[choice["average"]] / pairs if pairs else math.nan)
         return found
 
     def _load(self, resize: str) -> dict[str, Tensor]:
@@ -298,7 +300,7 @@ class Bench:
         known, n, k = self._split(resize)[split], int(images), int(draw)
         if len(known) < (k + 1) * n:
             raise ValueError(f"draw {k} of {n} images needs {(k + 1) * n} {split} images of {self.spec.data}, got {len(known)}")
-        order = torch.randperm(len(known), generator=stream(0, f"measured {split} images"))
+        order = protocol.measured_order(len(known), split)
         return scale(known[order[k * n : (k + 1) * n]], "unit")
 
     def _make_pair(self, *options: str) -> tuple[Tensor, Tensor]:
@@ -314,7 +316,7 @@ class Bench:
     def _others(self, pixels: str) -> Tensor:
         """The images that statistics are calibrated on."""
         images = self._split(self.multiverse.book["resize"])["train"]
-        order = torch.randperm(len(images), generator=stream(0, "measured train images"))
+        order = protocol.measured_order(len(images), "train")
         images = scale(images[order[: self.multiverse.calibration]], "unit")
         return scaled(images, images, pixels)
 

@@ -10,7 +10,8 @@ from typing import Any
 def named_object(text: str) -> Any:
     """What "package.module:NAME" or "folder/file.py:NAME" stands for. ValueError says which part of it is not there."""
     place, colon, name = text.rpartition(":")
-    if not colon or not place or not name.isidentifier():
+    here = place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
+    if not colon or not here or not name.isidentifier():
         raise ValueError(f"must be MODULE:NAME or FILE.py:NAME, got {text!r}")
     if place.endswith(".py"):
         path = Path(place).resolve()

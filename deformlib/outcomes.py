@@ -95,8 +95,8 @@ def values(evidence: Any, combinations: str = "alone") -> pd.DataFrame:
 
 
 def difference(table: pd.DataFrame, figure: str, by: Sequence[str]) -> pd.Series:
-    """Mean over arms and layers of |ours - published|, as in `deformlib.agreement`: by the columns `by` of a table of
-    `values`, the mean over seeds."""
+    """Mean over arms and layers of |ours - published|, as in `deformlib.agreement`, ours the mean over seeds: one number for
+    each value of the columns `by` of a table of `values`."""
     ours = table.groupby([*by, "arm", "layer"], sort=False)["value"].mean().rename("ours").reset_index()
     both = ours.merge(published(figure), on=["arm", "layer"])
     return (both["ours"] - both["value"]).abs().groupby([both[name] for name in by], sort=False).mean()

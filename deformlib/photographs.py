@@ -70,7 +70,7 @@ def strip(pixels: np.ndarray, field: np.ndarray, top: int, alpha: bool) -> np.nd
     """Rows from `top` of pixels (H, W, C) resampled along field (rows, W, 2), from only those rows that it reaches."""
     bottom = top + len(field)
     rows = np.arange(top, bottom)[:, None] + field[..., 1]
-    first = min(top, max(0, int(rows.min()) - 1))
+    first = max(0, min(top - 1, int(rows.min()) - 1))  # two rows at least, which `warp` needs
     last = max(bottom, min(len(pixels), int(rows.max()) + 3))
     values = torch.from_numpy(pixels[first:last].astype(np.float64 if pixels.itemsize > 2 else np.float32))
     values = values.permute(2, 0, 1)[None]  # (1, C, rows that are reached, W)

@@ -22,7 +22,7 @@ REDUCTION = 3  # of the photographs, whose finest detail is smoother than that o
 
 
 def views(split: str, size: int | None = None) -> tuple[Tensor, Tensor, list[str]]:
-    """4,096 training or 1,024 test views of ten places: (uint8 (N, 3, 32, 32), int64 (N,), class names).
+    """4,096 training or 1,024 test views of ten places: (uint8 (N, 3, size, size), size 32 if None, int64 (N,), class names).
 
     Each is shifted by up to 14 px, 1 to 2 times larger, varied in contrast and brightness, flipped or not,
     inverted or not, and grey in three channels.
@@ -58,9 +58,9 @@ def photograph(name: str) -> Tensor:
     return torch.from_numpy(np.broadcast_to(image, (*image.shape[:2], 3)).copy()).permute(2, 0, 1).contiguous()
 
 
-def square(name: str, side: int = 224) -> Tensor:
-    """The middle square of a photograph, resized: (3, side, side) in [0, 1]."""
-    image = ImageOps.fit(Image.fromarray(photograph(name).permute(1, 2, 0).numpy()), (side, side))
+def square(name: str) -> Tensor:
+    """The middle square of a photograph, resized: (3, 224, 224) in [0, 1]."""
+    image = ImageOps.fit(Image.fromarray(photograph(name).permute(1, 2, 0).numpy()), (224, 224))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
 
 

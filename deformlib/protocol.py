@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import data
-from .metrics import evaluating, median, normalized_total_variation, paired_distances, pairwise_distances
+from .metrics import evaluating, normalized_total_variation
+from .models import READOUT
 from .representations import visit
 from .streams import noise_as_large, stream
 from .tasks import Task, scale
+from .vectors import median, paired_distances, pairwise_distances
 from .warping import Deformation, deform, warp
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Protocol:
     """How much is measured. A protocol is frozen once a record rests on it: change it under another name.
 
     images       in a set (the paper's 128), `sets` of them from the test and as many from the training images
-    strengths    multiples of the paper's deformation strength, beyond 1
+    strengths    multiples of the paper's deformation strength, besides 1
     light, full  numbers of checkpoints; those with a full measurement also have a light one
     calibration  training images on which batch norm statistics are computed anew
     probes       test images, clean and deformed, for accuracy and flips, and training images for the loss;
@@ -139,13 +141,11 @@ class Instrument:
         needed = max(self.protocol.sets * self.protocol.images, self.protocol.probes)
         if n < needed:
             raise ValueError(f"the protocol needs at least {needed} {split} images, got {n}")
-        return torch.randperm(n, generator=stream(0, f"measured {split} images"))
+        return measured_order(n, split)
 
     def _deformed(self, images: Tensor, name: str, strength: float = 1.0) -> tuple[Tensor, Tensor]:
         clean = scale(images, "unit")
-        control = self.deformation.sample(len(clean), generator=stream(0, f"measurement {name}"))
-        spline = self.deformation.spline(clean.shape[-2:])
-        return scale(clean, self.pixels), scale(spline.warp(clean, control * strength), self.pixels)
+        return scale(clean, self.pixels), scale(deformed_as(clean, self.deformation, name, strength), self.pixels)
 
     def _shifted(self, images: Tensor) -> tuple[Tensor, Tensor]:
         directions = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
@@ -173,6 +173,18 @@ class Instrument:
         }
 
 
+def measured_order(n: int, split: str) -> Tensor:
+    """The order, (n,), in which all measurements take the images of a split."""
+    return torch.randperm(n, generator=stream(0, f"measured {split} images"))
+
+
+def deformed_as(clean: Tensor, deformation: Deformation, name: str, strength: float = 1.0) -> Tensor:
+    """Images (N, C, H, W) in [0, 1] under the deformations that all networks of a data set are measured with, `strength`
+    times as strong; `name` is that of the set of images, "test-0"."""
+    control = deformation.sample(len(clean), generator=stream(0, f"measurement {name}"))
+    return deformation.spline(clean.shape[-2:]).warp(clean, control * strength)
+
+
 def test_images(name: str, size: int | None, parts: Mapping[str, int]) -> tuple[list[tuple[Tensor, Tensor]], str]:
     """(images, labels) for each of `parts`, {name of an argument: how many}, from the test images in the order that all
     measurements take, and the identity of the whole set. ValueError that names the arguments if there are too few."""
@@ -180,7 +192,7 @@ def test_images(name: str, size: int | None, parts: Mapping[str, int]) -> tuple[
     counts = list(parts.values())
     if len(images) < sum(counts):
         raise ValueError(f"{' + '.join(parts)} must be at most {len(images)} for {name}, got {sum(counts)}")
-    order = torch.randperm(len(images), generator=stream(0, "measured test images"))[: sum(counts)]
+    order = measured_order(len(images), "test")[: sum(counts)]
     return [(images[part], labels[part]) for part in order.split(counts)], data.identity(images, labels)
 
 
@@ -189,7 +201,7 @@ def layers_of(model: nn.Module) -> dict[str, list[str]]:
     before it, and filter banks."""
     modules = dict(model.named_modules())
     return {
-        "layers": [*model.layers, "pool", "head"],
+        "layers": [*model.layers, *READOUT],
         "before_relu": [f"{name}.norm" for name in model.layers if f"{name}.norm" in modules],
         "banks": list(banks_of(model)),
     }

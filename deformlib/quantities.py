@@ -9,22 +9,24 @@ import numpy as np
 import pandas as pd
 
 from .curves import overlay
+from .models import BLOCKS, READOUT
+from .studies import SIGMAS, TWO
 
 POOLED, UNPOOLED = ("max-pool", "average-pool"), ("subsample", "strided", "strided-relu")
-FIVE, TWO, STRENGTHS = POOLED + UNPOOLED, ("max-pool", "strided-relu"), (1, 2, 3, 4)
+FIVE, STRENGTHS = POOLED + UNPOOLED, (1, 2, 3, 4)
 # study -> (field of the spec that tells its arms apart, the arms that must be there)
 STUDIES: dict[str, tuple[str, tuple]] = {
     "cifar10": ("downsampling", FIVE),
     "imagenet": ("downsampling", TWO),
     "imagenet-init": ("downsampling", TWO),
-    "imagenet-smoothed": ("smoothing", (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)),
+    "imagenet-smoothed": ("smoothing", SIGMAS),
     "cifar10-random-labels": ("downsampling", FIVE),
     "cifar10-subset": ("downsampling", FIVE),
     "mnist-templates": ("strength", STRENGTHS),
     "mnist-templates-noise": ("strength", STRENGTHS),  # pixel noise of the norm that strength C has
     "initial-smoothness": ("", ("mean", "deviation", "draws")),
 }
-ARCHITECTURES = ("cifar10_vgg", "imagenet_vgg")  # of which initial-smoothness has a record each
+ARCHITECTURES = tuple(BLOCKS)  # of which initial-smoothness has a record each
 WHEN = {"before": 0, "calibrated": 0, "after": -1}  # checkpoint; calibrated: with batch norm statistics computed anew
 NAN = math.nan
 
@@ -58,19 +60,24 @@ def observed(evidence: Mapping[str, Any], study: str, what: str, when: str, dist
 
 def _values(checkpoint: dict, what: str, when: str, distance: str, layers: list[str]) -> list[float]:
     if what == "accuracy":
-        return [100 * checkpoint.get("full", {}).get("probe", checkpoint["probe"])["test_accuracy"]]
+        return [100 * probe(checkpoint)["test_accuracy"]]
     if what != "s":
         return checkpoint["smoothness"][what]
     found = checkpoint["calibrated" if when == "calibrated" else "sensitivity"][distance]["normalized"]
     power = 2 if distance == "euclidean" else 1
-    return [power * math.log(v) if v else NAN for v, name in zip(found, layers, strict=True) if name not in ("pool", "head")]
+    return [power * math.log(v) if v else NAN for v, name in zip(found, layers, strict=True) if name not in READOUT]
+
+
+def probe(checkpoint: dict[str, Any]) -> dict[str, float]:
+    """Accuracies, loss and rates of a checkpoint, on the most images that they were taken on."""
+    return checkpoint.get("full", {}).get("probe", checkpoint["probe"])
 
 
 def _main(records: list, field: str) -> list:
-    """The records of a study's commonest specification (the first of equals), leaving out its further variants:
-    other draws of labels, other widths, other sets of digits."""
+    """The records of a study's commonest specification (the first of equals), leaving out its further variants: other
+    draws of labels, other widths, other sets of digits. (On how many sets of images is no variant: the first is the same.)"""
     def rest(record: Any) -> str:
-        return repr(sorted((k, v) for k, v in vars(record.spec).items() if k not in (field, "seed")))
+        return repr(sorted((k, v) for k, v in vars(record.spec).items() if k not in (field, "seed", "sets")))
 
     common = Counter(map(rest, records)).most_common(1)
     return [record for record in records if rest(record) == common[0][0]]

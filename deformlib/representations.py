@@ -92,7 +92,7 @@ class Unfit(ValueError):
 
 @contextmanager
 def fitting(label: str, layers: Iterable[str] | None) -> Iterator[None]:
-    """A layer that is unfit is left out, with a warning, where nobody asked for it by name, in `layers`; but the input."""
+    """Leaves out, with a warning, a layer that turns out to be Unfit; raises instead if `layers` names it or it is the input."""
     try:
         yield
     except Unfit as error:

@@ -203,7 +203,7 @@ def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | N
     """The record of `spec`: read if it exists, otherwise made, saved and returned.
 
     weights   keep the final weights beside the record
-    threads   of PyTorch in this process; all cores when None
+    threads   of PyTorch in this process; left as they are when None
     progress  called with the share that is done
 
     ValueError for a spec that names something unknown; filelock.Timeout if another process is running this spec.

@@ -15,7 +15,8 @@ def stream(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
 
 
 def device_of(generator: torch.Generator | None) -> torch.device | str:
-    """Where a generator's draws have to be made; PyTorch's own, None, are made on the CPU. ValueError for what is none."""
+    """The device on which to draw for `generator`: its own, or the CPU if None. ValueError for anything but a torch.Generator
+    or None."""
     require(generator is None or isinstance(generator, torch.Generator), "generator", "a torch.Generator or None", generator)
     return "cpu" if generator is None else generator.device
 

@@ -19,9 +19,15 @@ BEYOND = tuple(name for name in DOWNSAMPLINGS if name not in ARMS)
 
 @dataclass(frozen=True)
 class Study:
-    """What a study is for, its specs for given seeds by mode, the seeds of each mode, those whose final weights are
-    kept beside the records, the field of a spec that tells the study's arms apart, and the arms that its figures can do
-    without."""
+    """What stands behind figures.
+
+    purpose  what it is for, in words
+    make     (mode, seed) -> its specs
+    seeds    {mode: seeds}
+    weights  the seeds whose final weights are kept beside the records
+    arm      the field of a spec that tells the arms apart
+    beyond   arms that may be without records
+    """
 
     purpose: str
     make: Callable[[str, int], list[Spec]]  # mode, seed -> specs

@@ -360,7 +360,7 @@ def near(path: Path, expected: np.ndarray, off: float = 0.51) -> bool:
 
 
 @pytest.mark.parametrize(("size", "options"), [
-    ((50, 70), {}), ((70, 50), {"seed": 3}), ((2, 9), {"grid": 2}),
+    ((50, 70), {}), ((70, 50), {"seed": 3}), ((2, 9), {"grid": 2}), ((257, 257), {"seed": 385}),
     ((600, 40), {"max-displacement": 0}), ((600, 90), {"grid": 3, "max-displacement": 300.0, "seed": 1}),
 ])  # fmt: skip
 def test_deform_is_the_library_on_a_photograph(size: tuple[int, int], options: dict, tmp_path: Path):

@@ -1,5 +1,7 @@
 """Rank correlations where they are known: of measures made from one another."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,6 +99,14 @@ def test_strengths_are_in_pixels(trained: Evidence):
     expected = s(1, "max-pool", 1)[6]
     of = final[(final["arm"] == "max-pool") & (final["seed"] == 1)]
     assert of["value"].tolist() == pytest.approx([1 - expected, expected, 2 * expected])
+
+
+def test_strengths_are_in_pixels_of_the_images(trained: Evidence):
+    def larger(record: Record) -> Record:
+        return Record(dataclasses.replace(record.spec, data="tiny-imagenet"), record.measurements, {})
+
+    at_64 = sweep(dataclasses.replace(trained, records=[larger(record) for record in trained.records]), "after")
+    assert at_64["strength"].unique() == pytest.approx([10 * 64 / 224 * factor for factor in (0.5, 1, 2)])
 
 
 def test_the_order_of_arms_at_every_strength(trained: Evidence):

@@ -285,6 +285,12 @@ def test_the_note_names_the_command_of_its_mode():
     assert Evidence("made-up", "quick", records, specs_of("quick", 1)).note.endswith("run made-up --mode quick")
 
 
+def test_the_note_counts_epochs_of_all_recipes():
+    spec = specs_of("full", 0)[0]
+    recipes = [dataclasses.replace(spec, recipe=dataclasses.replace(spec.recipe, epochs=epochs)) for epochs in (20, 7, 20)]
+    assert ", 7 or 20 epochs" in Evidence("made-up", "full", [record(each) for each in recipes], []).note
+
+
 def test_records_of_other_images_are_not_passed_for_more_seeds():
     records = [Record(each.spec, each.measurements, {"data": k}) for each, k in ((record(spec), "ab"[spec.seed]) for spec in specs_of("full", 0) + specs_of("full", 1))]
     assert "of 2 different versions of these images" in Evidence("made-up", "full", records, []).note
@@ -372,6 +378,10 @@ def test_at_displacement_is_read_off_the_way():
     assert len(of) == 8 and of[1.0].tolist() == pytest.approx([1.7, 2.7])
     assert of[4.0].tolist() == pytest.approx([1.8 - 0.6 / 3, 1.8 + 0.4 / 3])
     assert evidence.at_displacement(everything.only(seed=0)).empty, "C = 2 has no seed at all"
+    assert evidence.at_displacement(everything.only(seed=9)).empty
+    for each in records:  # as a record is written, which has no nan
+        each.measurements["checkpoints"][0]["smoothness"]["change_kernel"] = [None, None]
+    assert everything.banks("change_kernel", checkpoint=0)["value"].dtype == float
 
 
 def test_variants_of_an_arm_are_told_apart():

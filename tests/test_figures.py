@@ -14,14 +14,12 @@ from deformlib.figures import (
     WIDTH,
     course_of_training,
     deformation_steps,
-    deformed_pairs,
     filters,
     image_rows,
     networks_as_points,
     panels_by_layer,
     rows_of_panels,
     sensitivity_by_layer,
-    smoothness_against_stability,
     smoothness_by_layer,
 )
 from deformlib.models import DOWNSAMPLINGS
@@ -37,8 +35,8 @@ def drawn(figure):
     return figure
 
 
-def test_deformed_pairs_has_originals_above_deformed(images):
-    figure = drawn(deformed_pairs(["a", "b", "c"], images[:3], images[3:]))
+def test_rows_of_images_are_one_above_the_other(images):
+    figure = drawn(image_rows({"original": images[:3], "deformed": images[3:]}, ["a", "b", "c"]))
     shown = [axes.images[0].get_array() for axes in figure.axes]
     np.testing.assert_allclose(np.stack(shown), images.permute(0, 2, 3, 1), rtol=1e-6)
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "", "", ""]
@@ -55,9 +53,9 @@ def test_rows_of_grey_images(images):
     assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["class", "C = 1"]
 
 
-def test_deformed_pairs_wants_as_many_of_each(images):
+def test_rows_of_images_want_as_many_of_each(images):
     with pytest.raises(ValueError):
-        deformed_pairs(["a", "b", "c"], images[:3], images[3:5])
+        image_rows({"original": images[:3], "deformed": images[3:5]}, ["a", "b", "c"])
 
 
 def test_an_arrow_runs_from_where_a_value_is_taken_to_its_place(images):
@@ -83,7 +81,7 @@ def test_the_field_is_drawn_where_it_was_sampled(images):
 
 def test_figures_share_a_style_and_leave_none_behind(images):
     before = dict(plt.rcParams)
-    figure = deformed_pairs(["a"], images[:1], images[1:2])
+    figure = image_rows({"original": images[:1], "deformed": images[1:2]}, ["a"])
     assert figure.get_figwidth() == WIDTH and figure.dpi == STYLE["figure.dpi"]
     assert figure.axes[0].title.get_fontsize() == STYLE["axes.titlesize"]
     assert dict(plt.rcParams) == before and not plt.get_fignums()
@@ -196,7 +194,8 @@ def test_smoothness_against_stability_pairs_a_convolution_with_its_filters():
                          columns=["arm", "seed", "name", "value"])
     layers = banks.assign(value=banks["value"] + 0.5).sample(frac=1, random_state=0)
     layers = pd.concat([layers, layers.assign(name="down1")])
-    figure = drawn(smoothness_against_stability(smoothness_and_sensitivity(banks, layers)))
+    both = smoothness_and_sensitivity(banks, layers).rename(columns={"smoothness": "x", "sensitivity": "y"})
+    figure = drawn(networks_as_points(both, "smoothness", "sensitivity", columns=4))
     shown = [axes for axes in figure.axes if axes.lines]
     assert [axes.get_title() for axes in shown] == names
     for k, axes in enumerate(shown):
@@ -205,6 +204,19 @@ def test_smoothness_against_stability_pairs_a_convolution_with_its_filters():
             x, y = line.get_data()
             assert sorted(x) == [10 * k, 10 * k + 1] and list(y - x) == [0.5, 0.5]
 
+
+
+def test_no_network_and_no_study_is_left_out_for_want_of_a_mark():
+    many = {f"network {k}": pd.Series([0.1, k]) for k in range(9)}
+    assert [line.get_label() for line in sensitivity_by_depth(many).axes[0].get_lines()] == [*many]
+    points = pd.DataFrame([(f"study {k}", "strided", "error", k, k) for k in range(6)], columns=["study", "arm", "name", "x", "y"])
+    shown = [line.get_xdata() for line in networks_as_points(points, "x", "y").axes[0].get_lines()]
+    assert sorted(float(x[0]) for x in shown if len(x)) == [*range(6)]
+
+
+def test_arms_told_apart_by_any_field_are_drawn():
+    axes = sensitivity_by_layer(curves([0.25, 0.5], range(4)), arm_field="width").axes[0]
+    assert {*lines(axes)} == {"width 0.25", "width 0.5"}
 
 
 def test_sensitivity_by_depth_puts_networks_of_any_depth_on_one_axis():

@@ -135,6 +135,7 @@ def test_the_paper_s_deformation_in_proportion_and_normalized_channels(folder: P
 
 @pytest.mark.parametrize("args, message", [
     (("net.py", "--images", "photos"), "must be MODULE:NAME or FILE.py:NAME, got 'net.py'"),
+    ((".net:Net", "--images", "photos"), "must be MODULE:NAME or FILE.py:NAME, got '.net:Net'"),
     (("absent.py:Net", "--images", "photos"), "there is no file absent.py"),
     (("absent.module:Net", "--images", "photos"), "there is no module 'absent'"),
     (("net.py:Nett", "--images", "photos"), "net.py has no 'Nett'"),

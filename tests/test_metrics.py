@@ -12,17 +12,14 @@ from torch import nn
 
 from deformlib import metrics, vectors
 from deformlib.metrics import (
-    DISTANCES,
     distances,
-    median,
-    normalized_distance,
     kernels_by_variation,
+    normalized_distance,
     normalized_total_variation,
-    paired_distances,
-    pairwise_distances,
     sensitivity,
     smoothness,
 )
+from deformlib.vectors import DISTANCES, median, paired_distances, pairwise_distances
 from deformlib.models import DOWNSAMPLINGS, cifar10_vgg
 from deformlib.representations import visit
 

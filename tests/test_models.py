@@ -162,6 +162,13 @@ def test_initialize_resets_any_network():
     assert 0.5 * 2 / math.sqrt(18) < model[0].weight.abs().max() <= 2 / math.sqrt(18)  # n_in = 4 / 2 * 3 * 3
 
 
+def test_initialize_sets_a_weight_that_is_computed():
+    plain, computed = nn.Conv2d(2, 3, 3), nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 3, 3))
+    for model in (plain, computed):
+        initialize(model, generator=seeded())
+    torch.testing.assert_close(computed.weight, plain.weight)
+
+
 @pytest.mark.parametrize("sigma", [0.3, 0.5, 1.0, 100.0])
 def test_smoothing_convolves_filters_with_a_sampled_gaussian(sigma):
     from scipy.ndimage import convolve

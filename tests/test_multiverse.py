@@ -1,5 +1,6 @@
 """Each option does what it says, by an independent statement of it; the book's options give the book's numbers."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -252,6 +253,15 @@ def test_training_images(task: tasks.Task, networks: dict[str, models.VGG]):
 def test_too_few_images_are_named(task: tasks.Task, networks: dict[str, models.VGG]):
     with pytest.raises(ValueError, match="draw 3 of 128 images needs 512 test images of photos, got 256"):
         Bench(SPEC, networks).sensitivity("before", SMALL.book | {"images": "128", "draw": "3"})
+
+
+def test_a_layer_without_distances_has_no_number(task: tasks.Task, networks: dict[str, models.VGG]):
+    networks = {when: copy.deepcopy(network) for when, network in networks.items()}
+    for network in networks.values():
+        nn.init.zeros_(network.conv4_2.norm.weight)
+        nn.init.constant_(network.conv4_2.norm.bias, 1.0)
+    found, layers = Bench(SPEC, networks).sensitivity("before", SMALL.book), list(networks["before"].layers)
+    assert math.isnan(found[layers.index("conv4_2")]) and all(map(math.isfinite, found[: layers.index("conv4_2")]))
 
 
 def test_a_record_holds_every_combination(task: tasks.Task, networks: dict[str, models.VGG]):
