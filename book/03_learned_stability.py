@@ -51,9 +51,9 @@ evidence.accuracies()
 
 # %% [markdown]
 # In full mode every arm has learned its training images all but by heart; {ref}`the recipe <recipe>` says how close
-# Average-pool comes to missing its criterion. On test images the paper's arms, in the mean of two seeds, are up to 4.4
-# points apart, with the two that pool ahead: these networks do not perform equally well. Blur-pool is ahead of them all
-# (85.0%) and changes its mind least (12.8% flips), though it knows its training images hardly better than Average-pool
+# Average-pool comes to missing its criterion. On test images the paper's arms, in the mean of three seeds, are up to
+# 4.6 points apart, with the two that pool ahead: these networks do not perform equally well. Blur-pool is ahead of them
+# all (85.0%) and changes its mind least (12.8% flips), though it knows its training images no better than Average-pool
 # (98.9% and 98.8% of the sample).
 
 # %% [markdown]
@@ -72,15 +72,15 @@ sensitivity_by_layer(start, overlay("3c", mode))
 by_layer(start)
 
 # %% [markdown]
-# At the last layer: {glue:text}`fig-3c-last`. In full mode, in the mean of two seeds, the arms that pool end below
+# At the last layer: {glue:text}`fig-3c-last`. In full mode, in the mean of three seeds, the arms that pool end below
 # those that do not, as published; with seed 1 alone Max-pool and Strided are level (0.160 and 0.158). Blur-pool ends
-# nearly as low as Average-pool, at 0.044.
+# nearly as low as Average-pool, at 0.041.
 #
 # The bands are wide, and each arm's seeds are told apart by the first two layers already. The network is random, and
 # its first bank has only 32 filters: what these happen to be, all later layers inherit. With the same seed every arm
 # has the same ones, so a seed lifts or lowers all curves together, and the order of the arms is surer than the bands
-# suggest, but for Strided, which lies above Strided-ReLU and Max-pool with seed 0 and below both with seed 1. Most of
-# our means lie above the published curves.
+# suggest, but for Strided, which lies above Strided-ReLU with seed 0 and below it with seeds 1 and 2. In three arms
+# most of our means lie above the published curves; Average-pool's lie below.
 #
 # ### The same with calibrated batch norm statistics
 #
@@ -98,10 +98,10 @@ sensitivity_by_layer(calibrated, overlay("3c", mode))
 by_layer(calibrated)
 
 # %% [markdown]
-# At the last layer: {glue:text}`fig-3c-calibrated-last`. In full mode every arm becomes two to three and a half times as
-# sensitive there. Strided-ReLU, which has batch norm in its downsampling layers too, moves to the top; pooled arms
-# stay below unpooled ones. This baseline matters for what training is said to do; the next section compares with
-# both.
+# At the last layer: {glue:text}`fig-3c-calibrated-last`. In full mode every arm becomes 1.9 to 4 times as sensitive
+# there, and the seeds, which were up to 1.7 times apart, come together to within a tenth of each other. Strided-ReLU,
+# which has batch norm in its downsampling layers too, moves to the top; pooled arms stay below unpooled ones. This
+# baseline matters for what training is said to do; the next section compares with both.
 #
 # ## After training
 #
@@ -120,23 +120,26 @@ by_layer(end)
 # %% [markdown]
 # At the last layer: {glue:text}`fig-3d-last`. In full mode the curves rise to a peak at layer 2 or 3 and on the whole
 # decline from there, much as published (there Strided peaks at layer 4). Blur-pool drops at layer 3 and rises again
-# within each of the next two blocks. The first two layers become about twice as sensitive as before training, or more.
-# The last layer ends lower than it began in every arm but Average-pool and Blur-pool, whose last layers had been by far
-# the stablest and become less so. That is the plain initialization; against the calibrated one every arm ends lower.
+# within each of the next two blocks. The first two layers become 1.9 to 4 times as sensitive as before training. The
+# last layer of the three arms without pooling ends lower than it began, with each of three seeds. Average-pool and
+# Blur-pool, whose last layers had been by far the stablest, become less so, 1.8 to 3.2 times. And Max-pool's ends at
+# 0.14 whatever it began at: lower with seeds 0 and 1 (0.19 and 0.16), higher with seed 2 (0.12). That is the plain
+# initialization; against the calibrated one every arm ends lower.
 #
-# And most bands have shrunk (not Strided-ReLU's at layers 3 and 4, nor Average-pool's at the last two): trained
-# networks differ less from seed to seed than random ones. What the first filters happened to be matters little.
+# And the bands have shrunk, in every arm at every layer, in the upper half mostly to a fifth or less: trained networks
+# differ less from seed to seed than random ones. What the first filters happened to be matters little.
 #
-# The published curves end at 0.16 to 0.22. Ours lie well below them in the upper layers, in every arm, at 0.48 to 0.69
+# The published curves end at 0.16 to 0.22. Ours lie well below them in the upper layers, in every arm, at 0.48 to 0.70
 # of them from layer 7 on: training has made our networks stabler than the paper's. And the change has another sign. In
 # the published panels the last layer of Max-pool nearly doubles (0.117 to 0.216) and those of the arms without pooling
-# stay within 6% of where they were; ours all fall. That a network without pooling *learns* stability at the top is seen
-# here, and not in the paper's CIFAR-10 curves. How long and by which recipe those were trained is not known.
+# stay within 6% of where they were; ours fall in the mean over seeds. That a network without pooling *learns* stability
+# at the top is seen here, and not in the paper's CIFAR-10 curves. How long and by which recipe those were trained is
+# not known.
 #
 # Blur-pool keeps a trace of its filter, which is fixed: at its first downsampling layer sensitivity falls from 0.45 to
-# 0.21, where the other arms stay above 0.31, and until layer 11 it is below the means of all of them, though narrowly
-# at layers 5 and 11. At the last layer nothing sets it apart from Average-pool (0.089 and 0.092). Its two seeds agree
-# to 0.004 from layer 3 on.
+# 0.21, where the other arms stay above 0.31, and from there on it is below the means of all of them, though narrowly at
+# layers 5, 11 and 12 (at the last 0.088, where Average-pool is at 0.092). Its three seeds agree to 0.006 from layer 3
+# on.
 #
 # ## Do the arms converge?
 #
@@ -148,10 +151,13 @@ by_layer(end)
 spread(*(values[values["arm"].isin(ARMS)] for values in (start, end)))
 
 # %% [markdown]
-# In full mode the arms lie much closer together after training than before in the upper half of the network, by
-# both measures. In the first layers it is the other way round: there the arms began as one network, and they have come
-# apart. Where the one turns into the other is a matter of the measure, as the table shows. With two seeds an arm,
-# part of any spread is the seeds'.
+# In full mode the arms lie much closer together after training than before in the upper half of the network, by both
+# measures. In the first layers it is the other way round: there the arms began as one network, and they have come
+# apart. Where the one turns into the other is a matter of the measure, as the table shows: by logarithm the two are
+# level at layers 3 and 4, in absolute terms they cross between 5 and 6. With three seeds an arm, part of any spread is
+# the seeds'. {ref}`The verdict <verdict>` takes that part out. By logarithm it finds the arms four times nearer to each
+# other than before training (a ratio of 0.26, layers 3 to 12 together; 0.25 against the calibrated initialization), and
+# in absolute terms about half as far apart (0.57, 0.29 to 0.75).
 #
 # ## On the way
 #
@@ -175,10 +181,10 @@ means = {title: values.groupby(["epoch", "arm"], sort=False)["value"].mean().uns
 pd.concat(means).rename(index="{:.3g}".format, level="epoch").round(3)
 
 # %% [markdown]
-# In full mode the top comes first. Within two thirds of an epoch the last layer of every arm falls to 0.06 to 0.09,
+# In full mode the top comes first. Within two thirds of an epoch the last layer of every arm falls to 0.05 to 0.09,
 # wherever it began: there the arms have converged, and are stabler than they will be at the end. At that moment the
 # filters have hardly changed, by 0.04 in total variation of the 0.18 to 0.26 that they will, and those of the last
-# block by 0.01. They become smooth between then and the fourth epoch, while layers 1 to 4 become about twice as
+# block by 0.01 to 0.02. They become smooth between then and the fourth epoch, while layers 1 to 4 become about twice as
 # sensitive, and the top, too, somewhat more, to 0.09 to 0.14. So neither way is monotone for stability (for smoothness
 # it is, but for the last four epochs, in which some arms lose up to 0.01); and what made the upper layers stable in the
 # first epoch was not, by this measure, that filters became smooth.
@@ -210,8 +216,8 @@ by_layer(end_euclidean)
 # %% [markdown]
 # In full mode the curves have the same shape: at initialization the arms fan out and those that pool end lowest; after
 # training all rise to a peak at layer 2 or 3, decline on the whole and end close to each other. One thing differs: by
-# this distance Max-pool's last layer becomes *more* sensitive (0.337 to 0.365, with both seeds) where by cosine it
-# becomes less, and Strided-ReLU's stays (0.369 and 0.360) where by cosine it loses a third.
+# this distance Max-pool's last layer becomes *more* sensitive (0.306 to 0.365, with all three seeds) where by cosine it
+# becomes less in the mean, and Strided-ReLU's stays (0.363 before and after) where by cosine it loses a third.
 
 # %% [markdown]
 # ## Is it the recipe?

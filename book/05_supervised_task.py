@@ -134,8 +134,8 @@ spread(control_end[control_end["arm"].isin(end["arm"])], end[both_have]).rename(
 #
 # They may be one reason, though, for how striking it looks. The paper compares with networks that saw all images, and
 # with a fifth of them the arms end further apart with true labels, too: at the last layer, from 0.096 to 0.176 in place
-# of 0.092 to 0.142 ({numref}`fig-3d`, the same two seeds), because fewer images, each seen 20 times in place of 8 and
-# in half as many steps altogether, leave the three arms without pooling 1.3 to 1.4 times as sensitive there and the two
+# of 0.092 to 0.141 ({numref}`fig-3d`, with a third seed), because fewer images, each seen 20 times in place of 8 and in
+# half as many steps altogether, leave the three arms without pooling about 1.3 times as sensitive there and the two
 # with pooling as they were.
 #
 # ### By Euclidean distance
