@@ -121,7 +121,7 @@ over = {when: last(table).assign(layer=last(table)["strength"]) for when, table 
 rows_of_panels({"sensitivity, last layer": {f"{when} training": table for when, table in over.items()}}, "C, px")
 
 # %% tags=["hide-input"]
-pd.concat({when: by_layer(table) for when, table in over.items()}, names=["training", "C, px"]).droplevel(-1)
+pd.concat({when: by_layer(table) for when, table in over.items()}, names=["training", "C, px", "layer"]).droplevel("layer")
 
 # %% [markdown]
 # The rank correlation, over the arms of a seed, of the sensitivity to C with that to 2 px; 1 is the same order. *All
