@@ -511,6 +511,14 @@ def test_the_interval_of_the_largest_difference_covers() -> None:
     assert np.mean([covers() for _ in range(100)]) >= 0.95
 
 
+def test_a_seed_measured_on_more_sets_of_images_is_a_seed() -> None:
+    found = evidence(world())
+    for each in found["imagenet-init"].records:
+        each.spec.sets = 3 if each.spec.seed == 0 else None
+    seeds = {record.spec.seed for record in found["imagenet-init"].records}
+    assert all(set(table.index) == seeds for table in observed(found, "imagenet-init", "s", "before").values())
+
+
 def test_a_fourth_arm_needs_more_than_an_interval_of_its_own() -> None:
     seeds = np.linspace(-1, 1, 5)[:, None]
     three, fourth = (pd.DataFrame((mean + seeds) * np.ones(13)) for mean in (9.0, 3.1 * np.std(seeds, ddof=1) / math.sqrt(5)))
