@@ -503,7 +503,7 @@ pd.DataFrame.from_dict(rows, orient="index", columns=titles).round(2)
 # is left of the filter is a single tap: one dimension of nine.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves over eight filter banks: shares near 0.6 falling to near 0.5 above a line at 4/9, and shares of 0.12 to 0.26 above a line at 1/9."}, "figure": {"name": "fig-4-decomposition", "caption": "How much of a trained kernel is a smaller filter followed by a smoothing: share of its energy, mean over the kernels of a bank. Left: the smoothing is a 2x2 box, the smaller filter is 2x2. Right: a 3x3 Gaussian of one pixel, the smaller filter is one tap. Grey: the expectation for independent weights, 4/9 and 1/9. Seed 0. Records: {glue:text}`fig-4-note`."}}
-trained = {arm: load_trained("cifar10", arm, mode=mode) for arm in evidence.seeds}
+trained = {arm: load_trained("cifar10", arm, mode=mode) for arm in evidence.seed_counts}
 initial = {"initialization": load_initial("cifar10", arm, mode=mode)}  # the same 3x3 filters in every arm
 shares, shares_before = (
     {name: over_banks(networks, partial(explained, smoothing=smoothing)) for name, smoothing in SMOOTHINGS.items()}

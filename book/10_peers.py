@@ -38,7 +38,7 @@ mode = "full"
 import pandas as pd
 from myst_nb import glue
 
-from deformlib.concordance import agreement, by_measure, networks, orders, performance, prediction, sweep
+from deformlib.concordance import by_measure, by_strength, networks, orders, performance, prediction, rank_correlations
 from deformlib.evidence import by_layer, collect, existing, last
 from deformlib.figures import networks_as_points, rows_of_panels
 
@@ -100,7 +100,7 @@ pd.concat({name: by_layer(after[name]) for name in labels}, names=["measure"])
 # of the diffeomorphisms, at C = 2 px.
 
 # %% tags=["hide-input"]
-agreement(before, after)
+rank_correlations(before, after)
 
 # %% [markdown]
 # In full mode $D$ agrees with the paper's measure in everything: 0.91 or more. $R$ agrees after training (0.92 over
@@ -116,7 +116,7 @@ agreement(before, after)
 # for the last layer. What to look for: curves that cross.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of rising curves, one for each arm: sensitivity of the last layer over the largest displacement, before and after training."}, "figure": {"name": "fig-peers-strength", "caption": "The paper's sensitivity of the last layer to deformations of different strength: the largest displacement C of a control point. The paper's is 2 px. Lines and bands as before. Records: {glue:text}`fig-peers-trained-note`."}}
-swept = {when: sweep(trained, when) for when in ("before", "after")}
+swept = {when: by_strength(trained, when) for when in ("before", "after")}
 over = {when: last(table).assign(layer=last(table)["strength"]) for when, table in swept.items()}
 rows_of_panels({"sensitivity, last layer": {f"{when} training": table for when, table in over.items()}}, "C, px")
 

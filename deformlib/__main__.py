@@ -263,7 +263,7 @@ def deform(
     """
     import torch
 
-    from .photographs import deformed, opened, save, writable
+    from .photo_files import deformed, opened, save, writable
     from .warping import Deformation
 
     form = writable(out, force)

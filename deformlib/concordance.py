@@ -30,7 +30,7 @@ def by_measure(trained: Evidence, peers: Evidence, when: str) -> dict[str, pd.Da
     return {"sensitivity": paper.merge(networks), **factors, "R, splines": splines.merge(networks)}
 
 
-def agreement(before: Tables, after: Tables) -> pd.DataFrame:
+def rank_correlations(before: Tables, after: Tables) -> pd.DataFrame:
     """Rank correlation of every other measure with the first: one row a measure, columns by what is ranked.
 
     layers    of a network, all but the image; mean over networks
@@ -66,7 +66,7 @@ def _wide(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["layer"] > 0].pivot(index=["seed", "arm"], columns="layer", values="value")
 
 
-def sweep(trained: Evidence, when: str) -> pd.DataFrame:
+def by_strength(trained: Evidence, when: str) -> pd.DataFrame:
     """Columns of `Evidence.layers` and `strength`, in pixels, the largest displacement of the deformations."""
     spec = trained.records[0].spec
     paper = deformation_of(spec.data, spec.size or side_of(spec.data)).max_displacement
@@ -78,7 +78,7 @@ def sweep(trained: Evidence, when: str) -> pd.DataFrame:
 
 
 def orders(before: pd.DataFrame, after: pd.DataFrame, paper: float) -> pd.DataFrame:
-    """Rank correlation over arms of the sensitivity to each strength of `sweep` with that to the `paper`'s, in pixels: at
+    """Rank correlation over arms of the sensitivity to each strength of `by_strength` with that to the `paper`'s, in pixels: at
     the last layer, and mean over the layers from the first downsampling on."""
     rows: dict[float, dict[tuple[str, str], float]] = {}
     for when, table in (("before", before), ("after", after)):

@@ -46,7 +46,7 @@ class Evidence:
         return getattr(spec, self.arm_field)
 
     @property
-    def seeds(self) -> dict[str, int]:
+    def seed_counts(self) -> dict[str, int]:
         """{arm: number of seeds with a record}."""
         pairs = dict.fromkeys((self.arm(record.spec), record.spec.seed) for record in self.records)  # an arm may have variants
         return dict(Counter(arm for arm, _ in pairs))
@@ -69,8 +69,8 @@ class Evidence:
         missing."""
         if not self.records:
             return f"no records: {self._command}"
-        spec, most = network_of(self.records[0].spec), max(self.seeds.values())
-        fewer = [f"{n} of {label_of(arm)}" for arm, n in self.seeds.items() if n < most]
+        spec, most = network_of(self.records[0].spec), max(self.seed_counts.values())
+        fewer = [f"{n} of {label_of(arm)}" for arm, n in self.seed_counts.items() if n < most]
         seeds = f"{most} seed{'s' * (most > 1)} per arm" + (f" (but {', '.join(fewer)})" if fewer else "")
         if isinstance(spec, Resampling):
             text = f"{spec.draws:,} draws"
@@ -80,7 +80,7 @@ class Evidence:
             text = f"{spec.data}, {seeds}" + (f", {' or '.join(map(str, epochs))} epochs" if epochs else ", untrained")
         if len(versions := {record.provenance.get("data") for record in self.records}) > 1:
             text += f"; of {len(versions)} different versions of these images (provenance.data of the records), which are not comparable"
-        if missing := sum(self.arm(spec) in self.seeds for spec in self.missing):
+        if missing := sum(self.arm(spec) in self.seed_counts for spec in self.missing):
             text += f"; {missing} planned run{'s' * (missing > 1)} of these arms missing: {self._command}"
         return text
 
@@ -170,7 +170,7 @@ class Evidence:
         return table.assign(**{
             "training images": probes["train_images"].astype(int),
             "test images": probes["test_images"].astype(int),
-            "seeds": pd.Series(self.seeds),
+            "seeds": pd.Series(self.seed_counts),
         })
 
 
@@ -238,6 +238,14 @@ def over_training(
         chosen = found if numbers is None else found[found["layer"].isin(numbers)]
         rows.append(chosen.groupby(["arm", "seed"], sort=False)["value"].mean().reset_index().assign(epoch=entry["epoch"]))
     return pd.concat(rows, ignore_index=True)
+
+
+def learning(evidence: Evidence, what: str = "train_accuracy") -> pd.DataFrame:
+    """Columns arm, seed, value, epoch: a column of `Evidence.probes` at every checkpoint."""
+    return pd.concat([
+        evidence.probes(k)[["arm", "seed", what]].rename(columns={what: "value"}).assign(epoch=entry["epoch"])
+        for k, entry in enumerate(evidence.records[0].measurements["checkpoints"])
+    ], ignore_index=True)
 
 
 def final_losses(evidence: Evidence) -> dict[str | float, float]:
@@ -310,7 +318,7 @@ def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequ
         keep = studies.keeping(mode, studies.study(name))
         sweeps.make(found.missing, store_for(mode), keep=keep, source=name if ":" in name else None)
         found = existing(name, mode, seeds, arms)
-    if bare := {found.arm(spec) for spec in found.missing} - found.seeds.keys() - set(studies.study(name).beyond):
+    if bare := {found.arm(spec) for spec in found.missing} - found.seed_counts.keys() - set(studies.study(name).beyond):
         arms_without = ", ".join(sorted(map(str, bare)))
         raise FileNotFoundError(f"study {name} has no record for {arms_without}; make them: {found._command}")
     return found

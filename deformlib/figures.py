@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import AutoLocator, MaxNLocator, NullLocator, ScalarFormatter
 from torch import Tensor
 
 from .models import DOWNSAMPLINGS
@@ -249,17 +249,22 @@ def rows_of_panels(
 
 
 @styled
-def course_of_training(panels: Mapping[str, pd.DataFrame]) -> Figure:
+def course_of_training(panels: Mapping[str, pd.DataFrame], linear: bool = False) -> Figure:
     """Panels by title, each over the epochs of training: lines and bands as in `sensitivity_by_layer`, of values with the
-    columns arm, seed, epoch, value. The axis is linear up to a hundredth of an epoch and logarithmic from there."""
+    columns arm, seed, epoch, value. Unless all of it is `linear`, the axis is up to a hundredth of an epoch, and
+    logarithmic from there."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.5), layout="constrained")
     for axes, (title, values) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         _curves(axes, values.rename(columns={"epoch": "layer"}), None, "downsampling")
-        axes.set_xscale("symlog", linthresh=0.01, linscale=0.4)
-        last = values["epoch"].max()
-        axes.set_xticks([0, 0.01, 0.1, 1, last], ["0", "", "0.1", "1", f"{last:g}"])
-        axes.set_xlim(-0.002, 1.2 * last)
-        axes.xaxis.set_minor_locator(NullLocator())
+        if linear:
+            axes.xaxis.set_major_locator(AutoLocator())
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+        else:
+            axes.set_xscale("symlog", linthresh=0.01, linscale=0.4)
+            last = values["epoch"].max()
+            axes.set_xticks([0, 0.01, 0.1, 1, last], ["0", "", "0.1", "1", f"{last:g}"])
+            axes.set_xlim(-0.002, 1.2 * last)
+            axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(title)
         axes.set_xlabel("epoch")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), ncols=3, loc="outside upper center")

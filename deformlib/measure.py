@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from .metrics import sensitivity, smoothness
 from .names import named_object
-from .photographs import opened, simplified
+from .photo_files import opened, simplified
 from .warping import Deformation
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}

@@ -250,7 +250,7 @@ STATISTICS: dict[str, Callable[[nn.Module, Tensor], nn.Module]] = {
 # Measure
 
 
-class Bench:
+class Workbench:
     """The images and networks of one spec, made ready as a combination says. What was just made is kept.
 
     networks  {"before": the network at initialization, "after": trained}, or the first alone
@@ -345,7 +345,7 @@ def measure(
     when  "before" training or "after"; with "after" also "calibrated", which is before training with calibrated
           statistics, whatever the combination says of them: the second baseline of `deformlib.claims`
     """
-    multiverse, bench = MULTIVERSES[spec.choices], Bench(spec, networks)
+    multiverse, bench = MULTIVERSES[spec.choices], Workbench(spec, networks)
     variations = list(multiverse.variations())
     combinations = {when: list(multiverse.combinations(trained=when == "after")) for when in networks}
     total, done = 1 + len(variations) + sum(map(len, combinations.values())), 0

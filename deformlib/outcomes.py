@@ -177,7 +177,7 @@ def of_recipes(evidence: Any) -> pd.DataFrame:
     networks' sensitivity (layers 1 to 4, and the last) and change by which their total variation differ from the book's;
     and a column a claim, as in `survival`."""
     book, rows = evidence.records[0].spec.recipe, {}
-    has = evidence.only(recipe=book).seeds
+    has = evidence.only(recipe=book).seed_counts
     for recipe in dict.fromkeys(record.spec.recipe for record in evidence.records):
         part = evidence.only(recipe=recipe)
         part = replace(part, records=[record for record in part.records if evidence.arm(record.spec) in has])
@@ -190,7 +190,7 @@ def of_recipes(evidence: Any) -> pd.DataFrame:
         factor = np.log(layers["value_x"] / layers["value_y"])
         early, last = layers["layer"].between(1, 4), layers["layer"] == layers["layer"].max()
         rows[name.replace("_", " ")] = {
-            "arms": len(part.seeds),
+            "arms": len(part.seed_counts),
             "training %": 100 * probes["train_accuracy"].mean(), "test %": 100 * probes["test_accuracy"].mean(),
             "factor, early": np.exp(factor[early].mean()), "factor, last": np.exp(factor[last].mean()),
             "smoothness": (banks["value_x"] - banks["value_y"]).mean(),

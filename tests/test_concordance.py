@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deformlib.concordance import agreement, by_measure, networks, orders, over_arms, performance, prediction, sweep
+from deformlib.concordance import by_measure, by_strength, networks, orders, over_arms, performance, prediction, rank_correlations
 from deformlib.evidence import Evidence, last
 from deformlib.specs import Comparison, Training
 from deformlib.store import Record
@@ -77,7 +77,7 @@ def test_only_networks_that_were_compared_are(trained: Evidence, peers: Evidence
 
 
 def test_measures_made_from_the_papers_agree_with_it_or_oppose_it(trained: Evidence, peers: Evidence):
-    table = agreement(*(by_measure(trained, peers, when) for when in ("before", "after")))
+    table = rank_correlations(*(by_measure(trained, peers, when) for when in ("before", "after")))
     assert table.index.tolist() == ["D", "G", "R", "R, splines"]
     assert table.columns.tolist() == [("layers", "before"), ("layers", "after"), ("arms", "before"), ("arms", "after"), ("training", "change")]
     assert (table.drop("G") == 1).all(axis=None) and (table.loc["G"] == -1).all()
@@ -86,13 +86,13 @@ def test_measures_made_from_the_papers_agree_with_it_or_oppose_it(trained: Evide
 def test_the_image_is_no_networks_and_arms_are_compared_where_they_differ(trained: Evidence, peers: Evidence):
     tables = [by_measure(trained, peers, when) for when in ("before", "after")]
     odd = [{**of, "D": of["D"].assign(value=of["D"]["value"].where(of["D"]["layer"] > 0, 1e6))} for of in tables]
-    assert agreement(*odd).equals(agreement(*tables))
+    assert rank_correlations(*odd).equals(rank_correlations(*tables))
     wide = pd.DataFrame(np.arange(12.0).reshape(2, 6), pd.MultiIndex.from_product([[0], ["a", "b"]]), range(1, 7)).rename_axis(["seed", "arm"])
     assert over_arms(wide, -wide).to_dict() == pytest.approx({layer: -1 for layer in (3, 4, 5, 6)})
 
 
 def test_strengths_are_in_pixels(trained: Evidence):
-    table = sweep(trained, "after")
+    table = by_strength(trained, "after")
     assert table["strength"].unique().tolist() == [1, 2, 4]
     final = last(table)
     assert set(final["layer"]) == {6} and len(final) == 3 * len(ARMS) * 2
@@ -105,12 +105,12 @@ def test_strengths_are_in_pixels_of_the_images(trained: Evidence):
     def larger(record: Record) -> Record:
         return Record(dataclasses.replace(record.spec, data="tiny-imagenet"), record.measurements, {})
 
-    at_64 = sweep(dataclasses.replace(trained, records=[larger(record) for record in trained.records]), "after")
+    at_64 = by_strength(dataclasses.replace(trained, records=[larger(record) for record in trained.records]), "after")
     assert at_64["strength"].unique() == pytest.approx([10 * 64 / 224 * factor for factor in (0.5, 1, 2)])
 
 
 def test_the_order_of_arms_at_every_strength(trained: Evidence):
-    table = orders(sweep(trained, "before"), sweep(trained, "after"), 2.0)
+    table = orders(by_strength(trained, "before"), by_strength(trained, "after"), 2.0)
     assert table.loc[1.0].tolist() == [-1] * 4 and table.loc[2.0].tolist() == [1] * 4 == table.loc[4.0].tolist()
     assert set(table.columns) == {(what, when) for what in ("last layer", "all layers") for when in ("before", "after")}
 

@@ -156,7 +156,7 @@ def test_full_mode_reads_what_there_is_and_counts_what_is_missing(full: Store, n
         full.save(record(spec))
     found = collect("made-up", "full")
     assert [item.spec for item in found.records] == wanted[:3] and found.missing == wanted[3:]
-    assert found.seeds == {"max-pool": 2, "strided": 1}
+    assert found.seed_counts == {"max-pool": 2, "strided": 1}
     assert found.note == "cifar10, 2 seeds per arm (but 1 of Strided), 5 epochs; 3 planned runs of these arms missing: python -m deformlib run made-up"
     assert [item.spec for item in collect("made-up", "full", [0]).records] == wanted[:2]
     for spec in wanted[3:]:
@@ -357,7 +357,7 @@ def test_unknown_names_are_listed_with_the_known():
 def test_variants_of_an_arm_are_no_seeds():
     spec = specs_of("full", 0)[0]
     variants = [spec, dataclasses.replace(spec, label_seed=1), dataclasses.replace(spec, seed=1)]
-    assert Evidence("made-up", "full", [Record(each, {}, {}) for each in variants], []).seeds == {spec.downsampling: 2}
+    assert Evidence("made-up", "full", [Record(each, {}, {}) for each in variants], []).seed_counts == {spec.downsampling: 2}
 
 
 def test_at_displacement_is_read_off_the_way():
@@ -482,7 +482,7 @@ def test_footnote_1_as_a_table():
 
 def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):
     nothing = evidence.existing("made-up", "full")
-    assert nothing.records == [] and len(nothing.missing) == 6 and nothing.seeds == {} and nothing.mode == "full"
+    assert nothing.records == [] and len(nothing.missing) == 6 and nothing.seed_counts == {} and nothing.mode == "full"
     [first, second, *rest] = studies.study("made-up").specs("full")
     full.save(record(second))
     found = evidence.existing("made-up", "full")
@@ -507,10 +507,10 @@ def test_an_arm_beyond_the_papers_may_have_no_record(full: Store, never: None, m
     first, second, third, *_ = studies.study("made-up").specs("full")
     full.save(record(first))
     found = collect("made-up", "full")
-    assert found.seeds == {"max-pool": 1}
+    assert found.seed_counts == {"max-pool": 1}
     assert found.note == "cifar10, 1 seed per arm, 5 epochs; 2 planned runs of these arms missing: python -m deformlib run made-up"
     full.save(record(second))
-    assert collect("made-up", "full").seeds == {"max-pool": 1, "strided": 1}
+    assert collect("made-up", "full").seed_counts == {"max-pool": 1, "strided": 1}
     full.save(record(third))
     full.path(first).unlink()
     full.path(third).unlink()
@@ -563,6 +563,16 @@ def test_the_course_of_training_is_a_mean_at_every_checkpoint():
     assert table.to_dict() == {(0, 0): 2, (0, 1): 2.5, (2.5, 0): 3.25, (2.5, 1): 3.75}
     whole = evidence.over_training(found, Evidence.banks)
     assert whole.columns.tolist() == ["arm", "seed", "value", "epoch"] and whole["value"].tolist() == [1.5, 1.5, 2.75, 2.75]
+
+
+def test_learning_is_a_rate_at_every_checkpoint():
+    def run(seed: int) -> Record:
+        checkpoints = [{"epoch": epoch, "probe": {"train_accuracy": epoch + seed, "flip_rate": 2 * epoch}} for epoch in (0.0, 0.5)]
+        return Record(dataclasses.replace(specs_of("full", 0)[0], seed=seed), {"checkpoints": checkpoints}, {})
+
+    found = Evidence("cifar10", "full", [run(0), run(1)], [])
+    assert evidence.learning(found).set_index(["epoch", "seed"])["value"].to_dict() == {(0, 0): 0, (0, 1): 1, (0.5, 0): 0.5, (0.5, 1): 1.5}
+    assert evidence.learning(found, "flip_rate")["value"].tolist() == [0, 0, 1, 1]
 
 
 def test_load_trained_names_what_keeps_weights():

@@ -251,6 +251,8 @@ def test_the_course_of_training_is_over_epochs():
     assert set(lines(second)["Max-pool"][1]) == {7.0} and [axes.get_title() for axes in figure.axes] == ["one", "two"]
     assert [label.get_text() for label in first.get_xticklabels()] == ["0", "", "0.1", "1", "8"] and first.get_xlim()[1] > 8
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Max-pool", "Strided"]
+    (axes,) = drawn(course_of_training({"one": values}, linear=True)).axes
+    assert axes.get_xscale() == "linear" and {"0", "2", "4", "6", "8"} <= {label.get_text() for label in axes.get_xticklabels()}
 
 
 def test_networks_are_points_of_the_colour_of_their_arm_and_the_shape_of_their_study():

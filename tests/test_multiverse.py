@@ -14,7 +14,7 @@ from torch import nn
 
 from deformlib import data, models, multiverse, protocol, runs, studies, tasks
 from deformlib.metrics import sensitivity
-from deformlib.multiverse import CHOICES, MULTIVERSES, STATISTICS, Bench, Multiverse, clipped, deformed, inverse, local, measure, scaled
+from deformlib.multiverse import CHOICES, MULTIVERSES, STATISTICS, Workbench, Multiverse, clipped, deformed, inverse, local, measure, scaled
 from deformlib.protocol import PROTOCOLS, Instrument
 from deformlib.specs import Initialization, Training, Variation
 from deformlib.store import Store
@@ -62,7 +62,7 @@ def task(monkeypatch: pytest.MonkeyPatch) -> tasks.Task:
 
 def test_the_books_choices_give_the_protocols_numbers(task: tasks.Task, networks: dict[str, models.VGG]):
     instrument = Instrument(task, TRAINING, PROTOCOLS["quick-1"])
-    pair, bench = instrument.pairs["test-0"], Bench(SPEC, networks)
+    pair, bench = instrument.pairs["test-0"], Workbench(SPEC, networks)
     for when, network in networks.items():
         expected = [*sensitivity(network, *pair, list(network.layers)).values()]
         assert bench.sensitivity(when, SMALL.book) == pytest.approx(expected, rel=1e-4)  # another memory layout
@@ -219,7 +219,7 @@ def test_sonnets_epsilon(networks: dict[str, models.VGG]):
 
 
 def test_the_representation_is_taken_where_it_says(task: tasks.Task, networks: dict[str, models.VGG]):
-    bench, (clean, moved) = Bench(SPEC, networks), Instrument(task, TRAINING, PROTOCOLS["quick-1"]).pairs["test-0"]
+    bench, (clean, moved) = Workbench(SPEC, networks), Instrument(task, TRAINING, PROTOCOLS["quick-1"]).pairs["test-0"]
     for part in ("norm", "conv"):
         known = dict(networks["after"].named_modules())
         names = [f"{name}.{part}" if f"{name}.{part}" in known else name for name in networks["after"].layers]
@@ -232,7 +232,7 @@ def test_the_representation_is_taken_where_it_says(task: tasks.Task, networks: d
 
 
 def test_averages_and_draws(task: tasks.Task, networks: dict[str, models.VGG]):
-    bench = Bench(SPEC, networks)
+    bench = Workbench(SPEC, networks)
     order = torch.randperm(256, generator=stream(0, "measured test images"))
     clean = task.test_images[order[32:64]] / 255
     moved = deform(clean, Deformation.CIFAR10, generator=stream(0, "measurement test-1"))
@@ -244,7 +244,7 @@ def test_averages_and_draws(task: tasks.Task, networks: dict[str, models.VGG]):
 
 
 def test_training_images(task: tasks.Task, networks: dict[str, models.VGG]):
-    bench = Bench(SPEC, networks)
+    bench = Workbench(SPEC, networks)
     expected = Instrument(task, TRAINING, PROTOCOLS["quick-1"]).pairs["train-0"]
     found = bench.sensitivity("before", SMALL.book | {"split": "train"})
     assert found == pytest.approx([*sensitivity(networks["before"], *expected, list(networks["before"].layers)).values()], rel=1e-4)
@@ -252,7 +252,7 @@ def test_training_images(task: tasks.Task, networks: dict[str, models.VGG]):
 
 def test_too_few_images_are_named(task: tasks.Task, networks: dict[str, models.VGG]):
     with pytest.raises(ValueError, match="draw 3 of 128 images needs 512 test images of photos, got 256"):
-        Bench(SPEC, networks).sensitivity("before", SMALL.book | {"images": "128", "draw": "3"})
+        Workbench(SPEC, networks).sensitivity("before", SMALL.book | {"images": "128", "draw": "3"})
 
 
 def test_a_layer_without_distances_has_no_number(task: tasks.Task, networks: dict[str, models.VGG]):
@@ -260,7 +260,7 @@ def test_a_layer_without_distances_has_no_number(task: tasks.Task, networks: dic
     for network in networks.values():
         nn.init.zeros_(network.conv4_2.norm.weight)
         nn.init.constant_(network.conv4_2.norm.bias, 1.0)
-    found, layers = Bench(SPEC, networks).sensitivity("before", SMALL.book), list(networks["before"].layers)
+    found, layers = Workbench(SPEC, networks).sensitivity("before", SMALL.book), list(networks["before"].layers)
     assert math.isnan(found[layers.index("conv4_2")]) and all(map(math.isfinite, found[: layers.index("conv4_2")]))
 
 
@@ -268,7 +268,7 @@ def test_a_record_holds_every_combination(task: tasks.Task, networks: dict[str, 
     shares: list[float] = []
     found, identity = measure(SPEC, networks, shares.append)
     assert identity == "abc" and shares == sorted(shares) and shares[-1] == 1
-    bench, layers = Bench(SPEC, networks), list(networks["before"].layers)
+    bench, layers = Workbench(SPEC, networks), list(networks["before"].layers)
     assert found["layers"] == layers
     assert {name: tuple(of) for name, of in found["alone"].items()} == {name: options[1:] for name, options in SMALL.alone.items()}
     for name, option, choice in SMALL.variations():
