@@ -292,6 +292,21 @@ def at_displacement(evidence: Evidence) -> pd.DataFrame:
     return banks.assign(value=[values.get(key, np.nan) for key in keys]).dropna(subset="value").reset_index(drop=True)
 
 
+def gap_at_displacement(one: Evidence, other: Evidence) -> pd.DataFrame:
+    """Total variation of `one` less that of `other`, columns as of `Evidence.banks`: of arms and seeds that both have, each
+    bank where, on their ways, both had moved as far as the one of them that moved less. The paper's arms alone."""
+    rows = []
+    for arm in quantities.STUDIES[one.study][1]:
+        def look(_: str, what: str, when: str, arm: str = arm) -> quantities.Table:
+            return {each.study: quantities.observed({each.study: each}, each.study, what, when)[arm] for each in (one, other)}
+
+        matched = quantities.at_matched_displacement(look, one.study)
+        mine = one.banks().query("arm == @arm")
+        mine = mine[mine["seed"].isin(other.banks().query("arm == @arm")["seed"])].sort_values(["seed", "layer"], kind="stable")
+        rows.append(mine.assign(value=(matched[one.study] - matched[other.study]).to_numpy().ravel()))
+    return pd.concat(rows, ignore_index=True)
+
+
 def existing(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:
     """What there is of a study's records in a mode, maybe nothing: none is made, and an arm may be without.
 

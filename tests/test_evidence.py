@@ -565,6 +565,21 @@ def test_the_course_of_training_is_a_mean_at_every_checkpoint():
     assert whole.columns.tolist() == ["arm", "seed", "value", "epoch"] and whole["value"].tolist() == [1.5, 1.5, 2.75, 2.75]
 
 
+def test_the_gap_at_equal_displacement_is_where_the_bank_that_moved_less_ended():
+    def run(seed: int, far: list[float], values: list[float]) -> Record:
+        checkpoints = [{"epoch": k, "smoothness": {"kernel": [value, value + seed], "change_norm": [distance, 2 * distance]}}
+                       for k, (distance, value) in enumerate(zip(far, values, strict=True))]
+        spec = dataclasses.replace(specs_of("full", 0)[0], downsampling="max-pool", seed=seed)
+        return Record(spec, {"layers": [], "banks": ["a", "b"], "checkpoints": checkpoints}, {})
+
+    one = Evidence("cifar10-random-labels", "full", [run(seed, [0, 1, 2], [2.0, 1.9, 1.6]) for seed in (3, 1)], [])
+    other = Evidence("cifar10-subset", "full", [run(seed, [0, 1, 5], [2.0, 1.8, 1.4]) for seed in (1, 2)], [])
+    table = evidence.gap_at_displacement(one, other)  # at 2 the other is at 1.8 - 0.4 / 4
+    assert table[["arm", "seed", "layer", "name"]].values.tolist() == [["max-pool", 1, 1, "a"], ["max-pool", 1, 2, "b"]]
+    assert table["value"].tolist() == pytest.approx([1.6 - 1.7] * 2)
+    assert evidence.gap_at_displacement(other, one)["value"].tolist() == pytest.approx([1.7 - 1.6] * 2)
+
+
 def test_learning_is_a_rate_at_every_checkpoint():
     def run(seed: int) -> Record:
         checkpoints = [{"epoch": epoch, "probe": {"train_accuracy": epoch + seed, "flip_rate": 2 * epoch}} for epoch in (0.0, 0.5)]
