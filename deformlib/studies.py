@@ -101,7 +101,7 @@ def _augmented_pilot(mode: str, seed: int) -> list[Spec]:
 
 
 def _random_labels(mode: str, seed: int) -> list[Spec]:
-    return [_few(mode, seed, arm, task="random-labels") for arm in _arms(seed, {"full": 1, "quick": 0}[mode])]
+    return [_few(mode, seed, arm, task="random-labels") for arm in _arms(seed, {"full": 3, "quick": 0}[mode])]
 
 
 def _draws(mode: str, seed: int) -> list[Spec]:
@@ -113,7 +113,7 @@ def _size(mode: str, seed: int) -> list[Spec]:
 
 
 def _subset(mode: str, seed: int) -> list[Spec]:
-    return [_few(mode, seed, arm) for arm in _arms(seed, {"full": 1, "quick": 0}[mode])]
+    return [_few(mode, seed, arm) for arm in _arms(seed, {"full": 3, "quick": 0}[mode])]
 
 
 def _random_images(mode: str, seed: int) -> list[Spec]:
