@@ -25,8 +25,8 @@
 # and its deformation, layer by layer, before and after training, and compare how far the representation moved with
 # how far two different images lie apart. The answers, in the paper's words *learned*, *convergent* and *implemented*:
 #
-# - **Learned stability.** Before training, networks that pool are the more stable ones. Training changes this
-#   considerably, and not always towards more stability: early layers often become *less* stable.
+# - **Learned stability.** Before training, networks that pool are the more stable ones; those without pooling *learn*
+#   to be stable. Training also makes some layers, often the early ones, *less* stable.
 # - **Convergent stability.** After training, networks with and without pooling show much the same pattern.
 # - **Stability is implemented by smooth filters.** Training makes filters smoother, smooth random filters alone make
 #   a network more stable, and tasks that need more stability lead to smoother filters. This depends on the labels
@@ -81,21 +81,23 @@ image_rows({"original": images[:4], "deformed": deformed[:4]}, PHOTOGRAPHS[:4])
 # the label. "Significantly" can be made a number: how far, in $L^2$ over pixels in [0, 1], is a photograph from its
 # deformation, compared with the median distance between two different photographs of the set?
 
-# %%
+# %% tags=["hide-input"]
 between = median(pairwise_distances(images, "euclidean"))
 moved = paired_distances(originals, deformed, "euclidean").view(times, len(images))  # (times, 5)
 distance = pd.DataFrame({"mean": moved.mean(0), "largest": moved.amax(0)}, index=PHOTOGRAPHS)
 distance["mean / median between photographs"] = distance["mean"] / float(between)
-glue("fig-1-share", f"{float(moved.mean() / between):.2f}", display=False)
-glue("fig-1-between", f"{float(between):.0f}", display=False)
 distance.round({"mean": 1, "largest": 1}).round(2)
 
+# %% tags=["remove-cell"]
+glue("fig-1-share", f"{float(moved.mean() / between):.2f}", display=False)
+glue("fig-1-between", f"{float(between):.0f}", display=False)
+
 # %% [markdown]
-# Two of the photographs lie {glue:text}`fig-1-between` apart (the median of all pairs). Being bent by a few pixels
-# carries a photograph on average {glue:text}`fig-1-share` of that way, the astronaut with her many edges more than
-# half of it, the rocket before an even sky least. So the caption is right, with a qualification: in pixels the
-# change is large, but still smaller than that to another image, and it depends on how much fine detail there is
-# to be moved.
+# Five photographs, one more than the figure has room for (*camera*, a man behind one; *chelsea* is the cat). Two of
+# them lie {glue:text}`fig-1-between` apart (the median of all pairs). Being bent by a few pixels carries a photograph
+# on average {glue:text}`fig-1-share` of that way, the astronaut with her many edges more than half of it, the rocket
+# before an even sky least. So the caption is right, with a qualification: in pixels the change is large, but still
+# smaller than that to another image, and it depends on how much fine detail there is to be moved.
 #
 # This quotient, with another distance and 128 images, is what the paper measures at every layer of a network. At the
 # input, layer 0 of its figures, it is a property of images and deformations alone.
@@ -120,14 +122,14 @@ distance.round({"mean": 1, "largest": 1}).round(2)
 # it does not say which grid (here CIFAR-10's 3x3, on digits padded to 32 pixels). How steep are they, do they fold,
 # and what would be the smallest $C$?
 
-# %%
+# %% tags=["hide-input"]
 used = {"ImageNet": (Deformation.IMAGENET, 224), "CIFAR-10": (Deformation.CIFAR10, 32)}
 used |= {f"MNIST C={C}": (Deformation(3, C), 32) for C in (1, 2, 3, 4)}
 samples = {"full": 256, "quick": 64}[mode]
 shape = {name: shapes(deformation, (side, side), samples, generator=stream(0, "shapes"))
          for name, (deformation, side) in used.items()}
 
-# %%
+
 def largest_possible(deformation, side):
     return largest_gradient(deformation.spline((side, side), dtype=torch.float64), deformation.max_displacement)
 
@@ -136,7 +138,7 @@ def largest_possible(deformation, side):
 # displacements of the control points, so the steepest field that the distribution can produce is known exactly (to
 # a fraction of a percent, the step between the directions that are tried).
 
-# %%
+# %% tags=["hide-input"]
 gradients = pd.DataFrame({name: {"median gradient": float(values["gradient_norm"].median()),
                                  "largest of samples": float(values["gradient_norm"].max()),
                                  "share above 1/2": float((values["gradient_norm"] > 0.5).double().mean()),
@@ -170,7 +172,7 @@ glue("shape-above-half", f"{100 * gradients['share above 1/2'].iloc[0]:.0f}%", d
 # best affine map to its displacements (least squares over pixels) and note the share of the squared displacement
 # it explains: 1 for an affine deformation, 0 for one that has no affine part at all.
 
-# %%
+# %% tags=["hide-input"]
 levels = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
 affine = pd.DataFrame({name: values["affine_share"].quantile(levels).tolist() for name, values in shape.items()},
                       index=["5% of samples below", "median", "95% of samples below"]).T

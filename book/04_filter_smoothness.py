@@ -113,7 +113,7 @@ pd.Series({"cut off at two deviations": expected_variation(2.0), "not cut off": 
 # %% tags=["hide-input"]
 smoothed = collect("imagenet-smoothed", mode)
 glue("fig-4-smoothed-note", smoothed.note, display=False)
-by_layer(smoothed.banks())
+by_layer(smoothed.banks(), label="σ = {}")
 
 # %% [markdown]
 # Nothing but the filters and σ enters this table, so every bank has the same value but for chance: 1.87 for the filters
@@ -124,23 +124,22 @@ by_layer(smoothed.banks())
 # its Figure 3a, so ours is Strided-ReLU; its 2x2 kernels are not smoothed. What to look for: whether the curves lie in
 # the order of σ, from light to dark, and whether the layers add up, each making the difference larger.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over nineteen layers, one for each sigma, with five dashed published ones; the darker, the lower."}, "figure": {"name": "fig-4", "caption": "Sensitivity to deformation at initialization with smoothed filters (the paper's Figure 4); darker is smoother. Layer 0 is the photograph. Lines: means over seeds, with bands of two standard deviations over seeds where a σ has more than one. Dashed: read off the published plot, σ up to 0.5. Records: {glue:text}`fig-4-smoothed-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over nineteen layers, one for each sigma, with five dashed published ones; the darker, the lower."}, "figure": {"name": "fig-4", "caption": "Sensitivity to deformation at initialization with smoothed filters (the paper's Figure 4); darker is smoother. Layer 0 is the photograph. Lines: means over seeds, with bands of two standard deviations over seeds where a σ has more than one. Dashed: read off the published plot, σ up to 0.5. In full mode the ImageNet network at its full width, Strided-ReLU, and 128 photographs at 224x224. Records: {glue:text}`fig-4-smoothed-note`."}}
 layers = smoothed.layers()
 sensitivity_by_layer(layers, overlay("4", mode), arm_field="smoothing")
 
 # %% tags=["hide-input"]
-by_layer(layers)
+by_layer(layers, label="σ = {}")
 
 # %% [markdown]
 # In full mode, with the paper's five seeds, smoother filters make a more stable network, in all of them. The curves of
 # σ = 0.1 and 0.2 are one, and the lighter is hidden. (The published ones are not, so those networks differed in their
-# seeds, and the space between the two is at least what means of five seeds can differ by. Ours end at 0.15 to 0.23,
-# which comes together as filters get smoother, to 0.012 to 0.013 at σ = 1.) σ = 0.3 takes off a tenth at the last
-# layer, σ = 0.4 nearly two thirds, σ = 0.5 seven eighths, and there our curves end near the published ones: 0.074
-# against 0.073 and 0.026 against 0.018. Those of σ = 0.1, 0.2 and 0.3 end lower than published, at 0.204, 0.204 and
-# 0.185 against 0.248, 0.265 and 0.216, as Strided-ReLU does in {numref}`fig-3a`. Beyond the paper, σ = 0.75 and 1 leave
-# 0.014 and 0.012. The layers do add up: after the first convolution σ = 0.4 makes a difference of two parts in a
-# hundred.
+# seeds, and means of five seeds can differ by at least the space between the two. Our five seeds end between 0.15 and
+# 0.23 at σ = 0.1, and between 0.012 and 0.013 at σ = 1.) σ = 0.3 takes off a tenth at the last layer, σ = 0.4 nearly
+# two thirds, σ = 0.5 seven eighths, and there our curves end near the published ones: 0.074 against 0.073 and 0.025
+# against 0.018. Those of σ = 0.1, 0.2 and 0.3 end lower than published, at 0.204, 0.204 and 0.185 against 0.248, 0.265
+# and 0.216, as Strided-ReLU does in {numref}`fig-3a`. Beyond the paper, σ = 0.75 and 1 leave 0.014 and 0.012. The
+# layers do add up: after the first convolution σ = 0.4 makes a difference of two parts in a hundred.
 #
 # Total variation does not show how much this is. From σ = 0.2 to 0.4 it falls by four parts in a hundred, less than
 # training on CIFAR-10 changes most banks ({numref}`fig-6b`); from 0.2 to 0.5 it falls by an eighth.
@@ -153,7 +152,7 @@ layers_euclidean = smoothed.layers(distance="euclidean")
 sensitivity_by_layer(layers_euclidean, distance="Euclidean", arm_field="smoothing")
 
 # %% tags=["hide-input"]
-by_layer(layers_euclidean)
+by_layer(layers_euclidean, label="σ = {}")
 
 # %% [markdown]
 # In full mode it is: the curves keep their order, from 0.360 at the last layer for σ = 0.1 and 0.2 over 0.340, 0.207
@@ -196,12 +195,12 @@ digits.accuracies()
 # {numref}`fig-5b` is the paper's Figure 5b. What to look for: whether the curves lie in the order of C, the
 # darkest lowest, and which of them leave the dotted line at all.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves over eight filter banks, one for each strength, below a dotted line; dashed published curves."}, "figure": {"name": "fig-5b", "caption": "Smoothness of the filter banks after training on digits deformed by up to C pixels (the paper's Figure 5b), averaged over kernels; lower is smoother. Thick lines: means over seeds; thin ones: each seed. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-5b-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves over eight filter banks, one for each strength, below a dotted line; dashed published curves."}, "figure": {"name": "fig-5b", "caption": "Smoothness of the filter banks after training on digits deformed by up to C pixels (the paper's Figure 5b), averaged over kernels; lower is smoother. The CIFAR-10 network with Max-pool, ten classes. Thick lines: means over seeds; thin ones: each seed. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-5b-note`."}}
 digits_before, digits_after = digits.banks(checkpoint=0), digits.banks()
 smoothness_by_layer(digits_after, digits_before, overlay("5", mode), arm_field="strength", each_seed=True)
 
 # %% tags=["hide-input"]
-by_layer(digits_after, digits_before)
+by_layer(digits_after, digits_before, "C = {:g}")
 
 # %% [markdown]
 # Seed by seed, the mean over banks:
@@ -227,7 +226,7 @@ digits_after.groupby(["arm", "seed"])["value"].mean().unstack("seed").round(3)
 # that it began with.
 
 # %% tags=["hide-input"]
-by_layer(digits.banks("change_norm"))
+by_layer(digits.banks("change_norm"), label="C = {:g}")
 
 # %% [markdown]
 # In full mode the two places are here again. Where the filters end rough they moved by 0.1 to 0.4 of their norm, where
@@ -270,7 +269,7 @@ change = digits.banks("change_kernel")
 smoothness_by_layer(change, digits_before, arm_field="strength", each_seed=True)
 
 # %% tags=["hide-input"]
-by_layer(change, digits_before)
+by_layer(change, digits_before, "C = {:g}")
 
 # %% [markdown]
 # In full mode the change is smoother than random weights at every strength, 1.18 to 1.62 under C = 1, and in the mean
@@ -287,13 +286,13 @@ matched = at_displacement(digits)
 smoothness_by_layer(matched, digits_before, arm_field="strength", each_seed=True)
 
 # %% tags=["hide-input"]
-by_layer(matched, digits_before)
+by_layer(matched, digits_before, "C = {:g}")
 
 # %% [markdown]
-# In full mode the order of C is there, nearly complete, and hardly worth the name: at equal displacement C = 4 is
-# smoother than C = 1 by 0.00 to 0.02. This is the comparison at the shortest way. A run that leapt may come to its end
-# in the leap, and its value is then interpolated over that. At the end of the longest way there is nothing to compare
-# with, since C = 1 and 2 never went there.
+# In full mode C = 1 is the roughest in every bank, in the mean over seeds; of the other three only the last three banks
+# have the full order. And it is hardly worth the name: C = 4 is smoother than C = 1 by 0.00 to 0.02. This is the
+# comparison at the shortest way. A run that leapt may come to its end in the leap, and its value is then interpolated
+# over that. At the end of the longest way there is nothing to compare with, since C = 1 and 2 never went there.
 #
 # ### Deformation, or any change at all?
 #
@@ -302,7 +301,7 @@ by_layer(matched, digits_before)
 # of the very norm that the deformation's change would have had. What to look for in {numref}`fig-5b-noise`: whether
 # the right panel has the order of the left.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves over eight filter banks: deformations on the left, noise on the right, with a dotted line in each."}, "figure": {"name": "fig-5b-noise", "caption": "Smoothness of the filter banks after training. Left: deformations of up to C pixels. Right: noise as large as their change. Dotted: before training. Records: left, {glue:text}`fig-5b-note`; right, {glue:text}`fig-5b-noise-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves over eight filter banks: deformations on the left, noise on the right, with a dotted line in each."}, "figure": {"name": "fig-5b-noise", "caption": "Smoothness of the filter banks after training. Left: deformations of up to C pixels. Right: noise as large as their change, for C = 1 and 4 only. Dotted: before training. Records: left, {glue:text}`fig-5b-note`; right, {glue:text}`fig-5b-noise-note`."}}
 panels = {"deformations": digits_after, "noise": noise.banks()}
 panels_by_layer(panels, "normalized total variation", dict.fromkeys(panels, digits_before), arm_field="strength", shared=True, each_seed=True)
 
@@ -310,10 +309,10 @@ panels_by_layer(panels, "normalized total variation", dict.fromkeys(panels, digi
 # The right panel's numbers, and how far its filters moved:
 
 # %% tags=["hide-input"]
-by_layer(panels["noise"], digits_before)
+by_layer(panels["noise"], digits_before, "C = {:g}")
 
 # %% tags=["hide-input"]
-by_layer(noise.banks("change_norm"))
+by_layer(noise.banks("change_norm"), label="C = {:g}")
 
 # %% [markdown]
 # In full mode, with two seeds of the weakest and the strongest noise, nothing leaps. Noise as large as what C = 4 does
@@ -362,9 +361,9 @@ by_layer(after, before)
 # Average-pool's in the fourth, sixth and eighth. So where smoothing is built in, training does not learn less of it.
 #
 # Do the arms come together? They cannot: they begin with the same filters, so training can only drive them apart. In
-# the third bank the paper's five arms end 0.12 apart (1.578 to 1.699), and 0.13 in the last. "Similar levels", as the
-# paper has it, is fair for the first six banks, where the arms differ by less than any of them changed, and not for the
-# last two, where three of them hardly changed at all.
+# the third bank our five arms (Blur-pool aside) end 0.12 apart (1.578 to 1.699), and 0.13 in the last. "Similar
+# levels", as the paper has it, is fair for the first six banks, where the arms differ by less than any of them changed,
+# and not for the last two, where three of them hardly changed at all.
 #
 # Beside the published curves two differences stand out. The second bank is published at 1.32 to 1.45, and ours end
 # at 1.53 to 1.59. And the last bank of Average-pool is published at 1.11, by far the smoothest of all, while ours
@@ -383,16 +382,16 @@ by_layer(after_bank, before_bank)
 # In full mode everything lies a little lower, and from the second bank on the trained networks by more than the
 # untrained. This average counts kernels by their size, so in a trained network the large kernels are the smoother ones.
 # What was said of depth and of the arms holds for this average too, with somewhat larger changes. The second bank comes
-# nearer to the published curves (1.46 to 1.55), while in the first Max-pool and Subsample are 0.12 off.
+# nearer to the published curves (1.46 to 1.55), while in the first Max-pool and Subsample are 0.11 off.
 
 # %% [markdown]
 # ### On larger networks
 #
-# For ImageNet the paper reports the opposite: "smoothness increases from layer to layer". {numref}`fig-6a` stands for its Figure 6a, with
-# the networks of {numref}`fig-3b`: the same architecture half as wide, trained on 50 classes of Tiny ImageNet at 64x64. What to look for: whether
-# the curves fall from left to right.
+# For ImageNet the paper reports the opposite: there smoothness "increases from layer to layer". {numref}`fig-6a` stands
+# for its Figure 6a, with the networks of {numref}`fig-3b`: the same architecture half as wide, trained on 50 classes of
+# Tiny ImageNet at 64x64. What to look for: whether the curves fall from left to right.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves over thirteen filter banks below a dotted line near 1.87."}, "figure": {"name": "fig-6a", "caption": "Smoothness of the filter banks after training, averaged over kernels, the ImageNet architecture at half width on 50 classes of Tiny ImageNet at 64x64 (for the paper's Figure 6a, ImageNet at 224x224). Lines, bands and dashes as in the figures before. Records: {glue:text}`fig-6a-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves over thirteen filter banks below a dotted line near 1.87."}, "figure": {"name": "fig-6a", "caption": "Smoothness of the filter banks after training, averaged over kernels, the ImageNet architecture at half width on 50 classes of Tiny ImageNet at 64x64 (for the paper's Figure 6a, ImageNet at 224x224). Lines and bands as in the figures before; nothing published to compare with is at hand. Records: {glue:text}`fig-6a-note`."}}
 large = collect("imagenet", mode)
 glue("fig-6a-note", large.note, display=False)
 large_before, large_after = large.banks("kernel", checkpoint=0), large.banks("kernel")

@@ -25,7 +25,7 @@ def costs(mode: str) -> pd.DataFrame:
         records = [store.load(spec) for spec in kept]
         if not records:
             if mode == "full":
-                rows[name] = {"records": f"0 of {len(wanted)}"}
+                rows[name] = {"records": f"0 of {len(wanted)}", "what for": study.purpose}
             continue
         found = [record.provenance for record in records]
         seconds = [record["seconds"] for record in found]
@@ -42,8 +42,9 @@ def costs(mode: str) -> pd.DataFrame:
             "disk, MB": f"{sum(file.stat().st_size for file in files) / 1e6:.1f}",
             "processor": "; ".join(sorted({record["device"] for record in found})),
             "precision": ", ".join(sorted({record["training_precision"] for record in found})),
+            "what for": study.purpose,
         }
-    columns = ["processor", "threads", "precision"] if not rows else None  # which chapters look for
+    columns = ["processor", "threads", "precision", "what for"] if not rows else None  # which chapters look for
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).fillna("").rename_axis("study")
 
 

@@ -174,16 +174,17 @@ class Evidence:
         })
 
 
-def by_layer(values: pd.DataFrame, initial: pd.DataFrame | None = None) -> pd.DataFrame:
-    """A table of `Evidence.layers` to stand under a figure: mean over seeds, with two standard deviations if there
-    are at least two, one row per layer and one column per arm. `initial`, the same before training, where
-    all arms of a seed are one, is a column more."""
+def by_layer(values: pd.DataFrame, initial: pd.DataFrame | None = None, label: str = "{}") -> pd.DataFrame:
+    """A table of `Evidence.layers` to stand under a figure: mean over seeds, with two standard deviations if seeds
+    differ, one row per layer and one column per arm, called by `label`. `initial`, the same before training, where
+    all arms of a seed are one, is a column more, the first."""
+    values = values.assign(arm=values["arm"].map(label.format))
     if initial is not None:
-        values = pd.concat([values, initial.drop_duplicates(["seed", "layer"]).assign(arm="initialization")])
+        values = pd.concat([initial.drop_duplicates(["seed", "layer"]).assign(arm="initialization"), values])
     groups = values.groupby(["layer", "arm"], sort=False)["value"]
     cells = groups.mean().map("{:.3f}".format)
     deviation = 2 * groups.std()
-    cells = cells.where(deviation.isna(), cells + deviation.map("\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{:.3f}".format))
+    cells = cells.where(deviation.isna() | (deviation == 0), cells + deviation.map("\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{:.3f}".format))
     table = cells.unstack("arm")[list(values["arm"].unique())]
     names = values.drop_duplicates("layer").set_index("layer")["name"]
     return table.assign(name=names).set_index("name", append=True).rename_axis(columns=None)

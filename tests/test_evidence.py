@@ -262,7 +262,7 @@ def test_missing_weights_name_the_command_that_makes_them(full: Store):
 
 
 def test_costs_are_those_of_the_records(full: Store):
-    assert costs.costs("full").loc["made-up"].tolist() == ["0 of 6"] and costs.costs("quick").empty
+    assert costs.costs("full").loc["made-up", "records"] == "0 of 6" and costs.costs("quick").empty
     seconds = [{"training": 1800.0, "measuring": 360.0}, {"training": 3600.0, "measuring": 0.0}, {"measuring": 720.0}]
     for k, (spec, taken) in enumerate(zip(specs_of("full", 0) + specs_of("full", 2), seconds)):
         provenance = {"seconds": taken, "threads": 1 + k % 2, "peak_memory_mb": [700, 1500, 900][k], "device": "a processor",
@@ -272,7 +272,8 @@ def test_costs_are_those_of_the_records(full: Store):
     table = costs.costs("full")
     row = table.loc["made-up"]
     assert row["records"] == "3 of 6" and row["threads"] == "1, 2"
-    assert (table.drop("made-up").drop(columns="records") == "").all(axis=None), "nothing is said of a study without records"
+    assert row["what for"] == "" and table.loc["cifar10", "what for"].startswith("Figures 3c")
+    assert (table.drop("made-up").drop(columns=["records", "what for"]) == "").all(axis=None), "nothing is said of a study without records"
     assert (row["training, h"], row["measuring, h"], row["minutes each"]) == ("1.50", "0.30", "36.0")
     assert row["a checkpoint, s"] == "120", "three checkpoints in each of three records"
     assert row["memory, MB"] == "1500" and row["disk, MB"] == "1.0"
@@ -451,8 +452,10 @@ def test_a_table_may_have_the_initialization_beside_the_arms():
     values = pd.DataFrame([(arm, seed, 1, "conv1_1", value) for seed in (0, 1) for arm, value in zip(ARMS, (1.0, 2.0))],
                           columns=["arm", "seed", "layer", "name", "value"])
     table = by_layer(values, values.assign(value=values["seed"] + 5.0))
-    assert table.columns.tolist() == [*ARMS, "initialization"]
-    assert table.loc[(1, "conv1_1")].tolist() == ["1.000\xa0±\xa00.000", "2.000\xa0±\xa00.000", "5.500\xa0±\xa01.414"]
+    assert table.columns.tolist() == ["initialization", *ARMS]
+    assert table.loc[(1, "conv1_1")].tolist() == ["5.500\xa0±\xa01.414", "1.000", "2.000"]
+    numbered = values.assign(arm=values["arm"].map(dict(zip(ARMS, (1.0, 2.0)))))
+    assert by_layer(numbered, label="C = {:g}").columns.tolist() == ["C = 1", "C = 2"]
 
 
 def test_accuracies_of_changed_networks():
