@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from deformlib.concordance import by_measure, by_strength, networks, orders, over_arms, performance, prediction, rank_correlations
 from deformlib.evidence import Evidence, last
@@ -83,6 +84,22 @@ def test_measures_made_from_the_papers_agree_with_it_or_oppose_it(trained: Evide
     assert (table.drop("G") == 1).all(axis=None) and (table.loc["G"] == -1).all()
 
 
+def test_measures_that_have_nothing_to_do_with_each_other_are_ranked_as_in_a_loop():
+    one, other = np.random.default_rng(1).uniform(1, 2, (2, 2, 2, 4, 6))  # each (when, seed, arm, layer from 1 on)
+
+    def tables(when: int) -> dict[str, pd.DataFrame]:
+        return {name: pd.DataFrame([(*key, value) for key, value in np.ndenumerate(of[when])], columns=["seed", "arm", "layer", "value"]).assign(
+            layer=lambda table: table["layer"] + 1) for name, of in (("one", one), ("other", other))}
+
+    def ranked(a: np.ndarray, b: np.ndarray, places: list[tuple]) -> float:
+        return np.mean([stats.spearmanr(a[place].ravel(), b[place].ravel()).statistic for place in places])
+
+    found = rank_correlations(tables(0), tables(1)).loc["other"]
+    networks, layers = [(seed, arm) for seed in (0, 1) for arm in range(4)], [(seed, slice(None), layer) for seed in (0, 1) for layer in range(2, 6)]
+    expected = [ranked(one[when], other[when], places) for places in (networks, layers) for when in (0, 1)]
+    assert found.tolist() == pytest.approx([*expected, ranked(one[1] / one[0], other[1] / other[0], [(0,), (1,)])], abs=0.006)
+
+
 def test_the_image_is_no_networks_and_arms_are_compared_where_they_differ(trained: Evidence, peers: Evidence):
     tables = [by_measure(trained, peers, when) for when in ("before", "after")]
     odd = [{**of, "D": of["D"].assign(value=of["D"]["value"].where(of["D"]["layer"] > 0, 1e6))} for of in tables]
@@ -102,17 +119,21 @@ def test_strengths_are_in_pixels(trained: Evidence):
 
 
 def test_strengths_are_in_pixels_of_the_images(trained: Evidence):
-    def larger(record: Record) -> Record:
-        return Record(dataclasses.replace(record.spec, data="tiny-imagenet"), record.measurements, {})
+    def strengths(**fields: object) -> np.ndarray:
+        records = [Record(dataclasses.replace(record.spec, **fields), record.measurements, {}) for record in trained.records]
+        return by_strength(dataclasses.replace(trained, records=records), "after")["strength"].unique()
 
-    at_64 = by_strength(dataclasses.replace(trained, records=[larger(record) for record in trained.records]), "after")
-    assert at_64["strength"].unique() == pytest.approx([10 * 64 / 224 * factor for factor in (0.5, 1, 2)])
+    assert strengths(data="tiny-imagenet") == pytest.approx([10 * 64 / 224 * factor for factor in (0.5, 1, 2)])
+    assert strengths(data="imagenet", size=112) == pytest.approx([2.5, 5, 10]), "of the size that they were loaded in"
 
 
 def test_the_order_of_arms_at_every_strength(trained: Evidence):
     table = orders(by_strength(trained, "before"), by_strength(trained, "after"), 2.0)
     assert table.loc[1.0].tolist() == [-1] * 4 and table.loc[2.0].tolist() == [1] * 4 == table.loc[4.0].tolist()
     assert set(table.columns) == {(what, when) for what in ("last layer", "all layers") for when in ("before", "after")}
+    after = by_strength(trained, "after")
+    after.loc[(after["strength"] == 4) & (after["layer"] == 6), "value"] *= -1  # the last of layers 3 to 6 the other way round
+    assert orders(after, after, 2.0).loc[4.0, ["last layer", "all layers"]].tolist() == [-1, -1, 0.5, 0.5]
 
 
 def test_what_each_measure_says_of_a_network(trained: Evidence, peers: Evidence):
@@ -130,6 +151,15 @@ def test_prediction_says_how_many_are_ranked(trained: Evidence, peers: Evidence)
     assert table.columns.tolist() == ["8 networks", "4 means of arms", "4 of seed 0", "4 of seed 1"]
     assert (table.loc[["flips", "shifts"], ["4 means of arms", "4 of seed 1"]] == 1).all(axis=None), "fewer flips, fewer errors"
     assert not {"test error", "seed", "arm"} & set(table.index)
+
+
+def test_prediction_is_of_ranks():
+    error, noise = np.random.default_rng(1).uniform(size=(2, 2, 4))  # (seed, arm)
+    flips = error**9 + 0.2 * noise
+    rows = [(arm, seed, error[seed, k], flips[seed, k]) for seed in (0, 1) for k, arm in enumerate(ARMS)]
+    found = prediction(pd.DataFrame(rows, columns=["arm", "seed", "test error", "flips"])).loc["flips"]
+    pairs = [(error.ravel(), flips.ravel()), (error.mean(0), flips.mean(0)), (error[0], flips[0]), (error[1], flips[1])]
+    assert found.tolist() == pytest.approx([stats.spearmanr(*pair).statistic for pair in pairs], abs=0.006)
 
 
 def test_performance_of_the_studies_that_have_records(trained: Evidence):
