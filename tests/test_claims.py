@@ -143,6 +143,7 @@ CASES: list[tuple[int, str, list[tuple], str]] = [
     (6, "no effect", [("imagenet-smoothed", lambda v, arm, seed: v * 0 - 1 + 0.01 * arm * (seed + 1), "before")], "Did not hold"),
     (6, "not at the end", [("imagenet-smoothed", 0.3, "before", (1.0,))], "In part"),
     (6, "0.1 is not 0.2", [("imagenet-smoothed", 2e-4, "before", (0.1,))], "In part"),
+    (6, "0.1 is not 0.2 in one seed", [("imagenet-smoothed", lambda v, arm, seed: v + 2e-4 * (seed == 3), "before", (0.1,))], "In part"),
     (7, "rougher", [(TEMPLATES, lambda v, arm, seed: v + 0.1 * arm, "kernel after")], "Did not hold"),
     (7, "as much under noise", [(NOISE, lambda v, arm, seed: v - 0.05 * arm, "kernel after")], "In part"),
     (7, "gone at matched displacement", [(TEMPLATES, lambda v, arm, seed: v * 0 + arm, "moved"), (TEMPLATES, lambda v, arm, seed: v * 0 + 1.87 - 0.05 * arm + 0.002 * (-1) ** (seed * arm), "kernel after")], "In part"),
@@ -389,6 +390,7 @@ def test_the_ledger_shows_the_least_favourable_part() -> None:
     assert row["part"] == "cifar10: max-pool - subsample" and row["held"] == "6 of 7"
     assert row["low"] < row["value"] < row["high"] and row["value"] == pytest.approx(-0.2, abs=0.02)
     assert row["published"] == pytest.approx(math.log(0.117 / 0.179)) and row["verdict"] == "In part"
+    assert ledger({4: judged(4, world())})["held"].item() == "4 of 4", "parts that are listed are not counted"
 
 
 def test_further_variants_of_a_study_are_left_out() -> None:
@@ -618,6 +620,40 @@ def test_the_two_distances_are_compared_by_ranks_of_arm_layers_without_the_image
     arms = [[by_seed(made, "cifar10", arm, q)[:, 1:] for arm in FIVE] for q in ("before", "euclidean before")]
     each = [stats.spearmanr(*(np.ravel([table[seed] for table in side]) for side in arms)).statistic for seed in range(5)]
     assert part_of(judged(14, made), "cifar10", "rank correlation, before")["value"] == pytest.approx(np.mean(each), abs=1e-3)
+
+
+def test_what_stronger_deformations_do_is_compared_with_what_noise_does_by_welchs_interval() -> None:
+    made = world()
+    smooth, noisy = (np.subtract(*(by_seed(made, study, strength, "kernel after").mean(1) for strength in (4, 1))) for study in (TEMPLATES, NOISE))
+    expected = [smooth.mean() - noisy.mean(), *stats.ttest_ind(smooth, noisy, equal_var=False).confidence_interval(0.95)]
+    found = part_of(judged(7, made), TEMPLATES, "C = 4 - 1, less that of noise")
+    assert found[["value", "low", "high"]].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_one_bank_of_one_arm_is_enough_to_exclude_that_smoothness_converges() -> None:
+    made = world()
+    change(made, "cifar10", 0.2, "kernel after", arms=("strided",), layers=slice(2, 3))
+    part = part_of(judged(16, made), "cifar10", "largest difference")
+    assert part["outcome"] == "excluded" and 0.15 < part["low"] < 0.2 < part["high"] < 0.25
+
+
+def test_smoothness_is_ranked_with_depth_from_the_second_bank_on_with_and_without_the_last() -> None:
+    made = world()
+    change(made, "cifar10", lambda v, arm, seed: np.random.default_rng(seed).uniform(1.4, 1.8, len(v)), "kernel after", arms=("strided",))
+    found, kernels = judged(9, made), by_seed(made, "cifar10", "strided", "kernel after")
+    for what, end in (("strided", 8), ("strided, without the last", 7)):
+        expected = [stats.spearmanr(range(end - 1), -seed[1:end]).statistic for seed in kernels]
+        assert part_of(found, "cifar10", what)["value"] == pytest.approx(np.mean(expected))
+
+
+def test_intervals_over_draws_are_those_of_a_mean_and_of_a_deviation() -> None:
+    made = world()
+    found, z = judged(13, made), 1.959964  # of the normal distribution, 95% within
+    for architecture in ("cifar10_vgg", "imagenet_vgg"):
+        numbers = made["initial-smoothness"][architecture, 0]
+        for what, errors in (("mean", numbers["deviation"] / 10_000**0.5), ("deviation", numbers["deviation"] / 20_000**0.5)):
+            parts = [part_of(found, "initial-smoothness", f"{architecture}, {what}, size {k}")[["value", "low", "high"]].tolist() for k in range(1, 9)]
+            assert np.array(parts).T == pytest.approx(np.array([numbers[what], numbers[what] - z * errors, numbers[what] + z * errors]), abs=1e-8)
 
 
 def test_the_worst_part_of_a_share_is_the_smallest() -> None:
