@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -139,8 +140,8 @@ def test_probes_are_on_the_most_images():
 def test_tables_for_readers():
     found = Evidence("made-up", "full", [record(spec) for seed in (0, 1) for spec in specs_of("full", seed)], [])
     accuracies = found.accuracies()
-    assert accuracies.index.tolist() == list(ARMS) and accuracies["test %"].tolist() == [80.5, 80.5]
-    assert accuracies["seeds"].tolist() == [2, 2] and accuracies["test images"].tolist() == [1000, 1000]
+    assert accuracies.columns.tolist() == ["training %", "test %", "deformed %", "flips %", "training images", "test images", "seeds"]
+    assert accuracies.index.tolist() == list(ARMS) and accuracies.values.tolist() == [[50, 80.5, 10, 20, 256, 1000, 2]] * 2
     layers = by_layer(found.layers())
     assert layers.loc[(1, "conv1_1"), "max-pool"] == "0.701\xa0±\xa01.414", "mean and two standard deviations over seeds"
     alone = Evidence("made-up", "full", [record(spec) for spec in specs_of("full", 0)], []).layers()
@@ -148,6 +149,13 @@ def test_tables_for_readers():
     wide = alone.assign(value=alone["value"] * alone["arm"].map({"max-pool": 1, "strided": 3}))
     assert spread(alone, wide)["absolute"]["after"][0] == pytest.approx((3 * 0.2001 - 0.2) / 2**0.5, abs=1e-3)
     assert spread(alone, wide)["logarithm"]["after"][0] == pytest.approx(0.777, abs=1e-3)
+
+
+def test_the_spread_is_that_of_means_over_seeds():
+    after = pd.DataFrame([("a", 0, 1.0), ("a", 1, 4.0), ("b", 0, 2.0), ("b", 1, 32.0)], columns=["arm", "seed", "value"]).assign(layer=3)
+    table = spread(after.assign(value=2 * after["value"]), after)
+    assert table["absolute"].loc[3].tolist() == pytest.approx([29 / 2**0.5, 14.5 / 2**0.5], abs=1e-3), "means 2.5 and 17"
+    assert table["logarithm"].loc[3].tolist() == pytest.approx([np.log(8 / 2) / 2**0.5] * 2, abs=1e-3), "geometric means 2 and 8"
 
 
 def test_full_mode_reads_what_there_is_and_counts_what_is_missing(full: Store, never: None):
@@ -396,10 +404,9 @@ def test_variants_of_an_arm_are_told_apart():
 
 def test_the_last_layer_in_words():
     rows = [(arm, seed, layer, "", value + seed / 10 + layer) for arm, value in (("strided-relu", 0.2), ("max-pool", 0.1))
-            for seed in (0, 2) for layer in (0, 1)]
+            for seed in (0, 2, 7) for layer in (0, 1)]
     values = pd.DataFrame(rows, columns=["arm", "seed", "layer", "name", "value"])
-    assert evidence.last_layer(values) == "Max-pool 1.200, Strided-ReLU 1.300"
-
+    assert evidence.last_layer(values) == "Max-pool 1.400, Strided-ReLU 1.500", "means over seeds"
 
 
 def test_a_network_before_its_training_has_the_smoothness_of_its_first_checkpoint():

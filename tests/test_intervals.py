@@ -135,6 +135,10 @@ def test_icc_averages_mean_squares_over_layers() -> None:
     big = table(rng, np.array([[0.0, 0.0], [9.0, 0.0], [18.0, 0.0]]), 4, 0, 1.0)
     each = [intraclass_correlation(big[..., k : k + 1]) for k in range(2)]
     assert each[1] < intraclass_correlation(big) < each[0]
+    arms = big.mean(0)  # (3 arms, 2 layers)
+    between, within = (4 * ((arms - arms.mean(0)) ** 2).sum(0) / 2).mean(), (((big - arms) ** 2).sum((0, 1)) / (3 * 3)).mean()
+    assert intraclass_correlation(big) == pytest.approx((between - within) / (between + 3 * within))
+    assert intervals.intraclass_interval(big).value == pytest.approx(intraclass_correlation(big))
     assert intraclass_correlation(np.array([[[0.0], [1.0]], [[0.0], [1.0]]])) == 1
 
 
