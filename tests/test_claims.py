@@ -367,6 +367,7 @@ def test_published_values_by_hand() -> None:
     assert theirs(9)["cifar10", "max-pool"] == pytest.approx(-pd.Series(smooth["max-pool"][1:]).corr(pd.Series(range(7)), method="spearman"))
     assert theirs(16)["cifar10", "largest difference"] == pytest.approx(np.ptp(list(smooth.values()), axis=0).max())
     assert theirs(13)["initial-smoothness", "cifar10_vgg, deviation, size 1"] == 0.035
+    assert {value for (_, what), value in theirs(13).items() if "mean" in what} == {1.87}
 
 
 def test_published_spreads_by_hand() -> None:
