@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from deformlib import data, interventions, models, runs, studies
+from deformlib import data, interventions, models, protocol, runs, studies
 from deformlib.interventions import INTERVENTIONS, Shuffle, accuracy, averaged, changed, measure, shuffled
 from deformlib.models import GlobalAveragePool
 from deformlib.specs import Intervention, Training
@@ -100,18 +100,26 @@ def test_changes_are_made_where_they_were_asked_for():
 
 
 def test_a_record_holds_every_change_of_every_bank(images: torch.Tensor, monkeypatch: pytest.MonkeyPatch):
-    seen, shares = [], []
-    monkeypatch.setitem(INTERVENTIONS, "nothing", lambda name, layer: seen.append(name) or layer)
+    asked, shares = [], []
+    monkeypatch.setitem(INTERVENTIONS, "nothing", lambda name, layer: asked.append(name) or layer)
     found, identity = measure(SPEC, runs.build(TRAINING, 10, 3), shares.append)
     banks = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv4_1", "conv4_2"]
     assert found["banks"] == banks and (found["images"], found["classes"]) == (24, 10)
-    assert seen == [name for k in range(8) for name in (banks[k], *banks[k:])]
+    assert asked == [name for k in range(8) for name in (banks[k], *banks[k:])]
     for statistics in ("running", "calibrated"):
         for scope in ("alone", "upward"):
             assert found["nothing"][statistics][scope] == [found["accuracy"][statistics]] * 8
             assert all(0 <= share <= 1 for name in INTERVENTIONS for share in found[name][statistics][scope])
     assert found["accuracy"]["running"] == 1, "the labels are the network's own"
     assert shares == sorted(shares) and shares[-1] == 1 and len(identity) == 12
+    blind, torn = (runs.build(TRAINING, 10, 3) for _ in range(2))
+    blind.conv1_1.conv.weight.data[:] = blind.conv1_1.conv.weight.data.mean((2, 3), keepdim=True)
+    torn.conv1_1.register_forward_pre_hook(lambda layer, args: Shuffle("positions conv1_1")(*args))
+    order = torch.randperm(40, generator=stream(0, "measured test images"))
+    labels, (seen, others) = data.load("photos", "test", size=32)[1][order[:24]], scale(images[order], "standardized").split([24, 16])
+    for name, model in {"averaged": blind, "shuffled": torn}.items():
+        for statistics, network in ("running", model), ("calibrated", protocol.calibrated(model, others)):
+            assert found[name][statistics]["alone"][0] == (network.eval()(seen).argmax(1) == labels).double().mean(), (name, statistics)
 
 
 def test_the_images_are_those_of_the_probes(images: torch.Tensor, monkeypatch: pytest.MonkeyPatch):

@@ -195,11 +195,28 @@ def test_pixels(x: torch.Tensor):
     torch.testing.assert_close(scaled(x / 2, x, "centred"), x / 2 - x.mean((0, 2, 3))[:, None, None])
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_local_statistics_are_those_of_training_mode(networks: dict[str, models.VGG], parts: int):
+@pytest.mark.parametrize("pixels", ["centred", "standardized"])
+def test_means_and_deviations_are_of_the_clean_images(task: tasks.Task, networks: dict[str, models.VGG], pixels: str):
+    instrument, net, bench = Instrument(task, TRAINING, PROTOCOLS["quick-1"]), networks["before"], Workbench(SPEC, networks)
+    clean, moved = instrument.pairs["test-0"]
+    others = task.images[instrument.orders["train"][:64]] / 255
+
+    def as_seen(images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        mean = reference.double().mean((0, 2, 3), keepdim=True)
+        deviation = (reference - mean).square().mean((0, 2, 3), keepdim=True).sqrt() if pixels == "standardized" else 1
+        return ((images - mean) / deviation).float()
+
+    for statistics, network in ("running", net), ("calibrated", protocol.calibrated(net, as_seen(others, others))):
+        expected = sensitivity(network, as_seen(clean, clean), as_seen(moved, clean), list(net.layers))
+        found = bench.sensitivity("before", SMALL.book | {"pixels": pixels, "statistics": statistics})
+        assert found == pytest.approx([*expected.values()], rel=1e-4)
+
+
+@pytest.mark.parametrize("option, parts", [("together", 1), ("local", 2)])
+def test_local_statistics_are_those_of_training_mode(networks: dict[str, models.VGG], option: str, parts: int):
     x, model = torch.rand(8, 3, 32, 32, generator=stream(0, "local")), networks["after"]
     with torch.no_grad():
-        found = local(model, x, parts)(x)
+        found = STATISTICS[option](model, x)(x)
         assert not model.training
         model.train()
         expected = torch.cat([model(part) for part in x.chunk(parts)])
@@ -248,6 +265,16 @@ def test_training_images(task: tasks.Task, networks: dict[str, models.VGG]):
     expected = Instrument(task, TRAINING, PROTOCOLS["quick-1"]).pairs["train-0"]
     found = bench.sensitivity("before", SMALL.book | {"split": "train"})
     assert found == pytest.approx([*sensitivity(networks["before"], *expected, list(networks["before"].layers)).values()], rel=1e-4)
+
+
+def test_photographs_are_resized_as_chosen_and_deformed_in_proportion(networks: dict[str, models.VGG], monkeypatch: pytest.MonkeyPatch):
+    images, given = torch.randint(256, (32, 3, 64, 64), generator=stream(0, "photographs")).to(torch.uint8), {}
+    monkeypatch.setattr(data, "load", lambda name, split, **options: given.update(options) or (images, torch.zeros(32), ["a"]))
+    spec = Variation(Initialization("tiny-imagenet", "max-pool", 0, 32, 0, size=64), "quick-shared-draws-1")
+    found = Workbench(spec, networks).sensitivity("before", BOOK | {"resize": "squash", "images": "32"})
+    clean = images[torch.randperm(32, generator=stream(0, "measured test images"))] / 255
+    moved = deform(clean, Deformation(5, 10 * 64 / 224), generator=stream(0, "measurement test-0"))
+    assert found == pytest.approx([sensitivity(nn.Flatten(), clean, moved)["input"]], rel=1e-4) and given == {"size": 64, "resize": "squash"}
 
 
 def test_too_few_images_are_named(task: tasks.Task, networks: dict[str, models.VGG]):
