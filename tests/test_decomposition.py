@@ -1,5 +1,7 @@
 """Kernels as a smaller filter followed by a smoothing, against least squares by brute force and exact expectations."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,7 @@ def test_independent_weights_have_the_exact_expectation(name: str, share: float)
 
 def test_the_gaussian_is_that_of_the_initialization():
     assert SMOOTHINGS["Gaussian"].sum().item() == pytest.approx(1)
+    assert SMOOTHINGS["Gaussian"][1, 1].item() == pytest.approx((1 / (1 + 2 * math.exp(-1 / 2))) ** 2), "a deviation of one pixel"
     tap = torch.zeros(1, 1, 3, 3)
     tap[..., 1, 1] = 1.0
     torch.testing.assert_close(models._smooth(tap, 0.7)[0, 0], gaussian(0.7).float())

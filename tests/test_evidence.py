@@ -1,6 +1,7 @@
 """The records behind a chapter, as tables; what is missing is said, and neither mode stands in for the other."""
 
 import dataclasses
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -288,6 +289,16 @@ def test_costs_are_those_of_the_records(full: Store):
     assert (row["processor"], row["precision"]) == ("a processor", "float32")
 
 
+def test_speed_is_what_the_benchmarks_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    row = {"work": "warp, 32 images", "against": "speed of SciPy", "ratio": "25.5", "goal": ">= 35", "reached": "no"}
+    monkeypatch.setattr(costs, "BENCH", tmp_path / "bench.json")
+    costs.BENCH.write_text(json.dumps({"conditions": "one machine, 2 threads", "rows": [row, row | {"against": "time of nothing", "goal": "<= 1.3"}]}))
+    conditions, table = costs.speed()
+    assert conditions == "one machine, 2 threads" and list(table.columns) == ["ratio", "goal", "reached"]
+    assert table.loc[("warp, 32 images", "speed of SciPy")].tolist() == ["25.5", "≥\N{NO-BREAK SPACE}35", "no"]
+    assert table.loc[("warp, 32 images", "time of nothing"), "goal"] == "≤\N{NO-BREAK SPACE}1.3"
+
+
 def test_the_note_names_the_command_of_its_mode():
     assert Evidence("made-up", "full", [], specs_of("full", 0)).note == "no records: python -m deformlib run made-up"
     records = [record(spec) for spec in specs_of("quick", 0)]
@@ -314,6 +325,15 @@ def test_workers_get_the_file_of_a_reader_s_study(full: Store, monkeypatch: pyte
         with pytest.raises(FileNotFoundError):
             evidence.collect(name, "quick")
         assert given["source"] == source
+
+
+def test_each_worker_gets_its_share_of_the_cores(full: Store, executed: list[Training], monkeypatch: pytest.MonkeyPatch):
+    given = []
+    monkeypatch.setattr(sweeps, "cores", lambda: 8)
+    monkeypatch.setattr(sweeps, "sweep", lambda missing, *_, threads, **options: given.append(threads) or {})
+    for workers in (1, 2, 64, None):
+        assert make(specs_of("full", 0), full, workers) == []
+    assert given == [8, 8, 4, 4, 4, 4, 4, 4], "of two runs, for those whose weights are kept and the others"
 
 
 def test_a_killed_worker_is_said_to_be_one(full: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

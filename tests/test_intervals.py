@@ -24,6 +24,12 @@ def test_t_is_students() -> None:
     assert t_interval([1.0, 2.0]).high == pytest.approx(1.5 + 12.706 * 0.5, rel=1e-4)  # a table of Student's t
 
 
+def test_the_critical_value_of_a_scan_is_sidaks() -> None:
+    samples = np.array([1.0, 2.0, 4.0, 4.5, 3.0])
+    half = stats.t.ppf((1 + 0.95**0.1) / 2, 4) * samples.std(ddof=1) / 5**0.5
+    assert t_interval(samples, scanned=10) == pytest.approx((2.9, 2.9 - half, 2.9 + half))
+
+
 def test_t_covers_at_five_seeds() -> None:
     draws = np.random.default_rng(0).normal(3, 2, (5, TIMES))
     found = t_interval(draws)

@@ -329,6 +329,14 @@ def test_kernels_from_smooth_to_rough(dtype):
     assert [normalized_total_variation(kernel[None, None]).item() for kernel in kernels] == pytest.approx(found.tolist())
     kernels, found = kernels_by_variation(weight, [1, 0.5, 0])
     assert found.tolist() == pytest.approx(sorted(ratios)[18::-9])
+    assert kernels_by_variation(weight, [0.1])[1].item() == pytest.approx(sorted(ratios)[2]), "of 1.8 kernels, 2 are smoother"
+
+
+@pytest.mark.parametrize("average", ["bank", "kernel"])
+def test_variations_in_half_precision_are_summed_in_float32(average):
+    weight = normal(8, 8, 3, 3, dtype=torch.bfloat16)
+    expected = normalized_total_variation(weight.double(), average).item()
+    assert normalized_total_variation(weight, average).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_zero_kernels_have_no_ratio():

@@ -490,6 +490,11 @@ class TestExecute:
         assert not executed
 
 
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5, 6, 7} if process == 0 else set(), raising=False)
+    assert sweeps.cores() == 5 and [sweeps.threads_for(workers) for workers in (1, 2, 5, 6)] == [5, 2, 1, 1]
+
+
 def test_threads_are_shared_out():
     cores = sweeps.cores()
     assert sweeps.threads_for(1) == cores and sweeps.threads_for(cores) == 1 and sweeps.threads_for(10 * cores) == 1

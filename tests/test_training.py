@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections import OrderedDict
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -232,6 +233,15 @@ def test_a_run_that_diverges_says_so(checkpoints: tuple):
         train(state := State.start(network(), recipe), made_up(), recipe, 0, checkpoints, measure)
 
 
+def test_a_parameter_that_is_not_finite_is_divergence_though_the_loss_is():
+    def spoil(step: int) -> None:
+        if step == 5:  # the epoch's last: no loss has seen it
+            state.model.head.bias.data[0] = math.nan
+
+    with pytest.raises(FloatingPointError, match="training diverged in epoch 1, step 5; lower learning_rate"):
+        train(state := State.start(smooth_network(), RECIPE), made_up(), dataclasses.replace(RECIPE, epochs=1), 0, after_step=spoil)
+
+
 def test_it_learns():
     recipe = Recipe(epochs=15, batch_size=8, learning_rate=0.05)
     task = made_up()
@@ -246,3 +256,7 @@ def test_bfloat16_is_for_processors_that_have_it(supported: bool, monkeypatch: p
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert training.fast_bfloat16() is supported
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda *options, enabled: asked.append((*options, enabled)) or nullcontext())
+    train(State.start(smooth_network(), RECIPE), made_up(8), dataclasses.replace(RECIPE, epochs=1), 0)
+    assert asked == [("cpu", torch.bfloat16, supported)]
