@@ -313,6 +313,8 @@ def test_the_command_draws_ours_over_the_published(file: Path, tmp_path: Path, m
     ours, theirs = (next(line for line in panels["Figure 3d"].lines if (line.get_label() == "max-pool") == mine and
                          line.get_color() == DOWNSAMPLINGS["max-pool"].colour) for mine in (True, False))
     assert ours.get_ydata() == pytest.approx(of_arm["ours"]) and theirs.get_ydata() == pytest.approx(of_arm["value"])
+    band = panels["Figure 3d"].collections[list(panels["Figure 3d"].lines).index(ours) // 2].get_paths()[0].vertices
+    assert {*band[:, 1].round(9)} == {*(of_arm["ours"] + of_arm["band"]).round(9), *(of_arm["ours"] - of_arm["band"]).round(9)}
     assert of_arm["ours"].to_numpy() == pytest.approx(np.mean([OURS["max-pool", seed][1, 0] for seed in ARMS["max-pool"]], axis=0))
 
 

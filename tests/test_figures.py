@@ -20,6 +20,7 @@ from deformlib.figures import (
     panels_by_layer,
     rows_of_panels,
     sensitivity_by_layer,
+    sensitivity_of_a_network,
     smoothness_by_layer,
 )
 from deformlib.models import DOWNSAMPLINGS
@@ -77,6 +78,8 @@ def test_the_field_is_drawn_where_it_was_sampled(images):
         at = field[arrows.Y.astype(int), arrows.X.astype(int)]
         np.testing.assert_allclose(np.stack([-arrows.U, -arrows.V], -1), at, atol=1e-6)
         assert len(arrows.X) == 16
+    for axes, image in zip(figure.axes[2:], images):
+        np.testing.assert_allclose(axes.images[0].get_array(), image.permute(1, 2, 0), rtol=1e-6)
 
 
 def test_figures_share_a_style_and_leave_none_behind(images):
@@ -104,8 +107,8 @@ def test_a_line_is_the_mean_over_seeds():
     assert lines(axes).keys() == {"Max-pool", "Strided"} and axes.get_ylabel() == "normalized euclidean distance"
     np.testing.assert_allclose(lines(axes)["Strided"], [range(13), 1.005 + np.arange(13) / 10])
     assert axes.lines[1].get_color() == DOWNSAMPLINGS["strided"].colour
-    top = axes.collections[1].get_paths()[0].vertices[:, 1].max()
-    assert top == pytest.approx(2.205 + 2 * 0.01 / 2**0.5), "two standard deviations over seeds"
+    band = axes.collections[1].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((1.005 - 2 * 0.01 / 2**0.5, 2.205 + 2 * 0.01 / 2**0.5)), "two standard deviations over seeds"
 
 
 def test_figure_4_has_darker_lines_for_smoother_filters():
@@ -155,8 +158,9 @@ def test_figure_6a_has_thirteen_banks():
 def test_panels_stand_side_by_side():
     arms = ["max-pool", "strided"]
     panels = {"one": curves(arms, range(1, 9)), "two": curves(arms, range(1, 9)).assign(value=5.0)}
-    figure = drawn(panels_by_layer(panels, "share", {title: values.assign(value=0.5) for title, values in panels.items()},
-                                   ("chance", {"one": 0.1, "two": 0.2})))
+    initial = {title: values.assign(value=value) for value, (title, values) in zip((0.5, 0.7), panels.items())}
+    figure = drawn(panels_by_layer(panels, "share", initial, ("chance", {"one": 0.1, "two": 0.2})))
+    assert [{*lines(axes)["initialization"][1]} for axes in figure.axes] == [{0.5}, {0.7}]
     assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
     assert [lines(axes)["chance"][1].tolist() for axes in figure.axes] == [[0.1, 0.1], [0.2, 0.2]]
     assert set(lines(figure.axes[1])["Strided"][1]) == {5.0} and figure.axes[0].get_ylabel() == "share"
@@ -182,6 +186,8 @@ def test_filters_have_a_row_for_each_layer_and_their_own_scale():
     np.testing.assert_allclose([image.get_array() for image in shown[3:]], kernels["b"], rtol=1e-6)
     assert [image.norm.vmax for image in shown] == pytest.approx([float(k.abs().max()) for k in (*kernels["a"], *kernels["b"])])
     assert all(image.norm.vmin == -image.norm.vmax for image in shown)
+    red, _, blue, _ = shown[0].cmap(1.0)
+    assert red > blue and shown[0].cmap(0.0)[2] > shown[0].cmap(0.0)[0], "positive is red"
     assert [axes.get_xlabel() for axes in figure.axes] == ["0.50", "1.00", "2.00", "0.25", "1.00", "2.00"]
     assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["a", "b"]
     with pytest.raises(ValueError):
@@ -219,6 +225,13 @@ def test_arms_told_apart_by_any_field_are_drawn():
     assert {*lines(axes)} == {"width 0.25", "width 0.5"}
 
 
+def test_a_networks_layers_stand_from_the_first_at_the_top():
+    [axes] = drawn(sensitivity_of_a_network(pd.Series({"input": 0.1, "conv": 0.4, "fc": 0.2}))).axes
+    [line] = axes.lines
+    assert line.get_xdata().tolist() == [0.1, 0.4, 0.2] and [*line.get_ydata()] == [*axes.get_yticks()] == [0, 1, 2] and axes.yaxis_inverted()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["input", "conv", "fc"]
+
+
 def test_sensitivity_by_depth_puts_networks_of_any_depth_on_one_axis():
     axes = sensitivity_by_depth({"shallow": pd.Series([0.1, 0.2]), "deep": pd.Series([0.1, 0.3, 0.2, 0.4])}).axes[0]
     shallow, deep = axes.get_lines()
@@ -238,6 +251,7 @@ def test_rows_of_panels_share_an_axis_along_a_row():
     assert a.get_ylim()[1] > 5 and c.get_ylim()[1] > 2.2, "the second panel's curves are cut off"
     assert set(lines(a)["Strided"][1]) == {5.0} and lines(d)["Strided"][1][0] == pytest.approx(1.005)
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 3, 3], "a level in the row that has one"
+    assert {*c.lines[0].get_ydata()} == {*d.lines[0].get_ydata()} == {1.0}
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["Max-pool", "Strided"]
 

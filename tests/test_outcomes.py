@@ -173,6 +173,7 @@ def test_a_specification_curve_is_sorted_and_marks_what_each_combination_has():
     above, below = figure.axes
     assert list(above.lines[0].get_ydata()) == [0.1, 0.2, 0.3, 0.4]
     assert [line.get_label() for line in above.lines[1:]] == ["published", "the book's"]
+    assert {*above.lines[1].get_ydata()} == {0.25}
     assert list(above.lines[2].get_ydata()) == [0.4] and list(np.atleast_1d(above.lines[2].get_xdata())) == [3]
     marks = {label.get_text(): list(line.get_xdata()) for label, line in zip(below.get_yticklabels(), below.lines, strict=True)}
     assert marks == {"pixel values: in [0, 1]": [0, 3], "in [-1, 1]": [1, 2], "control grid: to the edge": [2, 3], "half a cell inside": [0, 1]}
