@@ -155,8 +155,9 @@ Markdown(in_detail(findings))
 # deviations over seeds, two over sets of images with deformations of their own, and the error of reading, their squares
 # added. If nothing but chance stood between the paper and us, most values would be covered. Where few are, the networks
 # differ: in something the paper does not say, in the data, or by a mistake of ours. With one seed the band lacks the
-# scatter of seeds and is too narrow, and for the untrained networks of Figures 3a and 4, which were measured on one set
-# of images, that of images too. Smoothness does not depend on images, so its band is narrower anyway.
+# scatter of seeds and is too narrow. (The untrained networks of Figures 3a and 4 were measured on one set of images,
+# but for those of seed 0 on three, whose scatter stands for all.) Smoothness does not depend on images, so its band is
+# narrower anyway.
 
 # %% tags=["hide-input"]
 points = beside(evidence if mode == "full" else {})
