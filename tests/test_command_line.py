@@ -110,7 +110,7 @@ def test_status_of_all_studies_counts_and_borrows_times_from_the_same_data(store
     assert "3 of 28 made, 25 missing" in lines[1] and lines[1].split()[-4:] == ["4", "h", "10", "min"]
     # Six of 1.5 times as many epochs: 1.5 * 500 + 100 seconds each. A fifth of the images, 20 epochs: 250 + 100 seconds.
     assert "0 of 6 made, 6 missing" in lines[2] and lines[2].split()[-4:] == ["1", "h", "25", "min"]
-    assert "0 of 26 made, 26 missing" in lines[4] and lines[4].split()[-4:] == ["2", "h", "32", "min"]
+    assert "0 of 28 made, 28 missing" in lines[4] and lines[4].split()[-4:] == ["2", "h", "43", "min"]
 
 
 def test_status_of_quick_mode_has_other_runs_in_another_store(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
