@@ -297,7 +297,7 @@ def gap_at_displacement(one: Evidence, other: Evidence) -> pd.DataFrame:
     """Total variation of `one` less that of `other`, columns as of `Evidence.banks`: of arms and seeds that both have, each
     bank where, on their ways, both had moved as far as the one of them that moved less. The paper's arms alone."""
     rows = []
-    for arm in quantities.STUDIES[one.study][1]:
+    for arm in (arm for arm in one.seed_counts if arm in quantities.STUDIES[one.study][1]):
         def look(_: str, what: str, when: str, arm: str = arm) -> quantities.Table:
             return {each.study: quantities.observed({each.study: each}, each.study, what, when)[arm] for each in (one, other)}
 
