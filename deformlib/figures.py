@@ -251,8 +251,8 @@ def rows_of_panels(
 @styled
 def course_of_training(panels: Mapping[str, pd.DataFrame], linear: bool = False) -> Figure:
     """Panels by title, each over the epochs of training: lines and bands as in `sensitivity_by_layer`, of values with the
-    columns arm, seed, epoch, value. Unless all of it is `linear`, the axis is up to a hundredth of an epoch, and
-    logarithmic from there."""
+    columns arm, seed, epoch, value. The axis is linear up to a hundredth of an epoch and logarithmic from there,
+    or all of it `linear`."""
     figure = Figure(figsize=(WIDTH, WIDTH * 0.5), layout="constrained")
     for axes, (title, values) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         _curves(axes, values.rename(columns={"epoch": "layer"}), None, "downsampling")
