@@ -231,7 +231,7 @@ def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 def over_training(
     evidence: Evidence, table: Callable[..., pd.DataFrame] = Evidence.layers, numbers: Collection[int] | None = None
 ) -> pd.DataFrame:
-    """Columns arm, seed, epoch, value: at every checkpoint the mean of `table`, `Evidence.layers` or `Evidence.banks`, over
+    """Columns arm, seed, value, epoch: at every checkpoint the mean of `table`, `Evidence.layers` or `Evidence.banks`, over
     the layers or banks of these numbers, or over all."""
     rows = []
     for k, entry in enumerate(evidence.records[0].measurements["checkpoints"]):
@@ -242,11 +242,8 @@ def over_training(
 
 
 def learning(evidence: Evidence, what: str = "train_accuracy") -> pd.DataFrame:
-    """Columns arm, seed, value, epoch: a column of `Evidence.probes` at every checkpoint."""
-    return pd.concat([
-        evidence.probes(k)[["arm", "seed", what]].rename(columns={what: "value"}).assign(epoch=entry["epoch"])
-        for k, entry in enumerate(evidence.records[0].measurements["checkpoints"])
-    ], ignore_index=True)
+    """As `over_training`, of a column of `Evidence.probes`."""
+    return over_training(evidence, lambda each, checkpoint: each.probes(checkpoint).rename(columns={what: "value"}))
 
 
 def final_losses(evidence: Evidence) -> dict[str | float, float]:
