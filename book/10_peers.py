@@ -9,8 +9,8 @@
 # which measure tells a network that errs little from one that errs much?
 #
 # **Relative stability** {cite:p}`petrini2021`. An image $x$ is moved by a *maximum-entropy diffeomorphism* $\tau$: a
-# random smooth field, a sum of sines that vanish at the image's edge, whose amplitudes are Gaussian and fall with
-# frequency as much as they may for a given roughness. Two factors are taken of a representation $f$:
+# field that is as random as it can be at a given roughness, a sum of sines that vanish at the image's edge, with
+# Gaussian amplitudes that are the smaller the higher the frequency. Two factors are taken of a representation $f$:
 #
 # $$
 # \begin{aligned}
@@ -23,8 +23,8 @@
 # as that on average over images, as far as we know). $D$ is nearly the paper's measure: squared Euclidean distances in
 # place of cosine ones, means over pairs in place of the median. $R$ is something else. It asks whether a layer minds a
 # deformation more or less than it minds *any* change of that size; below 1, less. {cite:t}`petrini2021` find, at the
-# output of many architectures, that $D$ says little about test error and $R$ much. As there, a pixel moves by about 1
-# px, with three frequencies along a side.
+# *output* of many architectures, the class scores, that $D$ says little about test error and $R$ much. As there, a
+# pixel moves by about 1 px, with three frequencies along a side.
 #
 # **Shift consistency** {cite:p}`zhang2019`. Move an image twice, by whole pixels drawn at random, and ask whether the
 # network gives both the same class. Here shifts are of up to 2 px along each axis, and what comes in from outside repeats the edge. Below,
@@ -75,12 +75,12 @@ pd.concat({name: by_layer(after[name]) for name in labels}, names=["measure"])
 # %% [markdown]
 # In full mode, with two seeds of each arm, $D$ has the shape of the paper's measure, before training and after it. $G$
 # has not. The paper's two arms that pool are both stable by its measure before training, but for opposite reasons.
-# Average-pool hardly responds to anything: its $G$ falls to 0.005 at the last layer, further than its $D$, so that $R$
-# rises as high as 3. Max-pool minds noise most of all arms (0.11) and deformation less than those without pooling: its
-# $R$ ends at 0.62, and that of the arms without pooling at 1.2 to 1.3. By this measure only Max-pool, of the paper's
-# arms, gives an untrained network a stability to *deformation*. Blur-pool does so far more: it takes deformation almost
-# as little as Average-pool (0.016 and 0.009 at the last layer) and noise as Strided and Strided-ReLU do (0.068), so
-# that its $R$ is 0.23.
+# Average-pool hardly responds to anything, and its $G$ falls further than its $D$, so that $R$ rises to 3 at layer 8
+# (at the last, where $G$ is 0.005, it is 1.8). Max-pool minds noise most of all arms (0.11) and deformation less than
+# those without pooling: its $R$ ends at 0.62, and that of the arms without pooling at 1.2 to 1.3. By this measure only
+# Max-pool, of the paper's arms, gives an untrained network a stability to *deformation*. Blur-pool does so far more: it
+# takes deformation almost as little as Average-pool (0.016 and 0.009 at the last layer) and noise as Strided and
+# Strided-ReLU do (0.068), so that its $R$ is 0.23.
 #
 # In the mean over seeds training makes the last layer of every arm more sensitive to noise (of single networks all but
 # Strided's seed 0, 0.104 to 0.086), which {cite:t}`tomasini2022` found too: $G$ was 0.005 to 0.11 and is 0.09 to 0.13.
@@ -104,10 +104,10 @@ rank_correlations(before, after)
 
 # %% [markdown]
 # In full mode $D$ agrees with the paper's measure in everything: 0.91 or more. $R$ agrees after training (0.92 over
-# layers, 0.83 over arms), and not before it: there the two orders of the arms have little to do with each other (0.24),
-# because of Average-pool and Max-pool. The kind of deformation makes little difference, as the last row shows (0.13 at
-# most). What makes one is whether noise is divided out. (Six arms are few to rank: if two neighbours change places, 1
-# becomes 0.94.)
+# layers, 0.83 over arms), and neither before it, when the two orders of the arms have little to do with each other
+# (0.24), nor on what training changes (0.39). That is Average-pool's doing: without it the two would be 0.76 and 0.82.
+# The kind of deformation makes little difference, as the last row shows (0.13 at most). What makes one is whether noise
+# is divided out. (Six arms are few to rank: if two neighbours change places, 1 becomes 0.94.)
 #
 # ## Stronger and weaker deformations
 #
@@ -132,17 +132,18 @@ orders(swept["before"], swept["after"], 2.0)
 
 # %% [markdown]
 # In full mode, hardly: from one pixel up the order of the arms at the last layer is nearly that of C = 2 px, before
-# training and after it (rank correlations of 0.87 to 1). Two things change. At half a pixel the untrained Max-pool
+# training and after it (rank correlations of 0.87 to 1). Three things change. At half a pixel the untrained Max-pool
 # network is the most sensitive of all with seeds 0 and 1 (0.042, where those without pooling have 0.035 to 0.040, and
 # 0.033, where they have 0.019 to 0.030) and the second with seed 2; at one pixel each seed has the order of 2 px. So
 # the first of the paper's claims, that pooling stabilizes, needs larger deformations where Max-pool is concerned.
 # Average-pool is the stablest before training at any strength. And after training Average-pool and Strided change
 # places, between half a pixel and one with seed 0 and between one and two with seed 1 (with seed 2 they are level at
-# half a pixel). Over all layers from the first downsampling on, the order after training is at 4 px and at half a pixel
-# only roughly that at 2 px (0.87 and 0.81).
+# half a pixel). Nor is the stablest trained arm the same at all strengths: Blur-pool is it at 2 px with every seed, and
+# Average-pool, by a little, at 4 px with every seed. Over all layers from the first downsampling on, the order after
+# training is at 4 px and at half a pixel only roughly that at 2 px (0.87 and 0.81).
 #
 # The trained networks respond almost in proportion: from 0.5 to 4 px, eight times as far, their last layers become 9 to
-# 11 times as sensitive. The untrained ones differ: 9 times with Max-pool, 12 to 14 with Blur-pool and without pooling,
+# 11 times as sensitive. The untrained ones differ: 9 times with Max-pool, 12 to 15 with Blur-pool and without pooling,
 # 28 with Average-pool.
 #
 # ## The correct amount
