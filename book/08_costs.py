@@ -25,8 +25,9 @@ table.drop(columns=["processor", "precision", "threads", "what for"])
 # of a study's records. The goals were 6 GB at 224x224 and 3 GB for trainings. The first is missed, if not by much: the
 # table has 6.6 GB. For the networks of Figure 4 most records, and all that were made in a process of their own, have
 # 5.5 to 5.7 GB, for those of Figure 3a, whose batch norm is calibrated too, 5.8 to 6.6. The layers of 256 images take
-# up to 3.3 GB at once; what comes on top is mostly memory that the allocator keeps from the layer before
-# (`deformlib/sweeps.py` says why it is told to).
+# up to 3.3 GB at once. What came on top was in part memory that the allocator kept from the layer before
+# (`deformlib/sweeps.py` says why it is told to). It no longer keeps what has a gigabyte or more, and the one network
+# that was measured again since, Figure 3a's Strided-ReLU with seed 1, took 5.8 GB in place of 6.1.
 
 # %% tags=["hide-input"]
 table[table["processor"] != ""].groupby(["processor", "threads", "precision"]).size().to_frame("studies")
