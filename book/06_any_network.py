@@ -32,8 +32,8 @@ glue("any-weights", f"with the weights {weights}" if weights else "untrained", d
 # ## Five lines
 #
 # Layers are asked for by name, as in `model.named_modules()`, or by a pattern of names; `"layer?.?"` stands for the
-# eight blocks of the ResNet. Without a list, every module that has no others inside is measured. The network may be in
-# training mode, frozen or compiled, and `sensitivity` leaves it as it was found.
+# eight blocks of the ResNet. Without a list, the input and every module that has no others inside are measured. The
+# network may be in training mode, frozen or compiled, and `sensitivity` leaves it as it was found.
 
 # %%
 clean = crops(images if mode == "full" else 8)  # (N, 3, 224, 224) in [0, 1]
@@ -121,12 +121,12 @@ pd.DataFrame([(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes
 # this chapter with another parameter:
 #
 # ```bash
-# python -m deformlib book --mode quick --chapter 06_any_network -p weights=IMAGENET1K_V1
+# python -m deformlib book --chapter 06_any_network -p weights=IMAGENET1K_V1 --out trained
 # ```
 #
-# What it does is what you would do with a network of your own: deform first and normalize after, so that what lies
-# beyond the edge is the edge's colour. (Quick mode measures 8 squares of five photographs, enough to see that it runs.)
-# Use a hundred images or more, of different scenes.
+# It writes the executed chapter into the folder `trained` and leaves the book alone. What it does is what you would do
+# with a network of your own: deform first and normalize after. (This measures squares of five photographs, 16 of them,
+# in quick mode 8: enough to see that it runs.) Use a hundred images or more, of different scenes.
 #
 # ## A network and images of your own
 #
@@ -137,7 +137,7 @@ pd.DataFrame([(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes
 # python -m deformlib measure mynetworks.py:resnet --images photos --normalize --layers "layer?.?" fc
 # ```
 #
-# It prints a table, and writes it as CSV with a plot beside it. More images than fit in memory go
-# through in batches with the same result (`batch_size` of `sensitivity`). A layer that is passed twice is numbered. One that you
-# name and that is never reached, or whose output is several tensors, is an error; where all layers are measured, what cannot be is left
-# out with a warning.
+# It prints a table, and writes it as CSV with a plot beside it. Where the representations of all images do not fit in
+# memory, they go through in batches with the same result (`--batch-size`, or `batch_size` of `sensitivity`), unless a
+# layer mixes images. A layer that is passed twice is numbered. One that you name and that is never reached, or whose
+# output is several tensors, is an error; where all layers are measured, what cannot be is left out with a warning.

@@ -134,7 +134,7 @@ pd.DataFrame({study: {"records": f"{len(found.records)} of {len(found.records) +
 # *Ours* and *published* are the same statistic, of our records and of the curves read off the paper's plots. The
 # published curves are means of five repetitions and go through as a single seed, so they have no interval here. In the
 # names of parts *before* stands for the plain initialization and *calibrated* for the one with batch norm statistics
-# computed on training images; see {ref}`the protocol <protocol>`.
+# computed on images, training images where there is a training; see {ref}`the protocol <protocol>`.
 
 # %% tags=["hide-input"] mystnb={"markdown_format": "myst"}
 Markdown(in_detail(findings))

@@ -60,7 +60,7 @@ def load(
 
     name   one of DATASETS
     split  "train" or "test"
-    root   the folder that holds the sets' folders; $DEFORMLIB_DATA when None
+    root   the folder that holds the sets' folders; when None $DEFORMLIB_DATA, or without that `data` in the current one
     size   resizes the short side to `size` pixels (bilinear) and crops the center; required for imagenet. When None,
            images are as they are, but mnist's have a black edge of 2 pixels: 32x32
     resize another way to get there, one of RESIZES

@@ -351,8 +351,8 @@ def load_trained(study: str, arm: str | float, seed: int = 0, mode: str = "full"
     It takes images (N, 3, H, W) with values in [0, 1], H and W multiples of 16, as all but the recipe "augmented" do. The
     weights are in the project's own checkout, `book/results/weights`.
 
-    ValueError for an unknown study, arm or mode; FileNotFoundError, with the command that makes it, if its weights are
-    not kept.
+    ValueError for an unknown arm or mode, and for a study or a seed whose weights are not kept; FileNotFoundError, with the
+    command that makes it, if the file is missing.
     """
     return runs.restore(*_kept(study, arm, seed, mode))
 

@@ -24,7 +24,7 @@ KEPT_BYTES = 2 * 2**30  # clean representations kept at once when `sensitivity` 
 def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Tensor:
     """Mean distance of deformed from clean over the median of all pairs of clean: (N, ...), (N, ...) -> scalar.
 
-    Section 2.1's normalized cosine distance, averaged over images. Errors as for `paired_distances`; also a
+    Section 2.1's normalized cosine distance, averaged over images. Errors as for `vectors.paired_distances`; also a
     ValueError if there are fewer than two images or the median is zero.
     """
     _check(clean, deformed, distance, least=2)
@@ -38,7 +38,7 @@ def distances(
 
     Clean and deformed images, (N, ...) each, go through as one batch, in eval mode with every submodule's own mode
     restored. Differentiable in images and parameters. Layers as in `visit`, and a representation must have the images
-    along its first axis; errors as there and for `paired_distances`.
+    along its first axis; errors as there and for `vectors.paired_distances`.
     """
     _check(clean, deformed, distance)
     layers = patterns_of(layers)

@@ -135,7 +135,8 @@ def cifar10_vgg(
     *,
     generator: torch.Generator | None = None,
 ) -> VGG:
-    """The CIFAR-10 network of Section 2.2, blocks 2x32, 2x64, 2x128, 2x256: 13 representations.
+    """The CIFAR-10 network of Section 2.2, blocks 2x32, 2x64, 2x128, 2x256: 13 representations. It takes (N, in_channels, H, W),
+    H and W multiples of 16, and gives (N, classes).
 
     `width` scales the channel counts (rounded, at least 1). The weights are those of `initialize`: one seed gives
     the same 3x3 filters and head whatever the downsampling. A ValueError names an argument out of range.
@@ -151,7 +152,8 @@ def imagenet_vgg(
     *,
     generator: torch.Generator | None = None,
 ) -> VGG:
-    """The ImageNet network of Section 2.2, blocks 2x64, 2x128, 3x256, 3x512, 3x512: 19 representations.
+    """The ImageNet network of Section 2.2, blocks 2x64, 2x128, 3x256, 3x512, 3x512: 19 representations. H and W must be
+    multiples of 32.
 
     Arguments and errors as for `cifar10_vgg`.
     """

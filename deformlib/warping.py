@@ -194,7 +194,8 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
 
 
 def deform(images: Tensor, deformation: Deformation, *, generator: torch.Generator | None = None) -> Tensor:
-    """Each image (N, C, H, W) under a random deformation of its own, of the same shape and type.
+    """Each image (N, C, H, W) under a random deformation of its own (Section 2.1), of the same shape and type; beyond its edge
+    the edge goes on.
 
     Raises:
         ValueError: images that are not a non-empty floating-point batch of at least 2x2 pixels, or not finite; a
