@@ -69,9 +69,10 @@ class Evidence:
         missing."""
         if not self.records:
             return f"no records: {self._command}"
-        spec, most = network_of(self.records[0].spec), max(self.seed_counts.values())
-        fewer = [f"{n} of {label_of(arm)}" for arm, n in self.seed_counts.items() if n < most]
-        seeds = f"{most} seed{'s' * (most > 1)} per arm" + (f" (but {', '.join(fewer)})" if fewer else "")
+        spec, counts = network_of(self.records[0].spec), list(self.seed_counts.values())
+        usual = max(counts, key=lambda n: (counts.count(n), n))  # the commonest, the larger of equals
+        others = [f"{n} of {label_of(arm)}" for arm, n in self.seed_counts.items() if n != usual]
+        seeds = f"{usual} seed{'s' * (usual > 1)} per arm" + (f" (but {', '.join(others)})" if others else "")
         if isinstance(spec, Resampling):
             text = f"{spec.draws:,} draws"
         else:

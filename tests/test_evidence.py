@@ -159,6 +159,13 @@ def test_the_spread_is_that_of_means_over_seeds():
     assert table["logarithm"].loc[3].tolist() == pytest.approx([np.log(8 / 2) / 2**0.5] * 2, abs=1e-3), "geometric means 2 and 8"
 
 
+def test_a_caption_counts_seeds_as_most_arms_have_them():
+    counts = {"subsample": 2, "max-pool": 2, "strided": 2, "blur-pool": 3}
+    spec = specs_of("full", 0)[0]
+    records = [Record(dataclasses.replace(spec, downsampling=arm, seed=seed), {}, {}) for arm, seeds in counts.items() for seed in range(seeds)]
+    assert Evidence("", "full", records, []).note == "cifar10, 2 seeds per arm (but 3 of Blur-pool), 5 epochs"
+
+
 def test_full_mode_reads_what_there_is_and_counts_what_is_missing(full: Store, never: None):
     wanted = studies.study("made-up").specs("full")
     for spec in wanted[:3]:
