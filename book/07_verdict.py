@@ -79,12 +79,12 @@ pd.DataFrame({study: {"records": f"{len(found.records)} of {len(found.records) +
 # part* is a wide verdict. It covers a claim whose every part points the right way with too few seeds to be sure, and
 # one that is plainly true for one data set and plainly false for the other; the parts tell which. Claim 15 gets it as
 # soon as one arm of five differs, as its value is a count, and any count above 0 has the right sign. An interval from
-# three seeds can also be too narrow by luck. That of claim 5's spread of logarithms on CIFAR-10, 0.263 to 0.264, is:
-# leaving out any one seed happens to give the same ratio, and the parts beside it, 0.05 to 0.07 to either side, say
-# better how sure it is. Lastly, where a published value misses the threshold itself, the curves printed in the paper do
-# not show the claim either, by this measure. (Claim 6 is an exception. Its control compares two smoothings that leave
-# the filters as they are, with shared seeds here and, to all appearance, different ones in the paper. It is a maximum
-# with no chance in it, so its interval has no width, and it passes by a hair.)
+# three seeds can also be too narrow by luck. In full mode that of claim 5's spread of logarithms on CIFAR-10, 0.263 to
+# 0.264, is: leaving out any one seed happens to give the same ratio, and the parts beside it, 0.05 to 0.07 to either
+# side, say better how sure it is. Lastly, where a published value misses the threshold itself, the curves printed in
+# the paper do not show the claim either, by this measure. (Claim 6 is an exception. Its control compares two smoothings
+# that leave the filters as they are, with shared seeds here and, to all appearance, different ones in the paper. It is
+# a maximum with no chance in it, so its interval has no width, and it passes by a hair.)
 #
 # Because *all* parts must hold, testing many of them makes a claim harder to hold, not easier, and no correction for
 # their number is needed {cite:p}`berger1982`. For *in part* it is the other way round: of fourteen parts one may be
