@@ -3,6 +3,7 @@
 Everything is measured side by side in one process, on the same inputs. Repetitions alternate, so that whatever else
 the machine does falls on both sides; the median of the ratios of neighbours is printed, with its quartiles, and written
 to `book/bench.json`, which the book shows. Run it while nothing else runs. The rows on training need CIFAR-10.
+With `--cuda` all of it but SciPy runs on a GPU, and the table goes to `book/bench-cuda.json`.
 """
 
 import json
@@ -13,10 +14,10 @@ from collections.abc import Iterator
 import measuring
 import torch
 import training
-from rows import Row, line
+from rows import DEVICE, Row, line
 
 from deformlib.costs import BENCH
-from deformlib.runs import processor
+from deformlib.runs import _be_exact, processor
 from deformlib.training import fast_bfloat16
 
 
@@ -26,8 +27,12 @@ def rows() -> Iterator[Row]:
 
 
 def main() -> None:
-    conditions = (f"{processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
-                  f"training in {'bfloat16' if fast_bfloat16() else 'float32 (no bfloat16 in hardware)'}, "
+    _be_exact()
+    target = BENCH[DEVICE]
+    of_cpu = f"{processor()}, {torch.get_num_threads()} threads"
+    where = of_cpu if DEVICE == "cpu" else f"{torch.cuda.get_device_name()} ({of_cpu})"
+    conditions = (f"{where}, PyTorch {torch.__version__}, "
+                  f"training in {'bfloat16' if fast_bfloat16(DEVICE) else 'float32 (no bfloat16 in hardware)'}, "
                   f"load of the machine before {os.getloadavg()[0]:.1f}")
     print(conditions)
     print(line("work", "against", "ratio", "quartiles", "goal", "reached"))
@@ -37,9 +42,9 @@ def main() -> None:
             table.append(row.cells())
             print(line(*table[-1].values()), flush=True)
     except (OSError, ValueError) as error:  # CIFAR-10 can be neither read nor downloaded
-        sys.exit(f"training was not measured, and {BENCH} stays as it was: {error}")
-    BENCH.write_text(json.dumps({"conditions": conditions, "rows": table}, indent=1) + "\n")
-    print(f"written to {BENCH}")
+        sys.exit(f"training was not measured, and {target} stays as it was: {error}")
+    target.write_text(json.dumps({"conditions": conditions, "rows": table}, indent=1) + "\n")
+    print(f"written to {target}")
 
 
 if __name__ == "__main__":

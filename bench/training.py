@@ -4,12 +4,11 @@ Both loops train the same CIFAR-10 network with the same recipe `augmented` on r
 a tutorial would write: DataLoader, torchvision transforms image by image, float32, contiguous memory.
 """
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from rows import Row
+from rows import DEVICE, Row, now
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,7 +18,7 @@ from deformlib import data, models, tasks
 from deformlib.studies import AUGMENTED
 from deformlib.training import State, _step, fast_bfloat16
 
-REPETITIONS, SECONDS, SIDE = 5, 6.0, 2048
+REPETITIONS, SECONDS, SIDE = (5, 6.0, 2048) if DEVICE == "cpu" else (3, 2.0, 8192)
 MEAN, STD = tasks.CHANNEL_MEAN, tasks.CHANNEL_STD
 
 
@@ -47,10 +46,11 @@ class Plain(Dataset):
 
 def steps_of_plain(dataset: Plain):
     """Endless steps of the plain loop, each giving the number of its images."""
-    model = models.cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0))
+    model = models.cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0)).to(DEVICE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
     while True:
         for images, labels in DataLoader(dataset, AUGMENTED.batch_size, shuffle=True, drop_last=True):
+            images, labels = images.to(DEVICE), labels.to(DEVICE)
             loss = F.cross_entropy(model(images), labels, label_smoothing=AUGMENTED.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
@@ -60,18 +60,18 @@ def steps_of_plain(dataset: Plain):
 
 def steps_of_ours(task: tasks.Task):
     """Endless steps of our loop, each giving the number of its images."""
-    state = State.start(models.cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0)), AUGMENTED)
+    state = State.start(models.cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0)).to(DEVICE), AUGMENTED)
     epoch = 0
     while True:
         for images, labels in tasks.batches(task, AUGMENTED, 0, epoch):
-            _step(state, images, labels, AUGMENTED, 10**6)
+            _step(state, images, labels, AUGMENTED, 10**6, fast_bfloat16(DEVICE))
             yield len(images)
         epoch += 1
 
 
 def steps_of_product(dtype: torch.dtype):
     """Endless matrix products, each giving the number of its multiply-adds times two."""
-    a = torch.rand(SIDE, SIDE).to(dtype)
+    a = torch.rand(SIDE, SIDE, device=DEVICE).to(dtype)
     while True:
         torch.mm(a, a)
         yield 2 * SIDE**3
@@ -79,10 +79,10 @@ def steps_of_product(dtype: torch.dtype):
 
 def rate(steps, seconds: float) -> float:
     """What the steps give, per second."""
-    start, total = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
+    start, total = now(), 0
+    while now() - start < seconds:
         total += next(steps)
-    return total / elapsed
+    return total / (now() - start)
 
 
 def flops_per_image() -> float:
@@ -95,8 +95,8 @@ def flops_per_image() -> float:
 
 def rows() -> Iterator[Row]:
     images, labels, classes = data.load("cifar10", "train")
-    task = tasks.Task(images, labels, images[:1], labels[:1], classes, "")
-    product = torch.bfloat16 if fast_bfloat16() else torch.float32
+    task = tasks.Task(images, labels, images[:1], labels[:1], classes, "").to(DEVICE)
+    product = torch.bfloat16 if fast_bfloat16(DEVICE) else torch.float32
     loops = {"plain": steps_of_plain(Plain(images, labels)), "ours": steps_of_ours(task), "product": steps_of_product(product)}
     for steps in loops.values():
         next(steps)

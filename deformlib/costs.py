@@ -8,7 +8,7 @@ from . import studies
 from .evidence import store_for
 from .store import RESULTS
 
-BENCH = RESULTS.parent / "bench.json"  # written by `make bench`
+BENCH = {"cpu": RESULTS.parent / "bench.json", "cuda": RESULTS.parent / "bench-cuda.json"}  # written by `make bench`, on a GPU with --cuda
 
 
 def costs(mode: str) -> pd.DataFrame:
@@ -48,8 +48,8 @@ def costs(mode: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).fillna("").rename_axis("study")
 
 
-def speed() -> tuple[str, pd.DataFrame]:
-    """Under which conditions `make bench` ran last, and the table that it printed."""
-    found = json.loads(BENCH.read_text())
+def speed(device: str = "cpu") -> tuple[str, pd.DataFrame]:
+    """Under which conditions `make bench` ran last on a device, "cpu" or "cuda", and the table that it printed."""
+    found = json.loads(BENCH[device].read_text())
     signs = {"<= ": "≤\N{NO-BREAK SPACE}", ">= ": "≥\N{NO-BREAK SPACE}"}
     return found["conditions"], pd.DataFrame(found["rows"]).replace({"goal": signs}, regex=True).set_index(["work", "against"])

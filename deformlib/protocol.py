@@ -151,7 +151,7 @@ class Instrument:
         directions = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
         chosen = directions[torch.randint(4, (len(images),), generator=stream(0, "measurement shift"))]
         clean = scale(images, "unit")
-        field = chosen[:, None, None, :].expand(-1, *clean.shape[-2:], -1)  # (N, H, W, 2)
+        field = chosen[:, None, None, :].expand(-1, *clean.shape[-2:], -1).to(clean.device)  # (N, H, W, 2)
         return scale(clean, self.pixels), scale(warp(clean, field), self.pixels)
 
     def _probe(self, model: nn.Module, count: int) -> Numbers:
@@ -181,8 +181,8 @@ def measured_order(n: int, split: str) -> Tensor:
 def deformed_as(clean: Tensor, deformation: Deformation, name: str, strength: float = 1.0) -> Tensor:
     """Images (N, C, H, W) in [0, 1] under the deformations that all networks of a data set are measured with, `strength`
     times as strong; `name` is that of the set of images, "test-0"."""
-    control = deformation.sample(len(clean), generator=stream(0, f"measurement {name}"))
-    return deformation.spline(clean.shape[-2:]).warp(clean, control * strength)
+    control = deformation.sample(len(clean), generator=stream(0, f"measurement {name}"), device=clean.device)
+    return deformation.spline(clean.shape[-2:], device=clean.device).warp(clean, control * strength)
 
 
 def test_images(name: str, size: int | None, parts: Mapping[str, int]) -> tuple[list[tuple[Tensor, Tensor]], str]:

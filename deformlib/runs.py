@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
@@ -27,6 +27,15 @@ from .streams import stream
 from .training import State, fast_bfloat16, train
 
 Progress = Callable[[float], None]  # the share of a run that is done
+
+
+class Hardware(NamedTuple):
+    """On what a network is trained and measured, and whether trained in bfloat16; measured in float32 always."""
+
+    device: str = "cpu"
+    bfloat16: bool = False
+
+
 Executed = tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]  # measurements, provenance, final weights
 
 
@@ -110,13 +119,13 @@ class _Run:
         self.__dict__.update(notes)
 
 
-def execute_training(spec: Training, store: Store, folder: Path, progress: Progress) -> Executed:
+def execute_training(spec: Training, store: Store, folder: Path, progress: Progress, on: Hardware) -> Executed:
     """Train and measure the network of `spec`: (measurements, provenance, final weights). Resumes from `folder`."""
-    torch.set_float32_matmul_precision("highest")
-    task = tasks.load(spec)
+    _be_exact()
+    task = tasks.load(spec).to(on.device)
     protocol, recipe = PROTOCOLS[spec.protocol], spec.recipe
     instrument = Instrument(task, spec, protocol)
-    model = build(spec, len(task.classes), task.images.shape[1])
+    model = build(spec, len(task.classes), task.images.shape[1]).to(on.device)
     names = layers_of(model)
     initial = {name: weight.clone() for name, weight in banks_of(model).items()}
     run = _Run(folder, State.start(model, recipe), task.identity)
@@ -146,21 +155,27 @@ def execute_training(spec: Training, store: Store, folder: Path, progress: Progr
         run.epochs.append(summary)
         run.save()
 
-    train(run.state, task, recipe, spec.seed, schedule, at_checkpoint, after_epoch, lambda step: progress(step / steps))
+    train(run.state, task, recipe, spec.seed, schedule, at_checkpoint, after_epoch, lambda step: progress(step / steps), on.bfloat16)
     lap("training")
     measurements = {**names, "steps": steps, "examples": len(task.images), "epochs": run.epochs, "checkpoints": run.checkpoints}
     provenance = {"data": task.identity, "seconds": {k: round(v, 1) for k, v in run.seconds.items()}}
     return measurements, provenance, model.state_dict()
 
 
-def execute_measurement(spec: Spec, store: Store, folder: Path, progress: Progress) -> Executed:
-    """What trains nothing: the measurements of MEASURE, and how long they took. FileNotFoundError if it needs weights of
-    a trained network that `store` does not keep."""
-    torch.set_float32_matmul_precision("highest")
+def execute_measurement(spec: Spec, store: Store, folder: Path, progress: Progress, on: Hardware) -> Executed:
+    """What trains nothing: the measurements of MEASURE, and how long they took, on the CPU always. FileNotFoundError if it
+    needs weights of a trained network that `store` does not keep."""
+    _be_exact()
     clock = time.monotonic()
     measurements, identity = MEASURE[type(spec)](spec, store, progress)
     data = {} if identity is None else {"data": identity}
     return measurements, {**data, "seconds": {"measuring": round(time.monotonic() - clock, 1)}}, {}
+
+
+def _be_exact() -> None:
+    """Convolutions and products in float32 as they are written, not in TensorFloat-32, and the same bits every time."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
 
 
 def _networks(spec: Comparison | Variation, store: Store) -> dict[str, models.VGG]:
@@ -188,7 +203,7 @@ MEASURE: dict[type, Callable[[Any, Store, Progress], tuple[dict[str, Any], str |
     Comparison: lambda spec, store, progress: comparison.measure(spec, _networks(spec, store), progress),
     Variation: lambda spec, store, progress: multiverse.measure(spec, _networks(spec, store), progress),
 }
-EXECUTE: dict[type, Callable[[Any, Store, Path, Progress], Executed]] = {
+EXECUTE: dict[type, Callable[[Any, Store, Path, Progress, Hardware], Executed]] = {
     Training: execute_training,
     **dict.fromkeys(MEASURE, execute_measurement),
 }
@@ -199,16 +214,30 @@ def folder_of(spec: Spec) -> Path:
     return cache_root() / "runs" / specs.file_name(spec)
 
 
-def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | None = None, progress: Progress | None = None) -> Record:
+def execute(
+    spec: Spec,
+    store: Store,
+    *,
+    weights: bool = False,
+    threads: int | None = None,
+    device: str = "cpu",
+    bfloat16: bool | None = None,
+    progress: Progress | None = None,
+) -> Record:
     """The record of `spec`: read if it exists, otherwise made, saved and returned.
 
     weights   keep the final weights beside the record
     threads   of PyTorch in this process; left as they are when None
+    device    on which networks are trained, "cpu" or "cuda"; what trains none is measured on the CPU
+    bfloat16  whether they are trained in it rather than in float32; None, where the processor computes in it
     progress  called with the share that is done
 
-    ValueError for a spec that names something unknown; filelock.Timeout if another process is running this spec.
+    ValueError for a spec that names something unknown, and for a device that is not there; filelock.Timeout if another
+    process is running this spec.
     """
     check(spec)
+    check_device(device)
+    on = Hardware(device if isinstance(spec, Training) else "cpu", fast_bfloat16(device) if bfloat16 is None else bfloat16)
     if threads:
         torch.set_num_threads(threads)
     folder = folder_of(spec)
@@ -217,14 +246,20 @@ def execute(spec: Spec, store: Store, *, weights: bool = False, threads: int | N
         report = _Reporter(folder / "progress.json", progress)
         if spec not in store:
             _commit()  # now: by the end of a long run the checkout may be at another one
-            _forget_peak()
-            measurements, provenance, tensors = EXECUTE[type(spec)](spec, store, folder, report)
+            _forget_peak(on)
+            measurements, provenance, tensors = EXECUTE[type(spec)](spec, store, folder, report, on)
             if weights and tensors and spec not in store:  # another machine with another cache may have been faster
                 store.save_weights(spec, tensors)
-            store.save(Record(spec, measurements, {**provenance, **_provenance()}))
+            store.save(Record(spec, measurements, {**provenance, **_provenance(on)}))
         (folder / "state.safetensors").unlink(missing_ok=True)
         report.done()
     return store.load(spec)
+
+
+def check_device(device: str) -> None:
+    """ValueError unless networks can be trained on `device`."""
+    there = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    require(device in there, "device", " or ".join(there) + ("" if len(there) > 1 else " (PyTorch sees no CUDA device)"), repr(device))
 
 
 def progress_of(spec: Spec) -> float | None:
@@ -265,18 +300,22 @@ class _Reporter:
         self.file.unlink(missing_ok=True)
 
 
-def _provenance() -> dict[str, Any]:
+def _provenance(on: Hardware) -> dict[str, Any]:
     """Where a record came from: commit, versions, machine, peak memory."""
+    of_device = {}
+    if on.device == "cuda":
+        of_device = {"peak_device_memory_mb": round(torch.cuda.max_memory_allocated() / 1e6)}
     packages = ("deformlib", "torch", "numpy", "datasets")
     scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     return {
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-        "device": processor(),
+        "device": torch.cuda.get_device_name() if on.device == "cuda" else processor(),
         "threads": torch.get_num_threads(),
-        "training_precision": "bfloat16 autocast" if fast_bfloat16() else "float32",
+        "training_precision": "bfloat16 autocast" if on.bfloat16 else "float32",
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6),
+        **of_device,
     }
 
 
@@ -286,8 +325,10 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
 
 
-def _forget_peak() -> None:
+def _forget_peak(on: Hardware) -> None:
     """Let this process's peak memory begin anew, where that is Linux's: one process makes several runs."""
+    if on.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
+from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -19,10 +20,11 @@ from .specs import Spec
 from .store import Store
 
 
-def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep: Container[Spec] = (), source: str | None = None) -> list[Spec]:
+def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep: Container[Spec] = (), source: str | None = None, **how: Any) -> list[Spec]:
     """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
 
-    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `local`. One failure does not stop
+    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `local`, `how`
+    for `runs.execute`: a device, bfloat16. One failure does not stop
     the others; KeyboardInterrupt does, and a later call goes on from each run's last epoch.
     """
     if not missing:
@@ -36,7 +38,7 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep
         futures = {}
         for kept in (True, False):
             chosen = [spec for spec in missing if (spec in keep) == kept]
-            futures |= sweep(chosen, store, executor, weights=kept, threads=threads_for(workers))
+            futures |= sweep(chosen, store, executor, weights=kept, threads=threads_for(workers), **how)
         overall = progress.add_task(f"{len(missing)} runs", total=len(missing))
         bars: dict[Spec, int] = {}
         try:
@@ -65,9 +67,12 @@ def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int
             progress.update(bars[spec], completed=shares[spec], visible=not future.done())
 
 
-def sweep(missing: Iterable[Spec], store: Store, executor: Executor, *, weights: bool = False, threads: int | None = None) -> dict[Spec, Future]:
-    """Submit every spec to `executor`: {spec: future of nothing}. The records are in `store` when the futures are done."""
-    return {spec: executor.submit(_execute_quietly, spec, store, weights, threads) for spec in missing}
+def sweep(missing: Iterable[Spec], store: Store, executor: Executor, **how: Any) -> dict[Spec, Future]:
+    """Submit every spec to `executor`: {spec: future of nothing}. The records are in `store` when the futures are done.
+
+    `how` are the arguments of `runs.execute`: weights, threads, device, bfloat16.
+    """
+    return {spec: executor.submit(_execute_quietly, spec, store, how) for spec in missing}
 
 
 # A training step frees much memory and asks for it again, which glibc gives back to the system and takes anew, page by page
@@ -105,6 +110,6 @@ def threads_for(workers: int) -> int:
     return max(1, cores() // workers)
 
 
-def _execute_quietly(spec: Spec, store: Store, weights: bool, threads: int | None) -> None:
+def _execute_quietly(spec: Spec, store: Store, how: dict[str, Any]) -> None:
     os.environ["TQDM_DISABLE"] = "1"  # bars of several processes in one terminal would overwrite each other
-    runs.execute(spec, store, weights=weights, threads=threads)
+    runs.execute(spec, store, **how)

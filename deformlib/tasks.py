@@ -35,6 +35,11 @@ class Task:
     identity: str
     vary: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
+    def to(self, device: torch.device | str) -> "Task":
+        """The same task with its images and labels on another device; all random draws stay on the CPU."""
+        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "test_images", "test_labels")}
+        return replace(self, **moved)
+
 
 def real(task: Task, spec: "Training") -> Task:
     """The images and labels of the data set."""

@@ -128,6 +128,7 @@ def train(
     at_checkpoint: Callable[[int], None] = lambda step: None,
     after_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, summary: None,
     after_step: Callable[[int], None] = lambda step: None,
+    bfloat16: bool | None = None,
 ) -> None:
     """Train `state` in place from where it stands (the beginning of an epoch) to the recipe's last step.
 
@@ -135,18 +136,22 @@ def train(
     after_epoch(epoch, summary)  after each epoch, with its mean training loss and accuracy
     after_step(step)             after every step, for progress
 
+    bfloat16: whether to compute under autocast in bfloat16 rather than in float32; None, where the processor has it.
+
     FloatingPointError if the loss or a parameter is not finite at a checkpoint or an epoch's end: it has diverged.
     """
     per_epoch = recipe.steps_per_epoch(len(task.images))
     if state.step % per_epoch:
         raise ValueError(f"state.step must be a multiple of {per_epoch}, the beginning of an epoch, got {state.step}")
+    if bfloat16 is None:
+        bfloat16 = fast_bfloat16(task.images.device)
     if state.step == 0 and 0 in checkpoints:
         at_checkpoint(0)
     for epoch in range(state.step // per_epoch, recipe.epochs):
         state.model.train()
         totals = torch.zeros(2, dtype=torch.float64, device=task.images.device)
         for images, labels in batches(task, recipe, seed, epoch):
-            totals += _step(state, images, labels, recipe, per_epoch * recipe.epochs)
+            totals += _step(state, images, labels, recipe, per_epoch * recipe.epochs, bfloat16)
             after_step(state.step)
             if state.step in checkpoints:
                 _check_finite(state, totals[0], epoch)
@@ -168,10 +173,10 @@ def _check_finite(state: State, loss: Tensor, epoch: int) -> None:
         raise FloatingPointError(f"training diverged in epoch {epoch + 1}, step {state.step}; lower learning_rate")
 
 
-def _step(state: State, images: Tensor, labels: Tensor, recipe: Recipe, steps: int) -> Tensor:
+def _step(state: State, images: Tensor, labels: Tensor, recipe: Recipe, steps: int, bfloat16: bool) -> Tensor:
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate(state.step, steps)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=fast_bfloat16(images.device)):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
         logits = state.model(images.contiguous(memory_format=torch.channels_last))
     loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
     state.optimizer.zero_grad()

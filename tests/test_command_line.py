@@ -162,7 +162,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[specs.Spec]:
     done = []
     monkeypatch.setenv("TQDM_DISABLE", "1")  # set by the runs, here in our own process
 
-    def execute(spec, store, folder, progress):
+    def execute(spec, store, folder, progress, on):
         done.append(spec)
         if spec.seed == 4:
             raise RuntimeError("no luck")
@@ -231,7 +231,7 @@ def test_run_without_data_says_so_before_any_process(store: Store, executed: lis
 
 
 def test_run_stopped_by_the_user_says_how_to_go_on(store: Store, data: Path, monkeypatch: pytest.MonkeyPatch):
-    def stop(*args):
+    def stop(*args, **how):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sweeps, "make", stop)

@@ -80,7 +80,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     """Everything is executed at once in a thread, and seed 13 fails."""
     done: list[Training] = []
 
-    def execute(spec: Training, store: Store, folder: Path, progress: runs.Progress) -> tuple[dict, dict, dict]:
+    def execute(spec: Training, store: Store, folder: Path, progress: runs.Progress, on: runs.Hardware) -> tuple[dict, dict, dict]:
         done.append(spec)
         if spec.seed == 13:
             raise FloatingPointError("training diverged")
@@ -298,8 +298,8 @@ def test_costs_are_those_of_the_records(full: Store):
 
 def test_speed_is_what_the_benchmarks_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     row = {"work": "warp, 32 images", "against": "speed of SciPy", "ratio": "25.5", "goal": ">= 35", "reached": "no"}
-    monkeypatch.setattr(costs, "BENCH", tmp_path / "bench.json")
-    costs.BENCH.write_text(json.dumps({"conditions": "one machine, 2 threads", "rows": [row, row | {"against": "time of nothing", "goal": "<= 1.3"}]}))
+    monkeypatch.setattr(costs, "BENCH", {"cpu": tmp_path / "bench.json"})
+    costs.BENCH["cpu"].write_text(json.dumps({"conditions": "one machine, 2 threads", "rows": [row, row | {"against": "time of nothing", "goal": "<= 1.3"}]}))
     conditions, table = costs.speed()
     assert conditions == "one machine, 2 threads" and list(table.columns) == ["ratio", "goal", "reached"]
     assert table.loc[("warp, 32 images", "speed of SciPy")].tolist() == ["25.5", "≥\N{NO-BREAK SPACE}35", "no"]
@@ -344,7 +344,7 @@ def test_each_worker_gets_its_share_of_the_cores(full: Store, executed: list[Tra
 
 
 def test_a_killed_worker_is_said_to_be_one(full: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    def killed(spec: Training, store: Store, folder: Path, progress: runs.Progress) -> None:
+    def killed(spec: Training, store: Store, folder: Path, progress: runs.Progress, on: runs.Hardware) -> None:
         raise BrokenProcessPool("A process in the process pool was terminated abruptly")
 
     monkeypatch.setitem(runs.EXECUTE, Training, killed)

@@ -288,7 +288,7 @@ def test_peak_memory_is_that_of_the_run_itself(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(runs.EXECUTE, Training, lambda *_: ({"checkpoints": [{}]}, {}, {}))
     memory = bytearray(b"x") * 2**30  # as an earlier run of this process might have taken
     del memory
-    first = runs._provenance()["peak_memory_mb"]
+    first = runs._provenance(runs.Hardware())["peak_memory_mb"]
     now = runs.execute(SPEC, Store(tmp_path)).provenance["peak_memory_mb"]
     assert first > 1000 and now < first - 900
 
@@ -409,7 +409,7 @@ class TestExecute:
     @pytest.fixture
     def executed(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         done: list[Training] = []
-        monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, store, folder, progress: self.work(done, spec, progress))
+        monkeypatch.setitem(runs.EXECUTE, Training, lambda spec, store, folder, progress, on: self.work(done, spec, progress))
         return done
 
     @staticmethod
