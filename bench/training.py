@@ -16,7 +16,7 @@ from torchvision import transforms
 
 from deformlib import data, models, tasks
 from deformlib.studies import AUGMENTED
-from deformlib.training import State, _step, fast_bfloat16
+from deformlib.training import State, _step, arithmetic, fast_bfloat16, fastest
 
 REPETITIONS, SECONDS, SIDE = (5, 6.0, 2048) if DEVICE == "cpu" else (3, 2.0, 8192)
 MEAN, STD = tasks.CHANNEL_MEAN, tasks.CHANNEL_STD
@@ -64,7 +64,8 @@ def steps_of_ours(task: tasks.Task):
     epoch = 0
     while True:
         for images, labels in tasks.batches(task, AUGMENTED, 0, epoch):
-            _step(state, images, labels, AUGMENTED, 10**6, fast_bfloat16(DEVICE))
+            with arithmetic(fastest(DEVICE), DEVICE):
+                _step(state, images, labels, AUGMENTED, 10**6)
             yield len(images)
         epoch += 1
 

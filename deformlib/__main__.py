@@ -146,14 +146,15 @@ def run(
     arms: Annotated[list[str] | None, typer.Option(help="One or more: downsampling layers, or what else the study varies.", show_default="all")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core", callback=at_least(1))] = None,
     device: Annotated[str | None, typer.Option(help="Train on it: cpu or cuda.", show_default="cuda where there is one")] = None,
-    bfloat16: Annotated[bool | None, typer.Option("--bfloat16/--float32", help="Train in it.", show_default="bfloat16 where the processor has it")] = None,
+    precision: Annotated[str | None, typer.Option(
+        help="Train in float32, tensorfloat32 (on a GPU) or bfloat16.", show_default="bfloat16 where the processor has it, else float32")] = None,
     mode: ModeOption = Mode.full,
 ) -> None:
     """Make the missing records of a study.
 
     What exists stays as it is. An interrupted run goes on from its last epoch, so this may be stopped (Ctrl-C) and
     started again at any time. Data are read from `$DEFORMLIB_DATA`, otherwise from the Hugging Face hub. Several
-    processes may share a GPU. The book's records are of float32.
+    processes may share a GPU.
 
     Example: `python -m deformlib run cifar10 --seeds 0 1 --arms max-pool strided --workers 2`
     """
@@ -163,7 +164,7 @@ def run(
     from .progress import standing, summary
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    runs.check_device(device)
+    runs.check_hardware(device, precision)
     entry, store = studies.study(study), evidence.store_for(mode)
     wanted = entry.specs(mode, seeds or None)
     known, chosen = dict.fromkeys(_arm(getattr(spec, entry.arm)) for spec in wanted), {_arm(arm) for arm in arms or ()}
@@ -179,7 +180,7 @@ def run(
         typer.echo(f"{name} comes from {data.origin(name)}")
     try:
         failed = sweeps.make(missing, store, workers, studies.keeping(mode, entry), study if ":" in study else None,
-                             device=device, bfloat16=bfloat16)
+                             device=device, precision=precision)
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command goes on from the last epoch of each run.", err=True)
         raise typer.Exit(130) from None

@@ -24,16 +24,16 @@ from .protocol import CHUNK, PROTOCOLS, Instrument, banks_of, layers_of
 from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
 from .streams import stream
-from .training import State, fast_bfloat16, train
+from .training import PRECISIONS, State, fastest, train
 
 Progress = Callable[[float], None]  # the share of a run that is done
 
 
 class Hardware(NamedTuple):
-    """On what a network is trained and measured, and whether trained in bfloat16; measured in float32 always."""
+    """On what a network is trained and measured, and in which precision trained; measured in float32 always."""
 
     device: str = "cpu"
-    bfloat16: bool = False
+    precision: str = "float32"
 
 
 Executed = tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]  # measurements, provenance, final weights
@@ -155,7 +155,7 @@ def execute_training(spec: Training, store: Store, folder: Path, progress: Progr
         run.epochs.append(summary)
         run.save()
 
-    train(run.state, task, recipe, spec.seed, schedule, at_checkpoint, after_epoch, lambda step: progress(step / steps), on.bfloat16)
+    train(run.state, task, recipe, spec.seed, schedule, at_checkpoint, after_epoch, lambda step: progress(step / steps), on.precision)
     lap("training")
     measurements = {**names, "steps": steps, "examples": len(task.images), "epochs": run.epochs, "checkpoints": run.checkpoints}
     provenance = {"data": task.identity, "seconds": {k: round(v, 1) for k, v in run.seconds.items()}}
@@ -173,7 +173,8 @@ def execute_measurement(spec: Spec, store: Store, folder: Path, progress: Progre
 
 
 def _be_exact() -> None:
-    """Convolutions and products in float32 as they are written, not in TensorFloat-32, and the same bits every time."""
+    """Convolutions and products in float32 as they are written, not in TensorFloat-32, and the same bits every time (on a
+    GPU but for Blur-pool, whose edge has no such backward pass)."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
 
@@ -221,7 +222,7 @@ def execute(
     weights: bool = False,
     threads: int | None = None,
     device: str = "cpu",
-    bfloat16: bool | None = None,
+    precision: str | None = None,
     progress: Progress | None = None,
 ) -> Record:
     """The record of `spec`: read if it exists, otherwise made, saved and returned.
@@ -229,15 +230,15 @@ def execute(
     weights   keep the final weights beside the record
     threads   of PyTorch in this process; left as they are when None
     device    on which networks are trained, "cpu" or "cuda"; what trains none is measured on the CPU
-    bfloat16  whether they are trained in it rather than in float32; None, where the processor computes in it
+    precision one of training.PRECISIONS for the training; None is bfloat16 where the processor has it, else float32
     progress  called with the share that is done
 
     ValueError for a spec that names something unknown, and for a device that is not there; filelock.Timeout if another
     process is running this spec.
     """
     check(spec)
-    check_device(device)
-    on = Hardware(device if isinstance(spec, Training) else "cpu", fast_bfloat16(device) if bfloat16 is None else bfloat16)
+    check_hardware(device, precision)
+    on = Hardware(device, precision or fastest(device)) if isinstance(spec, Training) else Hardware()
     if threads:
         torch.set_num_threads(threads)
     folder = folder_of(spec)
@@ -256,10 +257,13 @@ def execute(
     return store.load(spec)
 
 
-def check_device(device: str) -> None:
-    """ValueError unless networks can be trained on `device`."""
+def check_hardware(device: str, precision: str | None) -> None:
+    """ValueError unless networks can be trained on `device` in `precision`."""
     there = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     require(device in there, "device", " or ".join(there) + ("" if len(there) > 1 else " (PyTorch sees no CUDA device)"), repr(device))
+    if precision is not None:
+        check_known("precision", precision, PRECISIONS)
+        require(device == "cuda" or precision != "tensorfloat32", "precision", "float32 or bfloat16 on the CPU", repr(precision))
 
 
 def progress_of(spec: Spec) -> float | None:
@@ -313,7 +317,7 @@ def _provenance(on: Hardware) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
         "device": torch.cuda.get_device_name() if on.device == "cuda" else processor(),
         "threads": torch.get_num_threads(),
-        "training_precision": "bfloat16 autocast" if on.bfloat16 else "float32",
+        "training_precision": {"bfloat16": "bfloat16 autocast"}.get(on.precision, on.precision),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6),
         **of_device,
     }

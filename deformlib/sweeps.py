@@ -24,7 +24,7 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep
     """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
 
     Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `local`, `how`
-    for `runs.execute`: a device, bfloat16. One failure does not stop
+    for `runs.execute`: a device, a precision. One failure does not stop
     the others; KeyboardInterrupt does, and a later call goes on from each run's last epoch.
     """
     if not missing:
@@ -70,7 +70,7 @@ def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int
 def sweep(missing: Iterable[Spec], store: Store, executor: Executor, **how: Any) -> dict[Spec, Future]:
     """Submit every spec to `executor`: {spec: future of nothing}. The records are in `store` when the futures are done.
 
-    `how` are the arguments of `runs.execute`: weights, threads, device, bfloat16.
+    `how` are the arguments of `runs.execute`: weights, threads, device, precision.
     """
     return {spec: executor.submit(_execute_quietly, spec, store, how) for spec in missing}
 

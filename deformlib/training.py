@@ -5,7 +5,8 @@ The loop knows nothing of what is measured. It is deterministic on one machine: 
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -128,7 +129,7 @@ def train(
     at_checkpoint: Callable[[int], None] = lambda step: None,
     after_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, summary: None,
     after_step: Callable[[int], None] = lambda step: None,
-    bfloat16: bool | None = None,
+    precision: str | None = None,
 ) -> None:
     """Train `state` in place from where it stands (the beginning of an epoch) to the recipe's last step.
 
@@ -136,22 +137,23 @@ def train(
     after_epoch(epoch, summary)  after each epoch, with its mean training loss and accuracy
     after_step(step)             after every step, for progress
 
-    bfloat16: whether to compute under autocast in bfloat16 rather than in float32; None, where the processor has it.
+    `precision` is one of PRECISIONS; None is bfloat16 where the processor has it, else float32.
 
     FloatingPointError if the loss or a parameter is not finite at a checkpoint or an epoch's end: it has diverged.
     """
     per_epoch = recipe.steps_per_epoch(len(task.images))
     if state.step % per_epoch:
         raise ValueError(f"state.step must be a multiple of {per_epoch}, the beginning of an epoch, got {state.step}")
-    if bfloat16 is None:
-        bfloat16 = fast_bfloat16(task.images.device)
+    precision = precision or fastest(task.images.device)
+    check_known("precision", precision, PRECISIONS)
     if state.step == 0 and 0 in checkpoints:
         at_checkpoint(0)
     for epoch in range(state.step // per_epoch, recipe.epochs):
         state.model.train()
         totals = torch.zeros(2, dtype=torch.float64, device=task.images.device)
         for images, labels in batches(task, recipe, seed, epoch):
-            totals += _step(state, images, labels, recipe, per_epoch * recipe.epochs, bfloat16)
+            with arithmetic(precision, images.device):
+                totals += _step(state, images, labels, recipe, per_epoch * recipe.epochs)
             after_step(state.step)
             if state.step in checkpoints:
                 _check_finite(state, totals[0], epoch)
@@ -159,6 +161,31 @@ def train(
         _check_finite(state, totals[0], epoch)
         loss, accuracy = (totals / (per_epoch * recipe.batch_size)).tolist()
         after_epoch(epoch, {"loss": loss, "accuracy": accuracy})
+
+
+# How the products of a training step are computed: as they are written, with factors of 11 bits (TensorFloat-32, on GPUs
+# alone), or under autocast with factors and results of 8 bits.
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+
+
+@contextmanager
+def arithmetic(precision: str, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Training steps inside are computed in one of PRECISIONS; afterwards PyTorch does as it did before."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    coarse = precision == "tensorfloat32"
+    torch.set_float32_matmul_precision("high" if coarse else "highest")
+    torch.backends.cudnn.allow_tf32 = coarse
+    try:
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def fastest(device: torch.device | str = "cpu") -> str:
+    """The precision in which networks are trained on `device` if none is asked for."""
+    return "bfloat16" if fast_bfloat16(device) else "float32"
 
 
 def fast_bfloat16(device: torch.device | str = "cpu") -> bool:
@@ -173,11 +200,10 @@ def _check_finite(state: State, loss: Tensor, epoch: int) -> None:
         raise FloatingPointError(f"training diverged in epoch {epoch + 1}, step {state.step}; lower learning_rate")
 
 
-def _step(state: State, images: Tensor, labels: Tensor, recipe: Recipe, steps: int, bfloat16: bool) -> Tensor:
+def _step(state: State, images: Tensor, labels: Tensor, recipe: Recipe, steps: int) -> Tensor:
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate(state.step, steps)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
-        logits = state.model(images.contiguous(memory_format=torch.channels_last))
+    logits = state.model(images.contiguous(memory_format=torch.channels_last))
     loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
     state.optimizer.zero_grad()
     loss.backward()
