@@ -134,7 +134,8 @@ def status(
     Console().print(table)
     if study:
         typer.echo(f"{summary(rows)}; the missing would take: {cost(rows, each)}")
-    typer.echo("Times are for one worker on the machine that made the records; those of what is missing, the median of these.")
+    typer.echo("Times are for one worker on the machine that made the records; those of what is missing, the median of these, "
+               "of those made on a machine like this one if there are any.")
     for problem in problems:
         typer.echo(f"Damaged: {problem}")
 
@@ -158,12 +159,10 @@ def run(
 
     Example: `python -m deformlib run cifar10 --seeds 0 1 --arms max-pool strided --workers 2`
     """
-    import torch
-
     from . import data, evidence, runs, studies, sweeps
     from .progress import standing, summary
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or runs.default_device()
     runs.check_hardware(device, precision)
     entry, store = studies.study(study), evidence.store_for(mode)
     wanted = entry.specs(mode, seeds or None)

@@ -6,46 +6,54 @@ import pandas as pd
 
 from . import studies
 from .evidence import store_for
-from .store import RESULTS
+from .store import RESULTS, Record, Store
 
 BENCH = {"cpu": RESULTS.parent / "bench.json", "cuda": RESULTS.parent / "bench-cuda.json"}  # written by `make bench`, on a GPU with --cuda
 
 
 def costs(mode: str) -> pd.DataFrame:
-    """What the records of each study took, from their provenance: one row per study, but for quick mode that has any.
+    """What the records of each study took, from their provenance: one row per study and kind of hardware, "CPU" or "GPU", but
+    for quick mode only of studies that have any.
 
-    Hours of training and of measuring are summed over records, each hour one of `threads` threads; memory is the
-    highest of a process at its peak, disk the size of records and weights; "a checkpoint" is what measuring took at one,
-    on average. A record of two studies counts in both.
+    Hours of training and of measuring are summed over records, each hour one of `threads` threads; memory is the highest
+    of a process at its peak, GPU memory that which its tensors took, disk the size of records and weights; "a checkpoint"
+    is what measuring took at one, on average. A record of two studies counts in both.
     """
     store, rows = store_for(mode), {}
     for name, study in studies.STUDIES.items():
         wanted = study.specs(mode)
-        kept = [spec for spec in wanted if spec in store]
-        records = [store.load(spec) for spec in kept]
-        if not records:
-            if mode == "full":
-                rows[name] = {"records": f"0 of {len(wanted)}", "what for": study.purpose}
-            continue
-        found = [record.provenance for record in records]
-        seconds = [record["seconds"] for record in found]
-        checkpoints = sum(len(record.measurements.get("checkpoints", ())) for record in records)
-        files = [file for spec in kept for file in (store.path(spec), store.weights_path(spec)) if file.exists()]
-        rows[name] = {
-            "records": f"{len(found)} of {len(wanted)}",
-            "training, h": f"{sum(s.get('training', 0) for s in seconds) / 3600:.2f}",
-            "measuring, h": f"{sum(s.get('measuring', 0) for s in seconds) / 3600:.2f}",
-            "a checkpoint, s": f"{sum(s.get('measuring', 0) for s in seconds) / checkpoints:.0f}" if checkpoints else "",
-            "minutes each": f"{sum(sum(s.values()) for s in seconds) / len(found) / 60:.1f}",
-            "threads": ", ".join(sorted({str(record["threads"]) for record in found})),
-            "memory, MB": str(max(record["peak_memory_mb"] for record in found)),
-            "disk, MB": f"{sum(file.stat().st_size for file in files) / 1e6:.1f}",
-            "processor": "; ".join(sorted({record["device"] for record in found})),
-            "precision": ", ".join(sorted({record["training_precision"] for record in found})),
-            "what for": study.purpose,
-        }
-    columns = ["processor", "threads", "precision", "what for"] if not rows else None  # which chapters look for
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).fillna("").rename_axis("study")
+        made: dict[str, list[Record]] = {}
+        for spec in wanted:
+            if spec in store:
+                record = store.load(spec)
+                made.setdefault("GPU" if "peak_device_memory_mb" in record.provenance else "CPU", []).append(record)
+        if not made and mode == "full":
+            rows[name, ""] = {"records": f"0 of {len(wanted)}", "what for": study.purpose}
+        for on, records in sorted(made.items()):
+            rows[name, on] = {"records": f"{len(records)} of {len(wanted)}", **_cost(records, store), "what for": study.purpose}
+    if not rows:  # the columns which chapters look for
+        return pd.DataFrame(columns=["processor", "threads", "precision", "what for"], index=pd.MultiIndex.from_tuples([], names=["study", "on"]))
+    return pd.DataFrame(list(rows.values()), index=pd.MultiIndex.from_tuples(rows, names=["study", "on"])).fillna("")
+
+
+def _cost(records: list[Record], store: Store) -> dict[str, str]:
+    found = [record.provenance for record in records]
+    seconds = [record["seconds"] for record in found]
+    checkpoints = sum(len(record.measurements.get("checkpoints", ())) for record in records)
+    paths = [path(record.spec) for record in records for path in (store.path, store.weights_path)]
+    of_gpu = [record["peak_device_memory_mb"] for record in found if "peak_device_memory_mb" in record]
+    return {
+        "training, h": f"{sum(s.get('training', 0) for s in seconds) / 3600:.2f}",
+        "measuring, h": f"{sum(s.get('measuring', 0) for s in seconds) / 3600:.2f}",
+        "a checkpoint, s": f"{sum(s.get('measuring', 0) for s in seconds) / checkpoints:.0f}" if checkpoints else "",
+        "minutes each": f"{sum(sum(s.values()) for s in seconds) / len(found) / 60:.1f}",
+        "threads": ", ".join(sorted({str(record["threads"]) for record in found})),
+        "memory, MB": str(max(record["peak_memory_mb"] for record in found)),
+        "GPU memory, MB": str(max(of_gpu, default="")),
+        "disk, MB": f"{sum(path.stat().st_size for path in paths if path.exists()) / 1e6:.1f}",
+        "processor": "; ".join(sorted({record["device"] for record in found})),
+        "precision": ", ".join(sorted({record["training_precision"] for record in found})),
+    }
 
 
 def speed(device: str = "cpu") -> tuple[str, pd.DataFrame]:

@@ -59,9 +59,10 @@ def seconds_of(record: Record) -> float:
 
 def price(rows: Sequence[Standing], store: Store) -> float | None:
     """Seconds of a run: the median over the study's records; else over those of trainings of the same network on the
-    same data, in proportion to the examples seen; else None (also if there is no run)."""
-    if known := [seconds_of(row.record) for row in rows if row.record]:
-        return statistics.median(known)
+    same data, in proportion to the examples seen; else None (also if there is no run). Where this processor or GPU made
+    some of the records, only over those."""
+    if known := [(row.record, seconds_of(row.record)) for row in rows if row.record]:
+        return _middle(known)
     if not rows or not isinstance(wanted := rows[0].spec, Training):
         return None
     for path in sorted(store.folder.glob("*.json")):
@@ -74,8 +75,14 @@ def price(rows: Sequence[Standing], store: Store) -> float | None:
             examples = record.measurements["examples"]
             share = (wanted.examples or examples) * wanted.recipe.epochs / (examples * record.spec.recipe.epochs)
             seconds = record.provenance["seconds"]
-            known.append(seconds["training"] * share + seconds["measuring"])
-    return statistics.median(known) if known else None
+            known.append((record, seconds["training"] * share + seconds["measuring"]))
+    return _middle(known) if known else None
+
+
+def _middle(known: Sequence[tuple[Record, float]]) -> float:
+    """The median of the seconds, of the records made here if there are any."""
+    here = runs.name_of(runs.default_device())
+    return statistics.median([seconds for record, seconds in known if record.provenance.get("device") == here] or [s for _, s in known])
 
 
 def _network(spec: Spec) -> tuple:

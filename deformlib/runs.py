@@ -315,7 +315,7 @@ def _provenance(on: Hardware) -> dict[str, Any]:
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-        "device": torch.cuda.get_device_name() if on.device == "cuda" else processor(),
+        "device": name_of(on.device),
         "threads": torch.get_num_threads(),
         "training_precision": {"bfloat16": "bfloat16 autocast"}.get(on.precision, on.precision),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6),
@@ -347,6 +347,16 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def default_device() -> str:
+    """Where networks are trained if nobody says where: on a GPU if PyTorch sees one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def name_of(device: str) -> str:
+    """What records call the GPU or the processor."""
+    return torch.cuda.get_device_name() if device == "cuda" else processor()
 
 
 @functools.cache

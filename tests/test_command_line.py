@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,16 @@ def test_a_whole_set_is_not_priced_by_its_parts(store: Store):
     assert progress.price(rows, store) == 900
 
 
+def test_times_are_those_of_this_machine_if_there_are_any(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runs, "name_of", lambda device: {"cpu": "ours"}[device])
+    monkeypatch.setattr(runs, "default_device", lambda: "cpu")
+    for spec, seconds, device in zip(FULL, (900, 20, 30), ("ours", "fast", "fast")):
+        made = record(spec, seconds)
+        store.save(dataclasses.replace(made, provenance=made.provenance | {"device": device}))
+    rows = [progress.standing(spec, store) for spec in FULL]
+    assert progress.price(rows, store) == 900 and progress.price(rows[1:], store) == 25
+
+
 def test_what_cannot_go_on_is_not_half_done(store: Store):
     spec = studies.study("imagenet-init").specs("full")[0]
     lock = begin(spec, 0.5)
@@ -228,6 +239,24 @@ def test_run_without_data_says_so_before_any_process(store: Store, executed: lis
     *_, line = call("run", "cifar10", code=2).splitlines()
     assert str(tmp_path / "cifar10") in line and "DEFORMLIB_DATA" in line and "uoft-cs/cifar10" in line
     assert not executed
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--device", "tpu"], "device must be cpu.*got 'tpu'"),
+    (["--device", "cpu", "--precision", "half"], "precision must be one of float32, tensorfloat32, bfloat16, got 'half'"),
+    (["--device", "cpu", "--precision", "tensorfloat32"], "precision must be float32 or bfloat16 on the CPU, got 'tensorfloat32'"),
+])
+def test_run_on_what_is_not_there_says_so_before_any_work(options: list[str], message: str, store: Store, executed: list, data: Path):
+    assert re.search(message, call("run", "cifar10", *options, code=2)) and not executed
+
+
+def test_run_trains_where_and_how_it_was_asked_to(store: Store, data: Path, monkeypatch: pytest.MonkeyPatch):
+    given = []
+    monkeypatch.setattr(sweeps, "make", lambda *_, **how: given.append(how) or [])
+    call("run", "cifar10", "--seeds", "0", "--device", "cpu", "--precision", "bfloat16")
+    monkeypatch.setattr(runs, "default_device", lambda: "cpu")
+    call("run", "cifar10", "--seeds", "0")
+    assert given == [dict(device="cpu", precision="bfloat16"), dict(device="cpu", precision=None)]
 
 
 def test_run_stopped_by_the_user_says_how_to_go_on(store: Store, data: Path, monkeypatch: pytest.MonkeyPatch):

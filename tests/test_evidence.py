@@ -278,22 +278,29 @@ def test_missing_weights_name_the_command_that_makes_them(full: Store):
 
 
 def test_costs_are_those_of_the_records(full: Store):
-    assert costs.costs("full").loc["made-up", "records"] == "0 of 6" and costs.costs("quick").empty
+    assert costs.costs("full").loc[("made-up", ""), "records"] == "0 of 6" and costs.costs("quick").empty
     seconds = [{"training": 1800.0, "measuring": 360.0}, {"training": 3600.0, "measuring": 0.0}, {"measuring": 720.0}]
     for k, (spec, taken) in enumerate(zip(specs_of("full", 0) + specs_of("full", 2), seconds)):
         provenance = {"seconds": taken, "threads": 1 + k % 2, "peak_memory_mb": [700, 1500, 900][k], "device": "a processor",
                       "training_precision": "float32"}
         full.save(Record(spec, measurements(spec), provenance))
     full.save_weights(specs_of("full", 0)[0], {"w": torch.zeros(500_000)})
-    table = costs.costs("full")
-    row = table.loc["made-up"]
+    table = costs.costs("full").sort_index()
+    row = table.loc[("made-up", "CPU")]
     assert row["records"] == "3 of 6" and row["threads"] == "1, 2"
-    assert row["what for"] == "" and table.loc["cifar10", "what for"].startswith("Figures 3c")
+    assert row["what for"] == "" and table.loc[("cifar10", ""), "what for"].startswith("Figures 3c")
     assert (table.drop("made-up").drop(columns=["records", "what for"]) == "").all(axis=None), "nothing is said of a study without records"
     assert (row["training, h"], row["measuring, h"], row["minutes each"]) == ("1.50", "0.30", "36.0")
     assert row["a checkpoint, s"] == "120", "three checkpoints in each of three records"
     assert row["memory, MB"] == "1500" and row["disk, MB"] == "1.0"
-    assert (row["processor"], row["precision"]) == ("a processor", "float32")
+    assert (row["processor"], row["precision"], row["GPU memory, MB"]) == ("a processor", "float32", "")
+    of_gpu = {"seconds": {"training": 36.0}, "threads": 1, "peak_memory_mb": 300, "peak_device_memory_mb": 800, "device": "a GPU",
+              "training_precision": "tensorfloat32"}
+    full.save(Record(specs_of("full", 1)[0], measurements(specs_of("full", 1)[0]), of_gpu))
+    table = costs.costs("full").sort_index()
+    assert table.loc[("made-up", "CPU")].equals(row), "hours of a CPU and of a GPU are not summed"
+    assert table.loc[("made-up", "GPU")][["records", "training, h", "memory, MB", "GPU memory, MB", "processor", "precision"]].tolist() == [
+        "1 of 6", "0.01", "300", "800", "a GPU", "tensorfloat32"]
 
 
 def test_speed_is_what_the_benchmarks_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

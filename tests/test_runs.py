@@ -293,6 +293,20 @@ def test_peak_memory_is_that_of_the_run_itself(tmp_path: Path, monkeypatch: pyte
     assert first > 1000 and now < first - 900
 
 
+def test_a_precision_is_that_of_the_training_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    given = []
+    monkeypatch.setattr(runs, "train", lambda *args: given.append(args[-1]))
+    monkeypatch.setattr(training, "fast_bfloat16", lambda device="cpu": False)
+    for precision, said in ((None, "float32"), ("float32", "float32"), ("bfloat16", "bfloat16 autocast")):
+        made = runs.execute(SPEC, Store(tmp_path / str(precision)), precision=precision)
+        assert made.provenance["training_precision"] == said and made.provenance["device"] == runs.processor()
+    assert given == ["float32", "float32", "bfloat16"]
+    with pytest.raises(ValueError, match="precision must be float32 or bfloat16 on the CPU"):
+        runs.execute(OTHER, Store(tmp_path), precision="tensorfloat32")
+
+
 def test_weights_are_those_of_the_last_checkpoint(reference: Path):
     folder = reference / "cache" / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}"
     assert {path.stem for path in (folder / "weights").iterdir()} == {str(step) for step in TINY.checkpoints(12)}

@@ -251,6 +251,23 @@ def test_it_learns():
     assert said[-1]["accuracy"] > 0.8 and said[-1]["loss"] < said[0]["loss"] / 2 and math.isfinite(said[-1]["loss"])
 
 
+def test_a_precision_holds_for_training_steps_alone(monkeypatch: pytest.MonkeyPatch):
+    def flags() -> tuple:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")
+
+    seen, take = {}, training._step
+    before = flags()
+    for precision in training.PRECISIONS:
+        monkeypatch.setattr(training, "_step", lambda *args: seen.update({precision: flags()}) or take(*args))
+        train(State.start(smooth_network(), RECIPE), made_up(8), dataclasses.replace(RECIPE, epochs=1), 0, [1],
+              lambda step: seen.update(measured=flags()), precision=precision)
+        assert seen["measured"] == before == flags()
+    assert seen["float32"] == ("highest", False, False) and seen["tensorfloat32"] == ("high", True, False)
+    assert seen["bfloat16"] == ("highest", False, True)
+    with pytest.raises(ValueError, match="precision must be one of float32, tensorfloat32, bfloat16, got 'half'"):
+        train(State.start(smooth_network(), RECIPE), made_up(8), RECIPE, 0, precision="half")
+
+
 @pytest.mark.parametrize("supported", [False, True])
 def test_bfloat16_is_for_processors_that_have_it(supported: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
