@@ -202,9 +202,13 @@ def _draw_order(module: nn.Module) -> int:
 
 
 def _truncated_normal(shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+    """Normal draws, those beyond the bounds drawn anew until there are none. Not `nn.init.trunc_normal_`, which draws other
+    values in other versions of PyTorch: these are those of 2.14; 2.11 has others."""
     std = 1 / math.sqrt(shape[1:].numel())  # (out, in, kh, kw) or (out, in)
-    weight = torch.empty(shape, device=device_of(generator), dtype=torch.float32)
-    return nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
+    weight = torch.empty(shape, device=device_of(generator), dtype=torch.float32).normal_(0, std, generator=generator)
+    while (beyond := weight.abs() > torch.tensor(2 * std)).any():
+        weight = torch.where(beyond, torch.empty_like(weight).normal_(0, std, generator=generator), weight)
+    return weight
 
 
 def _smooth(weight: Tensor, sigma: float) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from deformlib.models import DOWNSAMPLINGS, Downsampling, Subsample, cifar10_vgg, imagenet_vgg, initialize
+from deformlib.models import DOWNSAMPLINGS, Downsampling, Subsample, _truncated_normal, cifar10_vgg, imagenet_vgg, initialize
 
 
 def seeded(seed=0):
@@ -149,6 +149,17 @@ def test_initialization_is_a_truncated_normal_of_the_paper_s_scale():
         assert weight.std().item() == pytest.approx(0.8796 * bound / 2, rel=tolerance), name
         assert abs(weight.mean().item()) < bound * tolerance, name
     assert not model.head.bias.any()
+
+
+def test_a_seed_gives_the_same_weights_whatever_the_version_of_pytorch():
+    filters = cifar10_vgg("max-pool", generator=seeded()).conv1_1.conv.weight
+    # Of PyTorch 2.14, which drew those of the book's records.
+    first = torch.tensor([-0.216668, -0.221772, -0.0482239, -0.0835, 0.163334, 0.133177, -0.0608167, -0.192534, 0.0620218])
+    torch.testing.assert_close(filters[0, 0].flatten(), first, rtol=1e-4, atol=1e-6)
+    if torch.__version__.startswith("2.14"):
+        own = nn.init.trunc_normal_(torch.empty(64, 32, 3, 3), 0.0, 1 / math.sqrt(288), -2 / math.sqrt(288), 2 / math.sqrt(288),
+                                    generator=torch.Generator().manual_seed(1))
+        assert torch.equal(_truncated_normal(own.shape, torch.Generator().manual_seed(1)), own)
 
 
 def test_initialize_resets_any_network():
