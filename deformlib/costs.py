@@ -1,11 +1,13 @@
 """What the records took to make, and how fast the package is."""
 
 import json
+from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
 from . import studies
-from .evidence import store_for
+from .evidence import existing, store_for
 from .store import RESULTS, Record, Store
 
 BENCH = {"cpu": RESULTS.parent / "bench.json", "cuda": RESULTS.parent / "bench-cuda.json"}  # written by `make bench`, on a GPU with --cuda
@@ -26,7 +28,7 @@ def costs(mode: str) -> pd.DataFrame:
         for spec in wanted:
             if spec in store:
                 record = store.load(spec)
-                made.setdefault("GPU" if "peak_device_memory_mb" in record.provenance else "CPU", []).append(record)
+                made.setdefault(_hardware(record), []).append(record)
         if not made and mode == "full":
             rows[name, ""] = {"records": f"0 of {len(wanted)}", "what for": study.purpose}
         for on, records in sorted(made.items()):
@@ -54,6 +56,30 @@ def _cost(records: list[Record], store: Store) -> dict[str, str]:
         "processor": "; ".join(sorted({record["device"] for record in found})),
         "precision": ", ".join(sorted({record["training_precision"] for record in found})),
     }
+
+
+def across_hardware(mode: str) -> pd.DataFrame:
+    """How far trained networks that differ in their seed are apart, where a CPU trained both and where a CPU trained one and
+    a GPU the other: per study that has both, the mean over pairs, arms and layers of the absolute difference of log
+    sensitivity, and over filter banks of smoothness; with the numbers of pairs."""
+    apart: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for study in ("cifar10", "cifar10-subset", "cifar10-random-labels"):
+        found = existing(study, mode)
+        on = {(found.arm(record.spec), record.spec.seed): _hardware(record) for record in found.records}
+        values = {"log sensitivity": found.layers().assign(value=lambda table: np.log(table["value"])), "smoothness": found.banks()}
+        wide = {name: table.pivot(index="layer", columns=["arm", "seed"], values="value") for name, table in values.items()}
+        pairs = [(one, other) for one, other in combinations(on, 2) if one[0] == other[0] and "CPU" in (on[one], on[other])]
+        mixed = {one[0] for one, other in pairs if on[one] != on[other]}
+        for one, other in pairs:
+            if one[0] in mixed:  # other arms scatter differently
+                pair = "both CPU" if on[one] == on[other] else "CPU and GPU"
+                apart.setdefault((study, pair), []).append({name: (table[one] - table[other]).abs().mean() for name, table in wide.items()})
+    means = {key: {"pairs": len(pairs), **pd.DataFrame(pairs).mean()} for key, pairs in apart.items()}
+    return pd.DataFrame(list(means.values()), pd.MultiIndex.from_tuples(means or (), names=["study", "trained on"]))
+
+
+def _hardware(record: Record) -> str:
+    return "GPU" if "peak_device_memory_mb" in record.provenance else "CPU"
 
 
 def speed(device: str = "cpu") -> tuple[str, pd.DataFrame]:

@@ -303,6 +303,28 @@ def test_costs_are_those_of_the_records(full: Store):
         "1 of 6", "0.01", "300", "800", "a GPU", "tensorfloat32"]
 
 
+def test_networks_of_a_cpu_and_of_a_gpu_are_compared_by_pairs_of_seeds(monkeypatch: pytest.MonkeyPatch):
+    """Strided has no network of the GPU; those of two GPU seeds are not compared with each other."""
+    values = {("max-pool", 0): 1.0, ("max-pool", 1): 1.5, ("max-pool", 2): 3.0, ("max-pool", 3): 3.5, ("strided", 0): 0.0, ("strided", 1): 9.0}
+    rows = [(arm, seed, layer, value * layer) for (arm, seed), value in values.items() for layer in (1, 2)]
+
+    class Known(Evidence):
+        def layers(self) -> pd.DataFrame:
+            return self.banks().assign(value=lambda table: np.exp(table["value"]))
+
+        def banks(self) -> pd.DataFrame:
+            return pd.DataFrame(rows, columns=["arm", "seed", "layer", "value"])
+
+    spec = specs_of("full", 0)[0]
+    records = [Record(dataclasses.replace(spec, downsampling=arm, seed=seed), {}, {"peak_device_memory_mb": 1} if seed > 1 else {}) for arm, seed in values]
+    monkeypatch.setattr(costs, "existing", lambda name, mode: (Known if name == "cifar10" else Evidence)(name, mode, records * (name == "cifar10"), []))
+    table = costs.across_hardware("full")
+    assert table.to_dict("index") == {
+        ("cifar10", "both CPU"): {"pairs": 1, "log sensitivity": pytest.approx(0.75), "smoothness": pytest.approx(0.75)},
+        ("cifar10", "CPU and GPU"): {"pairs": 4, "log sensitivity": pytest.approx(3.0), "smoothness": pytest.approx(3.0)},
+    }
+
+
 def test_speed_is_what_the_benchmarks_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     row = {"work": "warp, 32 images", "against": "speed of SciPy", "ratio": "25.5", "goal": ">= 35", "reached": "no"}
     monkeypatch.setattr(costs, "BENCH", {"cpu": tmp_path / "bench.json"})
