@@ -5,6 +5,7 @@ are Spearman's, of ranks: measures differ in scale.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -123,8 +124,7 @@ def prediction(table: pd.DataFrame) -> pd.DataFrame:
 def performance(*evidence: Evidence) -> pd.DataFrame:
     """One row a trained network: study, arm, seed, sensitivity of its last layer and test accuracy; none of a study that
     has no records."""
-    found = [
-        last(each.layers()).merge(each.probes()).assign(study=each.study) for each in evidence if each.records
-    ]
+    alone = [replace(each, records=[record]) for each in evidence for record in each.records]  # a study may have an arm twice
+    found = [last(each.layers()).merge(each.probes()).assign(study=each.study) for each in alone]
     columns = {"study": "study", "arm": "arm", "seed": "seed", "value": "sensitivity, last layer", "test_accuracy": "test accuracy"}
     return pd.concat(found, ignore_index=True)[[*columns]].rename(columns=columns)

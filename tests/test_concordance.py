@@ -169,3 +169,5 @@ def test_performance_of_the_studies_that_have_records(trained: Evidence):
     assert table.columns.tolist() == ["study", "arm", "seed", "sensitivity, last layer", "test accuracy"]
     assert table["study"].tolist() == ["cifar10"] * 8 + ["other"]
     assert table["sensitivity, last layer"][8] == pytest.approx(s(1, "subsample", 0)[6]) and table["test accuracy"][8] == pytest.approx(0.8)
+    twice = Evidence("recipes", "full", trained.records[:1] * 2, [])  # one arm and seed by two recipes
+    assert len(performance(twice)) == 2
