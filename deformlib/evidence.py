@@ -78,7 +78,7 @@ class Evidence:
         else:
             specs = [network_of(record.spec) for record in self.records]
             epochs = sorted({each.recipe.epochs for each in specs if isinstance(each, Training)})
-            text = f"{spec.data}, {seeds}" + (f", {' or '.join(map(str, epochs))} epochs" if epochs else ", untrained")
+            text = f"{spec.data}, {seeds}" + (f", {' or '.join(map(str, epochs))} epoch{'s' * (epochs != [1])}" if epochs else ", untrained")
         if len(versions := {record.provenance.get("data") for record in self.records}) > 1:
             text += f"; of {len(versions)} different versions of these images (provenance.data of the records), which are not comparable"
         if missing := sum(self.arm(spec) in self.seed_counts for spec in self.missing):
