@@ -17,8 +17,8 @@ import training
 from rows import DEVICE, Row, line
 
 from deformlib.costs import BENCH
-from deformlib.runs import _be_exact, processor
-from deformlib.training import fast_bfloat16
+from deformlib.runs import _be_exact, check_hardware, processor
+from deformlib.training import fastest
 
 
 def rows() -> Iterator[Row]:
@@ -27,12 +27,15 @@ def rows() -> Iterator[Row]:
 
 
 def main() -> None:
+    if sys.argv[1:] not in ([], ["--cuda"]):
+        sys.exit(f"python bench takes --cuda or nothing, got {' '.join(sys.argv[1:])}")
+    check_hardware(DEVICE, None)
     _be_exact()
     target = BENCH[DEVICE]
     of_cpu = f"{processor()}, {torch.get_num_threads()} threads"
     where = of_cpu if DEVICE == "cpu" else f"{torch.cuda.get_device_name()} ({of_cpu})"
     conditions = (f"{where}, PyTorch {torch.__version__}, "
-                  f"training in {'bfloat16' if fast_bfloat16(DEVICE) else 'float32 (no bfloat16 in hardware)'}, "
+                  f"training in {fastest(DEVICE)}, "
                   f"load of the machine before {os.getloadavg()[0]:.1f}")
     print(conditions)
     print(line("work", "against", "ratio", "quartiles", "goal", "reached"))

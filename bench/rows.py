@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 REPETITIONS = 15
-DEVICE = "cuda" if "--cuda" in sys.argv else "cpu"
+DEVICE = "cuda" if sys.argv[1:] == ["--cuda"] else "cpu"
 
 
 class Row(NamedTuple):

@@ -4,6 +4,7 @@ Both loops train the same CIFAR-10 network with the same recipe `augmented` on r
 a tutorial would write: DataLoader, torchvision transforms image by image, float32, contiguous memory.
 """
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +17,7 @@ from torchvision import transforms
 
 from deformlib import data, models, tasks
 from deformlib.studies import AUGMENTED
-from deformlib.training import State, _step, arithmetic, fast_bfloat16, fastest
+from deformlib.training import State, _step, arithmetic, fastest
 
 REPETITIONS, SECONDS, SIDE = (5, 6.0, 2048) if DEVICE == "cpu" else (3, 2.0, 8192)
 MEAN, STD = tasks.CHANNEL_MEAN, tasks.CHANNEL_STD
@@ -81,7 +82,7 @@ def steps_of_product(dtype: torch.dtype):
 def rate(steps, seconds: float) -> float:
     """What the steps give, per second."""
     start, total = now(), 0
-    while now() - start < seconds:
+    while time.perf_counter() - start < seconds:
         total += next(steps)
     return total / (now() - start)
 
@@ -97,7 +98,7 @@ def flops_per_image() -> float:
 def rows() -> Iterator[Row]:
     images, labels, classes = data.load("cifar10", "train")
     task = tasks.Task(images, labels, images[:1], labels[:1], classes, "").to(DEVICE)
-    product = torch.bfloat16 if fast_bfloat16(DEVICE) else torch.float32
+    product = torch.bfloat16 if fastest(DEVICE) == "bfloat16" else torch.float32
     loops = {"plain": steps_of_plain(Plain(images, labels)), "ours": steps_of_ours(task), "product": steps_of_product(product)}
     for steps in loops.values():
         next(steps)

@@ -281,8 +281,8 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # initial weights from the same seed. So at seed 2, with random labels and in their control, arms of one machine are not
 # paired with those of the other, nor Max-pool and Subsample with their own controls; and the six other ways of training
 # did not begin where the book's own did. {doc}`08_costs` compares how networks of both scatter. (If nothing else is
-# asked for, the forward pass of training runs in bfloat16 where the processor has it, and in float32 elsewhere. No
-# network here was trained in bfloat16.)
+# asked for, a network is trained in TensorFloat-32 on a GPU and in bfloat16 on a CPU that has it, else in float32. None
+# here was trained in bfloat16.)
 
 # %%
 specs = {"plain": study("cifar10").specs(mode)[0], "augmented": study("cifar10-augmented").specs(mode)[0]}

@@ -68,7 +68,7 @@ across_hardware(mode).round(3)
 # In full mode a network of the GPU is as far from those of the CPU as these from each other, but under random labels,
 # where it is farther in sensitivity by a factor of about two and nearer in smoothness. There each of three arms has one
 # pair of seeds to compare with, and their networks of the GPU are one seed, with the same initial filters. Max-pool's
-# seeds 1 and 2, both of the CPU, are 0.11 apart. So this may be that seed, and need not be the hardware.
+# seed 0 is 0.11 from its seeds 1 and 2, all of the CPU. So this may be that seed, and need not be the hardware.
 #
 # ## Speed
 #
@@ -92,7 +92,8 @@ ratios
 # which axis a representation has its images. The ratios to kornia and SciPy depend on the number of threads: in an
 # earlier run with one thread they were 79 and 21.
 #
-# And on a GPU, but for SciPy, which has none, and for how time grows, which a GPU that is not filled does not show:
+# And on a GPU, but for SciPy, which has none, and for how time grows, which a GPU that is not filled does not show
+# (`python bench --cuda`):
 
 # %% tags=["hide-input"]
 conditions, ratios = speed("cuda")
@@ -105,9 +106,9 @@ ratios
 # `grid_sample`, takes 7 to 14 times as long as `grid_sample` alone, and 13 layers at 32x32 are measured in 14 times the
 # time of two forward passes. So little work does not fill this GPU: most of the time goes into starting many small
 # operations, and into waiting for the answers to checks (are all values finite?). With layers of 224x224, which do fill
-# it, `sensitivity` takes 1.7 times as long as two forward passes. It took 5.6 times as long when distances were taken in
-# blocks that suit a CPU's cache. Training reaches a hundredth of the rate of a large product, because networks this
-# narrow, with images this small, start operations faster than they need them: alone on the GPU a process trained the
-# CIFAR-10 network of {numref}`fig-3d` at 11,000 to 12,000 images a second in batches of 64, in float32, TensorFloat-32
-# and bfloat16 alike, and fourteen side by side, in float32, came to 24,000. On the CPU of the first table it is about
-# 160 in each of two processes.
+# it, `sensitivity` takes 1.7 times as long as two forward passes. It took 5.6 times as long when distances were taken
+# in blocks that suit a CPU's cache. Training reaches a hundredth of the rate of a large product (each step waited for
+# its end, which trainings do not), because networks this narrow, with images this small, start operations faster than
+# they need them: alone on the GPU a process trained the CIFAR-10 network of {numref}`fig-3d` at 11,000 to 12,000 images
+# a second in batches of 64, in float32, TensorFloat-32 and bfloat16 alike, and fourteen side by side, in float32, came
+# to 24,000. On the CPU of the first table it is about 160 in each of two processes.

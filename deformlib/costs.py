@@ -10,7 +10,7 @@ from . import studies
 from .evidence import existing, store_for
 from .store import RESULTS, Record, Store
 
-BENCH = {"cpu": RESULTS.parent / "bench.json", "cuda": RESULTS.parent / "bench-cuda.json"}  # written by `make bench`, on a GPU with --cuda
+BENCH = {"cpu": RESULTS.parent / "bench.json", "cuda": RESULTS.parent / "bench-cuda.json"}  # written by `make bench` and `python bench --cuda`
 
 
 def costs(mode: str) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def _hardware(record: Record) -> str:
 
 
 def speed(device: str = "cpu") -> tuple[str, pd.DataFrame]:
-    """Under which conditions `make bench` ran last on a device, "cpu" or "cuda", and the table that it printed."""
+    """The conditions and the table of `make bench` on a device, "cpu" or "cuda"."""
     found = json.loads(BENCH[device].read_text())
     signs = {"<= ": "≤\N{NO-BREAK SPACE}", ">= ": "≥\N{NO-BREAK SPACE}"}
     return found["conditions"], pd.DataFrame(found["rows"]).replace({"goal": signs}, regex=True).set_index(["work", "against"])

@@ -206,7 +206,7 @@ def _truncated_normal(shape: torch.Size, generator: torch.Generator | None) -> T
     values in other versions of PyTorch: these are those of 2.14; 2.11 has others."""
     std = 1 / math.sqrt(shape[1:].numel())  # (out, in, kh, kw) or (out, in)
     weight = torch.empty(shape, device=device_of(generator), dtype=torch.float32).normal_(0, std, generator=generator)
-    while (beyond := weight.abs() > torch.tensor(2 * std, device="cpu")).any():
+    while (beyond := weight.abs() > 2 * std).any():
         weight = torch.where(beyond, torch.empty_like(weight).normal_(0, std, generator=generator), weight)
     return weight
 

@@ -81,8 +81,10 @@ def price(rows: Sequence[Standing], store: Store) -> float | None:
 
 def _middle(known: Sequence[tuple[Record, float]]) -> float:
     """The median of the seconds, of the records made here if there are any."""
-    here = runs.name_of(runs.default_device())
-    return statistics.median([seconds for record, seconds in known if record.provenance.get("device") == here] or [s for _, s in known])
+    def here(record: Record) -> str:
+        return runs.name_of(runs.default_device() if isinstance(record.spec, Training) else "cpu")
+
+    return statistics.median([seconds for record, seconds in known if record.provenance.get("device") == here(record)] or [s for _, s in known])
 
 
 def _network(spec: Spec) -> tuple:

@@ -24,7 +24,7 @@ from .protocol import CHUNK, PROTOCOLS, Instrument, banks_of, layers_of
 from .specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
 from .store import ROOT, Record, Store, cache_root, load_tensors, save_tensors, write_whole
 from .streams import stream
-from .training import PRECISIONS, State, fastest, train
+from .training import State, fastest, precisions, train
 
 Progress = Callable[[float], None]  # the share of a run that is done
 
@@ -95,6 +95,7 @@ class _Run:
     folder: Path  # of the cache
     state: State
     data: str  # the identity of what it is trained on
+    on: Hardware = Hardware()
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "measuring": 0.0})
@@ -104,7 +105,8 @@ class _Run:
         return self.folder / "state.safetensors"
 
     def save(self) -> None:
-        notes = {"step": self.state.step, "checkpoints": self.checkpoints, "epochs": self.epochs, "seconds": self.seconds, "data": self.data}
+        notes = {"step": self.state.step, "checkpoints": self.checkpoints, "epochs": self.epochs, "seconds": self.seconds, "data": self.data,
+                 "on": self.on}
         save_tensors(self.file, self.state.tensors(), notes)
 
     def resume(self) -> None:
@@ -113,6 +115,9 @@ class _Run:
         saved, notes = load_tensors(self.file)
         if notes.setdefault("data", self.data) != self.data:
             raise ValueError(f"{self.file} is of a run on other images ({notes['data']}, now {self.data}): read those again, or delete it to start anew")
+        if (begun := Hardware(*notes.pop("on", self.on))) != self.on:
+            raise ValueError(f"{self.file} is of a run on {begun.device} in {begun.precision} (now {self.on.device}, {self.on.precision}): "
+                             f"ask for --device {begun.device} --precision {begun.precision}, or delete it to start anew")
         for name, tensor in self.state.tensors().items():
             tensor.data.copy_(saved[name])
         self.state.step = notes.pop("step")
@@ -128,7 +133,7 @@ def execute_training(spec: Training, store: Store, folder: Path, progress: Progr
     model = build(spec, len(task.classes), task.images.shape[1]).to(on.device)
     names = layers_of(model)
     initial = {name: weight.clone() for name, weight in banks_of(model).items()}
-    run = _Run(folder, State.start(model, recipe), task.identity)
+    run = _Run(folder, State.start(model, recipe), task.identity, on)
     run.resume()
     per_epoch = recipe.steps_per_epoch(len(task.images))
     steps = per_epoch * recipe.epochs
@@ -173,8 +178,8 @@ def execute_measurement(spec: Spec, store: Store, folder: Path, progress: Progre
 
 
 def _be_exact() -> None:
-    """Convolutions and products in float32 as they are written, not in TensorFloat-32, and the same bits every time (on a
-    GPU but for Blur-pool, whose edge has no such backward pass)."""
+    """Convolutions and products in float32 as they are written, not in TensorFloat-32, and where PyTorch can the same bits
+    every time (on a GPU it cannot with Blur-pool, whose edge has no such backward pass)."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
 
@@ -230,7 +235,7 @@ def execute(
     weights   keep the final weights beside the record
     threads   of PyTorch in this process; left as they are when None
     device    on which networks are trained, "cpu" or "cuda"; what trains none is measured on the CPU
-    precision one of training.PRECISIONS for the training; None is bfloat16 where the processor has it, else float32
+    precision one of training.precisions(device) for the training; None is training.fastest(device)
     progress  called with the share that is done
 
     ValueError for a spec that names something unknown, and for a device that is not there; filelock.Timeout if another
@@ -262,8 +267,7 @@ def check_hardware(device: str, precision: str | None) -> None:
     there = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     require(device in there, "device", " or ".join(there) + ("" if len(there) > 1 else " (PyTorch sees no CUDA device)"), repr(device))
     if precision is not None:
-        check_known("precision", precision, PRECISIONS)
-        require(device == "cuda" or precision != "tensorfloat32", "precision", "float32 or bfloat16 on the CPU", repr(precision))
+        check_known("precision", precision, precisions(device))
 
 
 def progress_of(spec: Spec) -> float | None:

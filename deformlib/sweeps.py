@@ -20,17 +20,19 @@ from .specs import Spec
 from .store import Store
 
 
-def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep: Container[Spec] = (), source: str | None = None, **how: Any) -> list[Spec]:
+def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep: Container[Spec] = (), source: str | None = None,
+         device: str = "cpu", precision: str | None = None) -> list[Spec]:
     """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
 
-    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `local`, `how`
-    for `runs.execute`: a device, a precision. One failure does not stop
+    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `local`, `device` and
+    `precision` for `runs.execute`. One failure does not stop
     the others; KeyboardInterrupt does, and a later call goes on from each run's last epoch.
     """
     if not missing:
         return []
     for spec in missing:
         runs.check(spec)
+    runs.check_hardware(device, precision)
     workers = min(workers or cores(), len(missing))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True))
     quiet = "TQDM_DISABLE" in os.environ  # in a chapter: papermill has a bar
@@ -38,7 +40,7 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep
         futures = {}
         for kept in (True, False):
             chosen = [spec for spec in missing if (spec in keep) == kept]
-            futures |= sweep(chosen, store, executor, weights=kept, threads=threads_for(workers), **how)
+            futures |= sweep(chosen, store, executor, weights=kept, threads=threads_for(workers), device=device, precision=precision)
         overall = progress.add_task(f"{len(missing)} runs", total=len(missing))
         bars: dict[Spec, int] = {}
         try:
@@ -67,11 +69,11 @@ def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int
             progress.update(bars[spec], completed=shares[spec], visible=not future.done())
 
 
-def sweep(missing: Iterable[Spec], store: Store, executor: Executor, **how: Any) -> dict[Spec, Future]:
-    """Submit every spec to `executor`: {spec: future of nothing}. The records are in `store` when the futures are done.
-
-    `how` are the arguments of `runs.execute`: weights, threads, device, precision.
-    """
+def sweep(missing: Iterable[Spec], store: Store, executor: Executor, *, weights: bool = False, threads: int | None = None,
+          device: str = "cpu", precision: str | None = None) -> dict[Spec, Future]:
+    """Submit every spec to `executor`: {spec: future of nothing}. The records are in `store` when the futures are done. The
+    keywords are those of `runs.execute`."""
+    how = dict(weights=weights, threads=threads, device=device, precision=precision)
     return {spec: executor.submit(_execute_quietly, spec, store, how) for spec in missing}
 
 

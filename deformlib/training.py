@@ -1,7 +1,8 @@
 """One training loop that calls back at checkpoints, and the recipes it follows.
 
 The loop knows nothing of what is measured. It is deterministic on one machine: every random draw comes from
-(seed, purpose, epoch), so a run that resumes at an epoch's beginning goes on exactly as if it had not stopped.
+(seed, purpose, epoch), so a run that resumes at an epoch's beginning goes on exactly as if it had not stopped. (Not on a
+GPU where an arm has an operation that has no deterministic backward pass there, as Blur-pool's edge.)
 """
 
 import math
@@ -137,7 +138,7 @@ def train(
     after_epoch(epoch, summary)  after each epoch, with its mean training loss and accuracy
     after_step(step)             after every step, for progress
 
-    `precision` is one of PRECISIONS; None is bfloat16 where the processor has it, else float32.
+    `precision` is one of `precisions`; None is `fastest`.
 
     FloatingPointError if the loss or a parameter is not finite at a checkpoint or an epoch's end: it has diverged.
     """
@@ -145,7 +146,7 @@ def train(
     if state.step % per_epoch:
         raise ValueError(f"state.step must be a multiple of {per_epoch}, the beginning of an epoch, got {state.step}")
     precision = precision or fastest(task.images.device)
-    check_known("precision", precision, PRECISIONS)
+    check_known("precision", precision, precisions(task.images.device))
     if state.step == 0 and 0 in checkpoints:
         at_checkpoint(0)
     for epoch in range(state.step // per_epoch, recipe.epochs):
@@ -163,14 +164,23 @@ def train(
         after_epoch(epoch, {"loss": loss, "accuracy": accuracy})
 
 
-# How the products of a training step are computed: as they are written, with factors of 11 bits (TensorFloat-32, on GPUs
-# alone), or under autocast with factors and results of 8 bits.
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+def precisions(device: torch.device | str = "cpu") -> tuple[str, ...]:
+    """How the products of a training step can be computed on `device`: as they are written, under autocast with factors and
+    results of 8 bits, and on GPUs from Ampere on with factors of 11 bits (TensorFloat-32)."""
+    coarse = torch.device(device).type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return ("float32", "bfloat16", *["tensorfloat32"] * coarse)
+
+
+def fastest(device: torch.device | str = "cpu") -> str:
+    """The precision in which networks are trained on `device` if none is asked for: TensorFloat-32 on a GPU and bfloat16 on
+    a CPU, where they are in hardware, else float32. (On a GPU bfloat16 makes networks as narrow as these no faster.)"""
+    coarse = "bfloat16" if torch.device(device).type == "cpu" and fast_bfloat16() else "tensorfloat32"
+    return coarse if coarse in precisions(device) else "float32"
 
 
 @contextmanager
 def arithmetic(precision: str, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Training steps inside are computed in one of PRECISIONS; afterwards PyTorch does as it did before."""
+    """Training steps inside are computed in one of `precisions`; afterwards PyTorch does as it did before."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     coarse = precision == "tensorfloat32"
     torch.set_float32_matmul_precision("high" if coarse else "highest")
@@ -183,15 +193,8 @@ def arithmetic(precision: str, device: torch.device | str = "cpu") -> Iterator[N
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
-def fastest(device: torch.device | str = "cpu") -> str:
-    """The precision in which networks are trained on `device` if none is asked for."""
-    return "bfloat16" if fast_bfloat16(device) else "float32"
-
-
-def fast_bfloat16(device: torch.device | str = "cpu") -> bool:
+def fast_bfloat16() -> bool:
     """Whether the processor computes in bfloat16 in hardware; emulated, it is slower than float32."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported()
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 

@@ -142,6 +142,13 @@ def test_times_are_those_of_this_machine_if_there_are_any(store: Store, monkeypa
         store.save(dataclasses.replace(made, provenance=made.provenance | {"device": device}))
     rows = [progress.standing(spec, store) for spec in FULL]
     assert progress.price(rows, store) == 900 and progress.price(rows[1:], store) == 25
+    monkeypatch.setattr(runs, "name_of", lambda device: {"cpu": "ours", "cuda": "fast"}[device])
+    monkeypatch.setattr(runs, "default_device", lambda: "cuda")
+    assert progress.price(rows, store) == 25
+    untrained = studies.study("imagenet-init").specs("full")[:2]
+    for spec, seconds, device in zip(untrained, (60, 10), ("ours", "another")):
+        store.save(Record(spec, {"measured": 1}, {"seconds": {"measuring": float(seconds)}, "device": device}))
+    assert progress.price([progress.standing(spec, store) for spec in untrained], store) == 60, "these are measured on the CPU"
 
 
 def test_what_cannot_go_on_is_not_half_done(store: Store):
@@ -243,8 +250,8 @@ def test_run_without_data_says_so_before_any_process(store: Store, executed: lis
 
 @pytest.mark.parametrize("options, message", [
     (["--device", "tpu"], "device must be cpu.*got 'tpu'"),
-    (["--device", "cpu", "--precision", "half"], "precision must be one of float32, tensorfloat32, bfloat16, got 'half'"),
-    (["--device", "cpu", "--precision", "tensorfloat32"], "precision must be float32 or bfloat16 on the CPU, got 'tensorfloat32'"),
+    (["--device", "cpu", "--precision", "half"], "precision must be one of float32, bfloat16, got 'half'"),
+    (["--device", "cpu", "--precision", "tensorfloat32"], "precision must be one of float32, bfloat16, got 'tensorfloat32'"),
 ])
 def test_run_on_what_is_not_there_says_so_before_any_work(options: list[str], message: str, store: Store, executed: list, data: Path):
     assert re.search(message, call("run", "cifar10", *options, code=2)) and not executed

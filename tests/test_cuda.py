@@ -20,13 +20,9 @@ TINY = Protocol(images=8, sets=1, strengths=(0.5,), light=5, full=2, calibration
 SPEC = Training("photos", "max-pool", 1, Recipe(3, 16, 0.05, flip=True, crop=2), "tiny", width=0.25, examples=64)
 
 
-@pytest.fixture(autouse=True)
-def exact() -> None:
-    runs._be_exact()
-
-
 @pytest.fixture
-def network() -> nn.Module:
+def network(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     return models.cifar10_vgg("max-pool", width=0.25, generator=torch.Generator().manual_seed(0)).eval()
 
 
@@ -82,7 +78,9 @@ def test_a_run_begins_as_on_the_cpu_and_comes_out_the_same_twice(task: str, tmp_
     assert last["smoothness"]["change_norm"] == pytest.approx(expected["smoothness"]["change_norm"], rel=0.05)
 
 
-def test_bfloat16_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_precision_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path))
-    assert runs.execute(SPEC, Store(tmp_path), device="cuda").provenance["training_precision"] == "bfloat16 autocast"
+    for precision, said in ((None, "tensorfloat32"), ("bfloat16", "bfloat16 autocast")):
+        made = runs.execute(SPEC, Store(tmp_path / said), device="cuda", precision=precision)
+        assert made.provenance["training_precision"] == said

@@ -298,13 +298,53 @@ def test_a_precision_is_that_of_the_training_and_said(tmp_path: Path, monkeypatc
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
     given = []
     monkeypatch.setattr(runs, "train", lambda *args: given.append(args[-1]))
-    monkeypatch.setattr(training, "fast_bfloat16", lambda device="cpu": False)
+    monkeypatch.setattr(training, "fast_bfloat16", lambda: False)
     for precision, said in ((None, "float32"), ("float32", "float32"), ("bfloat16", "bfloat16 autocast")):
         made = runs.execute(SPEC, Store(tmp_path / str(precision)), precision=precision)
         assert made.provenance["training_precision"] == said and made.provenance["device"] == runs.processor()
     assert given == ["float32", "float32", "bfloat16"]
-    with pytest.raises(ValueError, match="precision must be float32 or bfloat16 on the CPU"):
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, got 'tensorfloat32'"):
         runs.execute(OTHER, Store(tmp_path), precision="tensorfloat32")
+
+
+def test_a_run_goes_on_only_where_and_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+
+    def stop(share: float) -> None:
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(SPEC, Store(tmp_path), precision="bfloat16", progress=stop)
+    with pytest.raises(ValueError, match="on cpu in bfloat16 .now cpu, float32.: ask for --device cpu --precision bfloat16, or delete it"):
+        runs.execute(SPEC, Store(tmp_path), precision="float32")
+    assert runs.execute(SPEC, Store(tmp_path), precision="bfloat16").provenance["training_precision"] == "bfloat16 autocast"
+
+
+def test_nothing_is_measured_in_tensorfloat32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever PyTorch was told before: its own default lets convolutions on a GPU round their factors."""
+    monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    before, seen = torch.get_float32_matmul_precision(), []
+
+    def flags(*args: object, **options: object) -> dict:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision()))
+        return {}
+
+    torch.set_float32_matmul_precision("high")
+    try:
+        for name in ("light", "full"):
+            monkeypatch.setattr(protocol.Instrument, name, flags)
+        runs.execute(SPEC, Store(tmp_path))
+        torch.backends.cudnn.allow_tf32 = True
+        monkeypatch.setitem(runs.MEASURE, Initialization, lambda *_: (flags() or {"measured": 1}, None))
+        runs.execute(Initialization("photos", "max-pool", 0, images=16, calibration=16, width=1 / 16, size=64), Store(tmp_path))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert len(seen) > 2 and set(seen) == {(False, True, "highest")}
 
 
 def test_weights_are_those_of_the_last_checkpoint(reference: Path):

@@ -38,7 +38,7 @@ def made_up(n: int = 44) -> Task:
 
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "fast_bfloat16", lambda device="cpu": False)
+    monkeypatch.setattr(training, "fast_bfloat16", lambda: False)
 
 
 def plain(model: nn.Module, task: Task, recipe: Recipe, seed: int) -> list[dict[str, float]]:
@@ -257,15 +257,25 @@ def test_a_precision_holds_for_training_steps_alone(monkeypatch: pytest.MonkeyPa
 
     seen, take = {}, training._step
     before = flags()
-    for precision in training.PRECISIONS:
+    for precision in training.precisions():
         monkeypatch.setattr(training, "_step", lambda *args: seen.update({precision: flags()}) or take(*args))
         train(State.start(smooth_network(), RECIPE), made_up(8), dataclasses.replace(RECIPE, epochs=1), 0, [1],
               lambda step: seen.update(measured=flags()), precision=precision)
         assert seen["measured"] == before == flags()
-    assert seen["float32"] == ("highest", False, False) and seen["tensorfloat32"] == ("high", True, False)
-    assert seen["bfloat16"] == ("highest", False, True)
-    with pytest.raises(ValueError, match="precision must be one of float32, tensorfloat32, bfloat16, got 'half'"):
-        train(State.start(smooth_network(), RECIPE), made_up(8), RECIPE, 0, precision="half")
+    assert seen["float32"] == ("highest", False, False) and seen["bfloat16"] == ("highest", False, True)
+    with training.arithmetic("tensorfloat32"):
+        assert flags() == ("high", True, False)
+    assert flags() == before
+    for precision in ("half", "tensorfloat32"):
+        with pytest.raises(ValueError, match=f"precision must be one of float32, bfloat16, got '{precision}'"):
+            train(State.start(smooth_network(), RECIPE), made_up(8), RECIPE, 0, precision=precision)
+
+
+@pytest.mark.parametrize("capability, expected", [((7, 5), "float32"), ((8, 0), "tensorfloat32"), ((9, 0), "tensorfloat32")])
+def test_tensorfloat32_is_for_gpus_that_have_it(capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    assert training.fastest("cuda") == expected and (expected in training.precisions("cuda"))
+    assert ("tensorfloat32" in training.precisions("cuda")) == (capability >= (8, 0))
 
 
 @pytest.mark.parametrize("supported", [False, True])
