@@ -187,8 +187,8 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # them, the scale of pixels and batch norm's statistics, were chosen by measuring untrained networks on 128 test images
 # of CIFAR-10 before any training: of the few combinations tried then, [0, 1] pixels with running statistics came
 # nearest to the published curves. {doc}`09_choices` has since tried more, with two seeds. It confirms the statistics,
-# and finds that two seeds disagree about pixels, and that two of the six parts of claim 1 hang on them. None matches
-# exactly; the published curves are drawn into our figures.
+# and finds that its two seeds disagree about pixels. With four seeds the published curves of Figure 3c lie within our
+# bands everywhere ({doc}`07_verdict`); they are drawn into our figures.
 #
 # ### Deformation
 #
@@ -275,7 +275,7 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 #   Max-pool;
 # - `cifar10-subset`, its control: seed 2, but for Blur-pool;
 # - `imagenet`: seeds 1 and 2; `imagenet-128`: all;
-# - `cifar10-recipes`: six other ways of training, all but the book's own and twice the epochs.
+# - `cifar10-recipes`: the six other ways of training that have runs (twice the epochs has none yet).
 #
 # What the machines do differently is thus part of the bands over seeds. The other version of PyTorch also drew other
 # initial weights from the same seed. So at seed 2, with random labels and in their control, arms of one machine are not

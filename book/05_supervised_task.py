@@ -104,9 +104,9 @@ by_layer(end)
 # sensitivity rises through the layers, except with Average-pool, and at the top it is 2.3 to 4.2 times what true labels
 # on the same images lead to. As before any training, the arms that pool lie below those that do not from layer 3 on, in
 # the mean over seeds, but for layer 5, where Max-pool and Strided-ReLU are level; among those that do not, the order
-# has changed. Against untrained networks as they are ({numref}`fig-3c`) layers 1 and 2 become 1.1 to 1.9 times as
-# sensitive in the mean of three seeds that disagree here (0.8 to 1.4 with seed 0, 1.2 to 2.3 with the others), where
-# true labels make it 1.9 to 3.1 times.
+# has changed. Against the same networks before training, as {numref}`fig-3c` has others, layers 1 and 2 become 1.1 to
+# 1.9 times as sensitive in the mean of three seeds that disagree here (0.8 to 1.4 with seed 0, 1.2 to 2.3 with the
+# others), where true labels make it 1.9 to 3.1 times.
 #
 # The seed matters little beside the arm, as the paper says. At no layer do two seeds of an arm differ by more than
 # 0.082, on curves that reach 0.56 (0.054 without the third, which may differ for its machine's sake; see
@@ -191,7 +191,7 @@ pd.concat({name: by_layer(values) for name, values in by_euclid.items()}, axis=1
 # As many steps are not as much learning: true labels are learned sooner. {numref}`fig-7-loss` takes the control
 # at the moment when its training loss first fell to what the same arm ends with under random labels.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The same curves at the moment of equal training loss, hardly different."}, "figure": {"name": "fig-7-loss", "caption": "The control where its training loss equals that at the end of training on random labels, arm by arm. Records: {glue:text}`fig-7-control-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The same curves at the moment of equal training loss, hardly different but for Blur-pool's, which lies lower."}, "figure": {"name": "fig-7-loss", "caption": "The control where its training loss equals that at the end of training on random labels, arm by arm. Records: {glue:text}`fig-7-control-note`."}}
 same_loss = at_loss(control, final_losses(random))
 sensitivity_by_layer(same_loss)
 
@@ -263,8 +263,8 @@ by_layer(gap_at_displacement(random, control))
 # ### Other draws of the labels
 #
 # Random labels are the same for all seeds, so seeds do not say whether the draw matters. Here are further draws, with
-# the filters' seed 0, beside the seeds of the first draw: sensitivity at the downsampling layers, and total variation
-# of every second bank.
+# seed 0 (which on the machine that trained Max-pool's stands for other filters, see {ref}`methods <recipe>`), beside
+# the seeds of the first draw: sensitivity at the downsampling layers, and total variation of every second bank.
 
 # %% tags=["hide-input"]
 draws = (existing if mode == "full" else collect)("cifar10-random-labels-draws", mode)  # in full mode those that there are
@@ -297,8 +297,9 @@ means = both.groupby(["name", "arm"], sort=False)[["smoothness", "sensitivity"]]
 means.unstack("arm").round(3)
 
 # %% [markdown]
-# Rank correlations over the paper's arms: of the two; of the two with true labels; of sensitivity before training, when all arms
-# have the same filters, with that after it; and of smoothness with what training changed of sensitivity.
+# Rank correlations over the paper's arms: of the two; of the two with true labels; of sensitivity before training, when
+# all arms of a seed have the same filters (of the third seed one of two sets), with that after it; and of smoothness
+# with what training changed of sensitivity.
 
 # %% tags=["hide-input"]
 keys, means = ["name", "arm"], means[means.index.isin(ARMS, level="arm")].copy()
@@ -316,13 +317,14 @@ correlations[list(pairs.values())].set_axis(list(pairs), axis=1).round(2) + 0
 # as stable as Max-pool. In the first block they do not, but there the arms hardly differ in smoothness: by 0.05 to
 # 0.06, before any downsampling layer. {ref}`The verdict <verdict>` takes the mean over all eight, seed by seed: 0.65
 # (0.64 to 0.67), below the 0.7 of claim 12, which did not hold. Over the six that follow the first block it is 0.85 to
-# 0.92. Blur-pool, which is not counted here, lies off the line: it is the stablest by far, and its filters are the
-# smoothest in one panel alone, conv4_1. Five arms are few, and a correlation does not say what causes what: an arm that
-# pools could make both. Two things speak for that. With true labels the mean over all eight is 0.60, so it is no mark
-# of random ones. And before training, when all arms of a seed have the same filters (in the third seed one of two sets,
-# hence the 0.58 of the first block), they stand nearly in the order in which they end, from the third convolution on at
-# rank correlations of 0.9 to 1.0. With what training changes since then smoothness goes together in the second block
-# (0.9 and 1.0), and not surely above it (&minus;0.1 to 0.3, with single seeds &minus;0.7 to 0.8).
+# 0.92. Blur-pool, which is not counted here, lies off the line: it is the stablest by far from the second block on, and
+# its filters are the smoothest in one panel alone, conv4_1. Five arms are few, and a correlation does not say what
+# causes what: an arm that pools could make both. Two things speak for that. With true labels that mean, seed by seed
+# again, is 0.58 to 0.63, so it is no mark of random ones. And before training, when all arms of a seed have the same
+# filters (in the third seed one of two sets, hence the 0.58 of the first block), they stand nearly in the order in
+# which they end, from the third convolution on at rank correlations of 0.9 to 1.0. With what training changes since
+# then smoothness goes together in the second block (0.9 and 1.0), and not surely above it (&minus;0.1 to 0.3, with
+# single seeds &minus;0.7 to 0.8).
 
 # %% [markdown]
 # (random-images)=
@@ -363,11 +365,11 @@ pd.concat({(on, kind): by_layer(values) for on, of_kind in rows.items() for kind
 # In full mode, with one seed, Gaussian images do nearly what photographs do. Their networks are 3 to 10% more sensitive
 # than those of photographs with Max-pool, from layer to layer, 5 to 27% with Strided-ReLU, and to their own images 9 to
 # 39%. What is in a photograph beyond its mean and its correlations, edges, objects, scenes, has little part in this
-# with Max-pool. With Strided-ReLU it makes the network about a fifth stabler, more than the 4 to 12% by which two seeds
-# of this arm differ from layer 3 on; but with the third, of the other machine, it is 11 to 25%. One seed of Gaussian
-# images cannot say more. White images are another matter. A deformation moves them far, because nothing in them is
-# alike (0.595 already at layer 0, five times as much as for photographs), and training hardly lessens that, at 0.70 to
-# 0.90 from layer 1 on. To photographs these networks are *stabler* than the others at the first four layers. At the top
+# with Max-pool. With Strided-ReLU the networks of photographs are about a fifth stabler. Two seeds of this arm differ
+# by 4 to 12% from layer 3 on, and by 11 to 25% from the third, of the other machine. So one seed of Gaussian images
+# cannot say more. White images are another matter. A deformation moves them far, because nothing in them is alike
+# (0.595 already at layer 0, five times as much as for photographs), and training hardly lessens that, at 0.70 to 0.90
+# from layer 1 on. To photographs these networks are *stabler* than the others at the first four layers. At the top
 # Max-pool is again (0.21, the others 0.37 and 0.38), and Strided-ReLU is not (0.47, the others 0.46 and 0.52). But
 # photographs are unlike anything that they have seen, and Max-pool hardly tells them apart: 12% change their class
 # under a deformation, where 56 to 67% do in the others.

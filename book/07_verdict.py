@@ -178,13 +178,13 @@ table, unmatched = compare(points)
 readable(table)
 
 # %% [markdown]
-# In full mode the untrained CIFAR-10 networks (3c) are covered everywhere, by bands that are wide with four seeds.
-# After training (3d) hardly any published value is, 8 to 23%, though training brought every curve nearer (skill of 0.44
-# to 0.64) and the arms differ from one another much as published (0.80 to 0.96). ({doc}`09_choices` asks whether this
-# is the way they were trained.) Of Figure 3a Max-pool is covered (0.89) and Strided-ReLU is not (0.26); of Figure 4
-# most is (0.63 to 0.95). The trained filters (6b) come nearest for where they began (0.64 to 0.80) and are covered to a
-# half at most. In Figure 5 the bands of C = 2 and 3 cover everything because training leapt with some seeds and not
-# with others ({doc}`04_filter_smoothness`).
+# In full mode the untrained CIFAR-10 networks (3c) are covered everywhere, by bands that are wide because untrained
+# networks differ much from seed to seed. After training (3d) hardly any published value is, 8 to 23%, though training
+# brought every curve nearer (skill of 0.44 to 0.64) and the arms differ from one another much as published (0.80 to
+# 0.96). ({doc}`09_choices` asks whether this is the way they were trained.) Of Figure 3a Max-pool is covered (0.89) and
+# Strided-ReLU is not (0.26); of Figure 4 most is (0.63 to 0.95). The trained filters (6b) come nearest for where they
+# began (0.64 to 0.80) and are covered to a half at most. In Figure 5 the bands of C = 2 and 3 cover everything because
+# training leapt with some seeds and not with others ({doc}`04_filter_smoothness`).
 #
 # And all of these curves at a glance, in {numref}`fig-7-published`.
 
