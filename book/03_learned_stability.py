@@ -428,8 +428,8 @@ pd.concat({name: by_layer(values) for name, values in by_euclid.items()}, axis=1
 # ### With less padding
 #
 # Is it the small maps? For the study `imagenet-128` the same images are enlarged to 128x128. The last filters then have
-# maps of 8x8, where 16% of their taps see padding. The networks are a quarter as wide, one of each arm. (In quick mode:
-# a sixteenth as wide, on the small photographs as they are.)
+# maps of 8x8, where 16% of their taps see padding. The networks are a quarter as wide, one of each arm. (In quick mode
+# they are the very networks of the figures before.)
 
 # %% tags=["hide-input"]
 enlarged = collect("imagenet-128", mode)
@@ -440,7 +440,7 @@ enlarged.accuracies()
 # What to look for in {numref}`fig-3b-128`: whether the arms come together as in {numref}`fig-3b` and
 # {numref}`fig-3b-before`, and whether Strided-ReLU's last layer falls again.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels of two curves each over nineteen layers: before and after training, by cosine and by Euclidean distance."}, "figure": {"name": "fig-3b-128", "caption": "The ImageNet architecture with less padding, before and after training, by both normalized distances. In full mode: a quarter as wide, on the images of the figures before enlarged to 128x128. In quick mode: a sixteenth as wide, on images that are not enlarged. Records: {glue:text}`fig-3b-128-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels of two curves each over nineteen layers: before and after training, by cosine and by Euclidean distance."}, "figure": {"name": "fig-3b-128", "caption": "The ImageNet architecture with less padding, before and after training, by both normalized distances. In full mode: a quarter as wide, on the images of the figures before enlarged to 128x128. In quick mode: the very networks of the figures before. Records: {glue:text}`fig-3b-128-note`."}}
 moments = {"before training": 0, "after": -1}
 by_distance = {f"{d} distance": {when: enlarged.layers(checkpoint=k, distance=d.lower()) for when, k in moments.items()} for d in ("cosine", "Euclidean")}
 rows_of_panels(by_distance)

@@ -30,7 +30,7 @@ import pandas as pd
 from myst_nb import glue
 
 from deformlib.curves import overlay
-from deformlib.evidence import Evidence, at_loss, by_layer, collect, existing, final_losses, gap_at_displacement, last_layer, learning, smoothness_and_sensitivity, spread
+from deformlib.evidence import Evidence, at_loss, by_layer, collect, final_losses, gap_at_displacement, last_layer, learning, smoothness_and_sensitivity, spread
 from deformlib.figures import course_of_training, networks_as_points, panels_by_layer, rows_of_panels, sensitivity_by_layer, smoothness_by_layer
 from deformlib.studies import ARMS, TWO
 
@@ -267,7 +267,7 @@ by_layer(gap_at_displacement(random, control))
 # the seeds of the first draw: sensitivity at the downsampling layers, and total variation of every second bank.
 
 # %% tags=["hide-input"]
-draws = (existing if mode == "full" else collect)("cifar10-random-labels-draws", mode)  # in full mode those that there are
+draws = collect("cifar10-random-labels-draws", mode)
 first = collect("cifar10-random-labels", mode, arms=list(draws.seed_counts))
 drawn = {"first draw": first, "second": draws.only(label_seed=1), "third": draws.only(label_seed=2)}
 tables = [{draw: by_layer(table(of_draw)).iloc[step] for draw, of_draw in drawn.items()}

@@ -105,7 +105,8 @@ def _random_labels(mode: str, seed: int) -> list[Spec]:
 
 
 def _draws(mode: str, seed: int) -> list[Spec]:
-    return [_few(mode, seed, arm, task="random-labels", label_seed=draw) for draw in (1, 2) for arm in TWO]
+    arms = {"full": TWO, "quick": TWO[:1]}[mode]
+    return [_few(mode, seed, arm, task="random-labels", label_seed=draw) for draw in (1, 2) for arm in arms]
 
 
 def _size(mode: str, seed: int) -> list[Spec]:
@@ -159,7 +160,7 @@ def _templates_pilot(mode: str, seed: int) -> list[Spec]:
 
 
 def _other_templates(mode: str, seed: int) -> list[Spec]:
-    others = (dict(classes=100), dict(label_seed=1), dict(label_seed=2))
+    others = (dict(classes=100), dict(label_seed=1), dict(label_seed=2))[: {"full": 3, "quick": 2}[mode]]
     return [_digits(mode, seed, strength, **fields) for fields in others for strength in _controlled(mode)]
 
 
@@ -221,7 +222,7 @@ def _few(mode: str, seed: int, arm: str, **fields) -> Training:
 
 def _tiny(mode: str, seed: int, arm: str, width: float, size: int | None = None) -> Training:
     if mode == "quick":
-        return Training("photos", arm, seed, replace(QUICK, epochs=1), "quick-1", "imagenet_vgg", width / 4)
+        return Training("photos", arm, seed, replace(QUICK, epochs=1), "quick-1", "imagenet_vgg", width=0.125)  # of both studies
     return Training("tiny-imagenet", arm, seed, TINY, "imagenet-1", "imagenet_vgg", width, classes=50, size=size)
 
 
