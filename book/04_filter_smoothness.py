@@ -445,7 +445,8 @@ by_layer(large_after, large_before)
 # global; the paper's filters see a 14x14 map there, and more images.
 #
 # The same images can be enlarged. At 128x128 the last block has maps of 8x8. The networks are a quarter as wide as the
-# paper's, half as wide as those of {numref}`fig-6a`. What to look for: whether the numbers fall now.
+# paper's, half as wide as those of {numref}`fig-6a` (in quick mode, the very ones). What to look for: whether the
+# numbers fall now.
 
 # %% tags=["hide-input"]
 enlarged = collect("imagenet-128", mode)
