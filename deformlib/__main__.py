@@ -155,7 +155,7 @@ def run(
 
     What exists stays as it is. An interrupted run goes on from its last epoch, so this may be stopped (Ctrl-C) and
     started again at any time. Data are read from `$DEFORMLIB_DATA`, otherwise from the Hugging Face hub. The
-    processes share a GPU; one of a CIFAR-10 network takes about 1.5 GB of it.
+    processes share a GPU; ten took 20 to 30 GB of an H100's memory.
 
     Example: `python -m deformlib run cifar10 --seeds 0 1 --arms max-pool strided --workers 2`
     """
