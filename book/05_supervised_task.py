@@ -340,8 +340,9 @@ correlations[list(pairs.values())].set_axis(list(pairs), axis=1).round(2) + 0
 
 # %% tags=["hide-input"]
 images = collect("cifar10-random-images", mode)
-glue("fig-5-images-note", images.only(task="white-images").note, display=False)
 gaussian, white = images.only(task="gaussian-images"), images.only(task="white-images")
+glue("fig-5-images-note", gaussian.note, display=False)
+glue("fig-5-images-white-note", white.note, display=False)
 seeds = sorted({record.spec.seed for record in images.records})  # of photographs the same
 photographs = collect("cifar10-random-labels", mode, seeds, list(images.seed_counts))
 kinds = {"photographs": photographs, "Gaussian images": gaussian, "white images": white}
@@ -352,7 +353,7 @@ pd.concat({kind: of_kind.accuracies() for kind, of_kind in kinds.items()})
 # the networks has seen, and for images of the kind that each was trained on, deformed alike. What to look for: whether
 # Gaussian images do what photographs do, and what white ones do instead.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three panels of curves over the layers."}, "figure": {"name": "fig-5-images", "caption": "Sensitivity after training on random labels of photographs, of Gaussian images and of white ones: for natural test images (above), and for training images, each network's own kind (below). Records: {glue:text}`fig-5-images-note`, of each kind."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three panels of curves over the layers."}, "figure": {"name": "fig-5-images", "caption": "Sensitivity after training on random labels of photographs, of Gaussian images and of white ones: for natural test images (above), and for training images, each network's own kind (below). Records: of photographs and Gaussian images {glue:text}`fig-5-images-note`; of white ones {glue:text}`fig-5-images-white-note`."}}
 rows = {
     "on natural images": {kind: of_kind.layers() for kind, of_kind in kinds.items()},
     "on their own kind": {kind: of_kind.layers(condition="train-0") for kind, of_kind in kinds.items()},
@@ -377,7 +378,7 @@ pd.concat({(on, kind): by_layer(values) for on, of_kind in rows.items() for kind
 #
 # Now their filters, in {numref}`fig-5-images-banks`. What to look for: the dotted line.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of curves over eight filter banks."}, "figure": {"name": "fig-5-images-banks", "caption": "Normalized total variation of the filter banks of the same networks; dotted, at initialization. Records: {glue:text}`fig-5-images-note`, of each kind."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of curves over eight filter banks."}, "figure": {"name": "fig-5-images-banks", "caption": "Normalized total variation of the filter banks of the same networks; dotted, at initialization. Records: of photographs and Gaussian images {glue:text}`fig-5-images-note`; of white ones {glue:text}`fig-5-images-white-note`."}}
 banks_of_kind = {kind: of_kind.banks() for kind, of_kind in kinds.items()}
 panels_by_layer(banks_of_kind, "normalized total variation", {kind: of_kind.banks(checkpoint=0) for kind, of_kind in kinds.items()}, shared=True)
 
