@@ -68,8 +68,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "templates-1": Protocol(
         images=128, sets=1, strengths=(), light=8, full=2, calibration=1024, probes=512, final=1000
     ),
-    "quick-1": Protocol(
-        images=64, sets=1, strengths=(0.5, 2.0), light=4, full=2, calibration=512, probes=256, final=1024
+    "quick-2": Protocol(
+        images=64, sets=1, strengths=(0.5, 2.0), light=4, full=2, calibration=256, probes=128, final=512
     ),
     # Its study has many short runs, in which the other would take longer than the training.
     "quick-templates-1": Protocol(

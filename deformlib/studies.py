@@ -160,7 +160,7 @@ def _templates_pilot(mode: str, seed: int) -> list[Spec]:
 
 
 def _other_templates(mode: str, seed: int) -> list[Spec]:
-    others = (dict(classes=100), dict(label_seed=1), dict(label_seed=2))[: {"full": 3, "quick": 2}[mode]]
+    others = (dict(classes=100), dict(label_seed=1), dict(label_seed=2))[: {"full": 3, "quick": 1}[mode]]
     return [_digits(mode, seed, strength, **fields) for fields in others for strength in _controlled(mode)]
 
 
@@ -209,20 +209,20 @@ def _arms(seed: int, seeds: int) -> tuple[str, ...]:
 
 def _training(mode: str, seed: int, arm: str, recipe: Recipe, **fields) -> Training:
     if mode == "quick":
-        return Training("photos", arm, seed, QUICK, "quick-1", width=0.25, **fields)
+        return Training("photos", arm, seed, QUICK, "quick-2", width=0.25, **fields)
     return Training("cifar10", arm, seed, recipe, "protocol-1", **fields)
 
 
 def _few(mode: str, seed: int, arm: str, **fields) -> Training:
     """On a fixed subset of the images, the same for all."""
     if mode == "quick":
-        return Training("photos", arm, seed, QUICK_FEW, "quick-1", width=0.25, examples=QUICK_EXAMPLES, **fields)
+        return Training("photos", arm, seed, QUICK_FEW, "quick-2", width=0.25, examples=QUICK_EXAMPLES, **fields)
     return Training("cifar10", arm, seed, FEW, "protocol-1", examples=EXAMPLES, **fields)
 
 
 def _tiny(mode: str, seed: int, arm: str, width: float, size: int | None = None) -> Training:
     if mode == "quick":
-        return Training("photos", arm, seed, replace(QUICK, epochs=1), "quick-1", "imagenet_vgg", width=0.125)  # of both studies
+        return Training("photos", arm, seed, replace(QUICK, epochs=1), "quick-2", "imagenet_vgg", width=0.125)  # of both studies
     return Training("tiny-imagenet", arm, seed, TINY, "imagenet-1", "imagenet_vgg", width, classes=50, size=size)
 
 

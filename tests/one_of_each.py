@@ -9,7 +9,7 @@ from deformlib.training import Recipe
 
 
 def _make(mode: str, seed: int) -> list[Spec]:
-    training = Training("photos", "max-pool", seed, Recipe(1, 64, 0.02), "quick-1", width=0.25, examples=512)
+    training = Training("photos", "max-pool", seed, Recipe(1, 64, 0.02), "quick-2", width=0.25, examples=512)
     initial = Initialization("photos", "max-pool", seed, images=16, calibration=16, width=1 / 16, size=64)
     return [
         training,

@@ -11,7 +11,7 @@ from deformlib.streams import stream
 from deformlib.tasks import scale
 from deformlib.training import Recipe
 
-TRAINING = Training("photos", "max-pool", 0, Recipe(1, 8, 0.1, pixels="standardized"), "quick-1", width=0.1, size=32)
+TRAINING = Training("photos", "max-pool", 0, Recipe(1, 8, 0.1, pixels="standardized"), "quick-2", width=0.1, size=32)
 SPEC = Comparison(TRAINING, 12, 20, displacement=0.5, cutoff=4, max_shift=1)
 
 
@@ -25,7 +25,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 
 @pytest.fixture
 def networks() -> dict[str, torch.nn.Module]:
-    return {when: runs.build(Training("photos", "max-pool", seed, Recipe(1, 8, 0.1), "quick-1", width=0.1), 10, 3)
+    return {when: runs.build(Training("photos", "max-pool", seed, Recipe(1, 8, 0.1), "quick-2", width=0.1), 10, 3)
             for when, seed in (("before", 0), ("after", 1))}
 
 

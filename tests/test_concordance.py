@@ -19,7 +19,7 @@ FIGURES = np.random.default_rng(0).uniform(0.1, 0.4, (2, 2, len(ARMS), len(LAYER
 
 
 def spec(arm: str, seed: int) -> Training:
-    return Training("cifar10", arm, seed, Recipe(1, 8, 0.1), "quick-1")
+    return Training("cifar10", arm, seed, Recipe(1, 8, 0.1), "quick-2")
 
 
 def s(when: int, arm: str, seed: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from deformlib.streams import stream
 from deformlib.tasks import scale
 from deformlib.training import Recipe
 
-TRAINING = Training("photos", "max-pool", 0, Recipe(1, 8, 0.1, pixels="standardized"), "quick-1", width=0.1, size=32)
+TRAINING = Training("photos", "max-pool", 0, Recipe(1, 8, 0.1, pixels="standardized"), "quick-2", width=0.1, size=32)
 SPEC = Intervention(TRAINING, 24, 16)
 
 
@@ -89,6 +89,7 @@ def test_a_network_that_does_not():
 
 
 def test_changes_are_made_where_they_were_asked_for():
+    torch.manual_seed(0)
     model = models.cifar10_vgg("strided-relu", width=0.1).eval()
     other = changed(model, ["conv2_1", "conv4_2"], averaged)
     moved = [name for name, weight in other.state_dict().items() if not torch.equal(weight, model.state_dict()[name])]
@@ -96,7 +97,7 @@ def test_changes_are_made_where_they_were_asked_for():
     other = changed(model, ["conv3_1"], shuffled)
     assert list(dict(other.named_children())) == list(dict(model.named_children()))
     x = torch.rand(2, 3, 32, 32)
-    assert not torch.equal(other(x), model(x)) and torch.equal(changed(model, [], shuffled)(x), model(x))
+    assert not torch.allclose(other(x), model(x)) and torch.allclose(changed(model, [], shuffled)(x), model(x))
 
 
 def test_a_record_holds_every_change_of_every_bank(images: torch.Tensor, monkeypatch: pytest.MonkeyPatch):
@@ -150,7 +151,7 @@ def test_a_run_starts_from_the_weights_kept(images: torch.Tensor, tmp_path, monk
 
 
 def test_an_unknown_name_in_the_training_is_refused(tmp_path):
-    spec = Intervention(Training("photos", "maxpool", 0, Recipe(1, 8, 0.1), "quick-1"), 24, 16)
+    spec = Intervention(Training("photos", "maxpool", 0, Recipe(1, 8, 0.1), "quick-2"), 24, 16)
     with pytest.raises(ValueError, match="downsampling must be one of .*got 'maxpool'"):
         runs.execute(spec, Store(tmp_path))
 

@@ -22,7 +22,7 @@ from deformlib.streams import stream
 from deformlib.training import Recipe
 from deformlib.warping import Deformation, ThinPlateSpline, deform, warp
 
-TRAINING = Training("photos", "strided-relu", 0, Recipe(1, 8, 0.1), "quick-1", width=0.1)
+TRAINING = Training("photos", "strided-relu", 0, Recipe(1, 8, 0.1), "quick-2", width=0.1)
 SPEC = Variation(TRAINING, "small")
 SMALL = Multiverse(
     {"pixels": ("unit", "image"), "statistics": ("running", "calibrated", "local"), "representation": ("relu", "norm", "conv"),
@@ -61,7 +61,7 @@ def task(monkeypatch: pytest.MonkeyPatch) -> tasks.Task:
 
 
 def test_the_books_choices_give_the_protocols_numbers(task: tasks.Task, networks: dict[str, models.VGG]):
-    instrument = Instrument(task, TRAINING, PROTOCOLS["quick-1"])
+    instrument = Instrument(task, TRAINING, PROTOCOLS["quick-2"])
     pair, bench = instrument.pairs["test-0"], Workbench(SPEC, networks)
     for when, network in networks.items():
         expected = [*sensitivity(network, *pair, list(network.layers)).values()]
@@ -197,7 +197,7 @@ def test_pixels(x: torch.Tensor):
 
 @pytest.mark.parametrize("pixels", ["centred", "standardized"])
 def test_means_and_deviations_are_of_the_clean_images(task: tasks.Task, networks: dict[str, models.VGG], pixels: str):
-    instrument, net, bench = Instrument(task, TRAINING, PROTOCOLS["quick-1"]), networks["before"], Workbench(SPEC, networks)
+    instrument, net, bench = Instrument(task, TRAINING, PROTOCOLS["quick-2"]), networks["before"], Workbench(SPEC, networks)
     clean, moved = instrument.pairs["test-0"]
     others = task.images[instrument.orders["train"][:64]] / 255
 
@@ -236,7 +236,7 @@ def test_sonnets_epsilon(networks: dict[str, models.VGG]):
 
 
 def test_the_representation_is_taken_where_it_says(task: tasks.Task, networks: dict[str, models.VGG]):
-    bench, (clean, moved) = Workbench(SPEC, networks), Instrument(task, TRAINING, PROTOCOLS["quick-1"]).pairs["test-0"]
+    bench, (clean, moved) = Workbench(SPEC, networks), Instrument(task, TRAINING, PROTOCOLS["quick-2"]).pairs["test-0"]
     for part in ("norm", "conv"):
         known = dict(networks["after"].named_modules())
         names = [f"{name}.{part}" if f"{name}.{part}" in known else name for name in networks["after"].layers]
@@ -262,7 +262,7 @@ def test_averages_and_draws(task: tasks.Task, networks: dict[str, models.VGG]):
 
 def test_training_images(task: tasks.Task, networks: dict[str, models.VGG]):
     bench = Workbench(SPEC, networks)
-    expected = Instrument(task, TRAINING, PROTOCOLS["quick-1"]).pairs["train-0"]
+    expected = Instrument(task, TRAINING, PROTOCOLS["quick-2"]).pairs["train-0"]
     found = bench.sensitivity("before", SMALL.book | {"split": "train"})
     assert found == pytest.approx([*sensitivity(networks["before"], *expected, list(networks["before"].layers)).values()], rel=1e-4)
 
@@ -329,7 +329,7 @@ def test_the_books_option_comes_first():
             assert options[0] == multiverse_.alone[choice][0], (name, choice)
     assert MULTIVERSES["cifar10-choices-1"].book | {"images": BOOK["images"]} == BOOK
     assert MULTIVERSES["cifar10-choices-1"].book["images"] == str(PROTOCOLS["protocol-1"].images)
-    assert MULTIVERSES["quick-choices-1"].book["images"] == str(PROTOCOLS["quick-1"].images)
+    assert MULTIVERSES["quick-choices-1"].book["images"] == str(PROTOCOLS["quick-2"].images)
 
 
 # Records rest on these: change one under another name.

@@ -98,7 +98,7 @@ class TestProtocol:
     def test_so_is_every_other(self):
         digests = {name: hashlib.sha256(json.dumps(dataclasses.asdict(of)).encode()).hexdigest()[:12] for name, of in PROTOCOLS.items()}
         assert digests == {"protocol-1": "cb041f8f378d", "imagenet-1": "8a2a0482ebbc", "templates-1": "6039db52fa15",
-                           "quick-1": "3319a3275ce6", "quick-templates-1": "b0d19663214d"}
+                           "quick-2": "9e4a15229ae8", "quick-templates-1": "b0d19663214d"}
 
     @pytest.mark.parametrize("steps", [3000, 3905, 4680, 6248, 50_000])
     def test_sixteen_checkpoints_five_of_them_full(self, steps: int):

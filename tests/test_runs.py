@@ -403,7 +403,7 @@ def test_an_unknown_name_is_refused_before_any_work(field: str, known: str, cach
     assert not cache.exists() and not (tmp_path / "results").exists()
 
 
-PLAIN = dataclasses.replace(SPEC, protocol="quick-1")
+PLAIN = dataclasses.replace(SPEC, protocol="quick-2")
 
 
 @pytest.mark.parametrize("spec, message", [

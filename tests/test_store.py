@@ -16,8 +16,8 @@ from deformlib.specs import Training
 from deformlib.store import Record, Store, load_tensors, read, rounded, save_tensors, write_whole
 from deformlib.training import Recipe
 
-SPEC = Training("photos", "strided", 1, Recipe(epochs=6, batch_size=64, learning_rate=0.05), "quick-1", width=0.25)
-OTHER = Training("photos", "strided", 2, Recipe(epochs=6, batch_size=64, learning_rate=0.05), "quick-1", width=0.25)
+SPEC = Training("photos", "strided", 1, Recipe(epochs=6, batch_size=64, learning_rate=0.05), "quick-2", width=0.25)
+OTHER = Training("photos", "strided", 2, Recipe(epochs=6, batch_size=64, learning_rate=0.05), "quick-2", width=0.25)
 RECORD = Record(SPEC, {"layers": ["input"], "values": [1 / 3, math.nan, {"deep": (2 / 3, -math.inf)}]}, {"commit": "abc"})
 
 
