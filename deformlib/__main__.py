@@ -160,15 +160,19 @@ def run(
     Example: `python -m deformlib run cifar10 --seeds 0 1 --arms max-pool strided --workers 2`
     """
     from . import data, evidence, runs, studies, sweeps
+    from .curves import short_name
     from .progress import standing, summary
+
+    def arm_of(spec: studies.Spec) -> str:
+        return short_name(str(getattr(spec, entry.arm)))
 
     device = device or runs.default_device()
     entry, store = studies.study(study), evidence.store_for(mode)
     wanted = entry.specs(mode, seeds or None)
-    known, chosen = dict.fromkeys(_arm(getattr(spec, entry.arm)) for spec in wanted), {_arm(arm) for arm in arms or ()}
+    known, chosen = dict.fromkeys(map(arm_of, wanted)), set(map(short_name, arms or ()))
     if unknown := sorted(chosen - known.keys()):
         raise ValueError(f"arms of {study} must be among {', '.join(known)}, got {', '.join(unknown)}")
-    rows = [standing(spec, store) for spec in wanted if not chosen or _arm(getattr(spec, entry.arm)) in chosen]
+    rows = [standing(spec, store) for spec in wanted if not chosen or arm_of(spec) in chosen]
     missing = [row.spec for row in rows if row.missing and not row.running]
     typer.echo(f"{study}, {mode} mode: {summary(rows)}; {len(missing)} to make now, records go to {store.folder}")
     for row in rows:
@@ -186,14 +190,6 @@ def run(
         if spec not in failed:
             typer.echo(f"made {store.path(spec).name}")
     raise typer.Exit(1 if failed or any(row.problem for row in rows) else 0)
-
-
-def _arm(value: str | float) -> str:
-    """An arm as one types it; if it is a number, 1 and 1.0 are the same."""
-    try:
-        return f"{float(value):g}"
-    except (TypeError, ValueError):
-        return str(value)
 
 
 @app.command(cls=Command)

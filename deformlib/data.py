@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .checks import check_known, is_whole
+from .checks import check_known, is_whole, require
 
 Loaded = tuple[Tensor, Tensor, list[str]]
 
@@ -34,8 +34,7 @@ class Source:
     splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
     mode: str = "RGB"
     pad: int = 0
-    side: int = 32  # of its images, as they are loaded
-    needs_size: bool = False
+    side: int | None = 32  # of its images, as they are loaded; None where they differ, and a size must be asked for
 
 
 DATASETS: dict[str, Source | None] = {
@@ -44,12 +43,7 @@ DATASETS: dict[str, Source | None] = {
     # 28 is not a multiple of 16, the size at which the downsampling layers would disagree.
     "mnist": Source("ylecun/mnist", ("mnist",), mode="L", pad=2),
     "tiny-imagenet": Source("zh-plus/tiny-imagenet", ("tiny-imagenet",), splits={"train": "train", "test": "valid"}, side=64),
-    "imagenet": Source(
-        "ILSVRC/imagenet-1k",
-        ("imagenet", "imagenet-sample"),
-        splits={"train": "train", "test": "validation"},
-        needs_size=True,
-    ),
+    "imagenet": Source("ILSVRC/imagenet-1k", ("imagenet", "imagenet-sample"), splits={"train": "train", "test": "validation"}, side=None),
 }
 
 
@@ -85,15 +79,16 @@ def load(
     return x, labels, list(rows.features["label"].names)
 
 
-def side_of(name: str) -> int:
-    """The height and width of a set's images where no size is asked for, in pixels. ValueError for an unknown one."""
-    _check_name(name)
+def side_of(name: str) -> int | None:
+    """The height and width of a set's images where no size is asked for, in pixels; None where one must be. ValueError for
+    an unknown set."""
+    check_known("name", name, DATASETS)
     return getattr(DATASETS[name], "side", 32)  # the photographs' views are as large as CIFAR-10's images
 
 
 def origin(name: str, root: str | Path | None = None) -> str:
     """Where `load` reads a set, in words. FileNotFoundError, as `load` raises it, if that is nowhere."""
-    _check_name(name)
+    check_known("name", name, DATASETS)
     source, root = DATASETS[name], _folder(root)
     if source is None:
         return "photographs inside scikit-image"
@@ -112,20 +107,14 @@ def identity(*tensors: Tensor) -> str:
     return digest.hexdigest()[:12]
 
 
-def _check_name(name: str) -> None:
-    check_known("name", name, DATASETS)
-
-
 def _check(name: str, split: str, size: int | None, resize: str) -> None:
-    _check_name(name)
-    if resize not in RESIZES or (resize != "crop" and (size is None or DATASETS[name] is None)):
-        which = "crop for photos and for images of their own size, else one of " + ", ".join(RESIZES)
-        raise ValueError(f"resize must be {which}, got {resize!r}")
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be train or test, got {split!r}")
-    if size is not None and not is_whole(size, 1):
-        raise ValueError(f"size must be an integer >= 1, in pixels, got {size!r}")
-    if size is None and DATASETS[name] and DATASETS[name].needs_size:
+    check_known("name", name, DATASETS)
+    own_size = size is None or DATASETS[name] is None
+    which = "crop for photos and for images of their own size, else one of " + ", ".join(RESIZES)
+    require(resize in RESIZES and (resize == "crop" or not own_size), "resize", which, repr(resize))
+    require(split in ("train", "test"), "split", "train or test", repr(split))
+    require(size is None or is_whole(size, 1), "size", "an integer >= 1, in pixels", repr(size))
+    if size is None and DATASETS[name] and DATASETS[name].side is None:
         raise ValueError(f"size must be given for {name}, whose photographs differ in size (the paper uses 224)")
 
 

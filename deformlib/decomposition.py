@@ -12,7 +12,9 @@ True
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from .checks import require
 from .vectors import check_vectors
 
 
@@ -33,13 +35,9 @@ def shifts(smoothing: Tensor, size: tuple[int, int] = (3, 3)) -> Tensor:
     (kh * kw, p * q). ValueError unless the smoothing fits into the kernel."""
     (rows, columns), (kh, kw) = smoothing.shape, size
     p, q = kh - rows + 1, kw - columns + 1
-    if p < 1 or q < 1:
-        raise ValueError(f"smoothing must be at most {kh}x{kw}, got {rows}x{columns}")
-    placed = torch.zeros(p, q, kh, kw, dtype=torch.float64)
-    for i in range(p):
-        for j in range(q):
-            placed[i, j, i : i + rows, j : j + columns] = smoothing
-    return placed.flatten(0, 1).flatten(1).T
+    require(p >= 1 and q >= 1, "smoothing", f"at most {kh}x{kw}", f"{rows}x{columns}")
+    single = torch.eye(p * q, dtype=torch.float64).view(-1, 1, p, q)  # filters of one tap each
+    return F.conv_transpose2d(single, smoothing.double()[None, None]).flatten(1).T
 
 
 def remainder(weight: Tensor, smoothing: Tensor) -> Tensor:
@@ -49,7 +47,7 @@ def remainder(weight: Tensor, smoothing: Tensor) -> Tensor:
     ValueError for a weight of wrong rank, dtype or value, or a smoothing larger than its kernels.
     """
     _check(weight)
-    matrix = shifts(smoothing.double(), weight.shape[2:])
+    matrix = shifts(smoothing, weight.shape[2:])
     p, q = (side - other + 1 for side, other in zip(weight.shape[2:], smoothing.shape))
     return (weight.double().flatten(2) @ torch.linalg.pinv(matrix).T).unflatten(2, (p, q))
 
@@ -60,7 +58,7 @@ def explained(weight: Tensor, smoothing: Tensor) -> Tensor:
     The kernel is zero outside its own square, so even a constant one is not explained whole. NaN for a kernel that is
     zero. Errors as for `remainder`.
     """
-    nearest = remainder(weight, smoothing).flatten(2) @ shifts(smoothing.double(), weight.shape[2:]).T  # (out, in, kh * kw)
+    nearest = remainder(weight, smoothing).flatten(2) @ shifts(smoothing, weight.shape[2:]).T  # (out, in, kh * kw)
     return nearest.square().sum(2) / weight.double().square().sum((2, 3))
 
 
@@ -79,5 +77,4 @@ def expected_share(smoothing: Tensor) -> float:
 
 def _check(weight: Tensor) -> None:
     check_vectors("weight", weight)
-    if weight.ndim != 4:
-        raise ValueError(f"weight must be (out, in, kh, kw), got shape {tuple(weight.shape)}")
+    require(weight.ndim == 4, "weight", "(out, in, kh, kw)", f"shape {tuple(weight.shape)}")

@@ -371,8 +371,7 @@ def _kept(study: str, arm: str | float, seed: int, mode: str) -> tuple[Training,
     require(is_whole(seed, 0), "seed", "an integer >= 0", repr(seed))
     specs = {getattr(spec, entry.arm): spec for spec in entry.specs(mode, [seed])}
     check_known("arm", arm, specs)
-    if seed not in entry.weights:
-        raise ValueError(f"seed must be one of {', '.join(map(str, entry.weights))}, whose weights {study} keeps, got {seed}")
+    require(seed in entry.weights, "seed", f"one of {', '.join(map(str, entry.weights))}, whose weights {study} keeps", seed)
     path = store.weights_path(specs[arm])
     if not path.exists():
         first = f"delete {store.path(specs[arm])} and run" if specs[arm] in store else "run"

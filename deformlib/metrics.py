@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from .checks import check_batch_size, check_known
+from .checks import check_batch_size, check_known, require
 from .representations import Unfit, check_model, fitting, named, named_layers, patterns_of, visit
 from .vectors import DISTANCES, Distance, check_pair, check_vectors, median, negligible, paired, pairwise
 
@@ -100,8 +100,7 @@ def kernels_by_variation(weight: Tensor, quantiles: Iterable[float]) -> tuple[Te
     ValueError for another quantile, or a weight as in `normalized_total_variation`.
     """
     quantiles = list(quantiles)
-    if not quantiles or not all(0 <= quantile <= 1 for quantile in quantiles):
-        raise ValueError(f"quantiles must be one or more numbers in [0, 1], got {quantiles}")
+    require(bool(quantiles) and all(0 <= quantile <= 1 for quantile in quantiles), "quantiles", "one or more numbers in [0, 1]", quantiles)
     _check_bank(weight)
     variation, size = (values.flatten() for values in variation_and_size(weight))
     kernels, ratios = weight.flatten(0, 1)[size > 0], (variation / size)[size > 0]
@@ -119,8 +118,7 @@ def variation_and_size(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check_bank(weight: Tensor) -> None:
     check_vectors("weight", weight)
-    if weight.ndim != 4:
-        raise ValueError(f"weight must be (out, in, kh, kw), got {tuple(weight.shape)}")
+    require(weight.ndim == 4, "weight", "(out, in, kh, kw)", tuple(weight.shape))
     if not weight.any():
         raise Unfit(f"weight must not be all zero, got {tuple(weight.shape)} zeros, whose variation has no scale")
 

@@ -103,7 +103,10 @@ class VGG(nn.Module):
         self, blocks: Sequence[tuple[int, int]], downsampling: str, classes: int = 10, in_channels: int = 3, width: float = 1.0
     ) -> None:
         super().__init__()
-        _check_vgg(downsampling, classes, in_channels, width)
+        check_known("downsampling", downsampling, DOWNSAMPLINGS)
+        for name, value in (("classes", classes), ("in_channels", in_channels)):
+            require(is_whole(value, 1), name, "an integer >= 1", repr(value))
+        require(is_real(width) and 0 < width < math.inf, "width", "a finite number > 0", repr(width))
         self.downsampling, self.in_channels = downsampling, in_channels
         self.multiple = 2 ** len(blocks)  # H and W must be multiples of this
         channels = in_channels
@@ -216,11 +219,3 @@ def _smooth(weight: Tensor, sigma: float) -> Tensor:
     line = torch.softmax(-((line / sigma) ** 2) / 2, 0).to(weight.dtype)  # the Gaussian is separable
     planes = weight.flatten(0, 1)[:, None]  # (out, in, kh, kw) -> (out * in, 1, kh, kw)
     return F.conv2d(planes, torch.outer(line, line)[None, None], padding=1).reshape(weight.shape)
-
-
-def _check_vgg(downsampling: str, classes: int, in_channels: int, width: float) -> None:
-    check_known("downsampling", downsampling, DOWNSAMPLINGS)
-    for name, value in (("classes", classes), ("in_channels", in_channels)):
-        require(is_whole(value, 1), name, "an integer >= 1", repr(value))
-    if not is_real(width) or not 0 < width < math.inf:
-        raise ValueError(f"width must be a finite number > 0, got {width!r}")

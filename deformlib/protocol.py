@@ -65,16 +65,10 @@ PROTOCOLS: dict[str, Protocol] = {
     "protocol-1": Protocol(),
     # 19 layers at 64x64 cost six times as much to measure as 13 at 32x32, and take more room in a record.
     "imagenet-1": Protocol(sets=2, light=8, full=3, calibration=1024, final=2500),
-    "templates-1": Protocol(
-        images=128, sets=1, strengths=(), light=8, full=2, calibration=1024, probes=512, final=1000
-    ),
-    "quick-2": Protocol(
-        images=64, sets=1, strengths=(0.5, 2.0), light=4, full=2, calibration=256, probes=128, final=512
-    ),
+    "templates-1": Protocol(sets=1, strengths=(), light=8, full=2, calibration=1024, final=1000),
+    "quick-2": Protocol(images=64, sets=1, strengths=(0.5, 2.0), light=4, full=2, calibration=256, probes=128, final=512),
     # Its study has many short runs, in which the other would take longer than the training.
-    "quick-templates-1": Protocol(
-        images=32, sets=1, strengths=(), light=4, full=2, calibration=128, probes=128, final=256
-    ),
+    "quick-templates-1": Protocol(images=32, sets=1, strengths=(), light=4, full=2, calibration=128, probes=128, final=256),
 }
 
 

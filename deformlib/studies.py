@@ -86,13 +86,8 @@ STRENGTHS = (1.0, 2.0, 3.0, 4.0)  # pixels
 
 
 def _cifar10(mode: str, seed: int) -> list[Spec]:
-    if mode == "quick":  # who waits gets the paper's arms, and a band for two of them
-        return [_training(mode, seed, arm, PLAIN) for arm in (TWO if seed else ARMS)]
-    return [_training(mode, seed, arm, PLAIN) for arm in _arms(seed, 3)]
-
-
-def _augmented(mode: str, seed: int) -> list[Spec]:
-    return [_training(mode, seed, arm, AUGMENTED) for arm in THREE]
+    arms = TWO if mode == "quick" and seed else _arms(mode, seed)  # who waits gets a band for two arms
+    return [_training(mode, seed, arm, PLAIN) for arm in arms]
 
 
 def _augmented_pilot(mode: str, seed: int) -> list[Spec]:
@@ -100,21 +95,9 @@ def _augmented_pilot(mode: str, seed: int) -> list[Spec]:
     return [replace(_training(mode, seed, "max-pool", recipe), recipe=recipe) for recipe in recipes]
 
 
-def _random_labels(mode: str, seed: int) -> list[Spec]:
-    return [_few(mode, seed, arm, task="random-labels") for arm in _arms(seed, {"full": 3, "quick": 0}[mode])]
-
-
 def _draws(mode: str, seed: int) -> list[Spec]:
     arms = {"full": TWO, "quick": TWO[:1]}[mode]
     return [_few(mode, seed, arm, task="random-labels", label_seed=draw) for draw in (1, 2) for arm in arms]
-
-
-def _size(mode: str, seed: int) -> list[Spec]:
-    return [_training(mode, seed, arm, FEW, task="random-labels") for arm in ("max-pool", "average-pool")]
-
-
-def _subset(mode: str, seed: int) -> list[Spec]:
-    return [_few(mode, seed, arm) for arm in _arms(seed, {"full": 3, "quick": 0}[mode])]
 
 
 def _random_images(mode: str, seed: int) -> list[Spec]:
@@ -122,34 +105,9 @@ def _random_images(mode: str, seed: int) -> list[Spec]:
     return [_few(mode, seed, arm, task=task) for task in ("gaussian-images", "white-images") for arm in arms]
 
 
-def _imagenet_init(mode: str, seed: int) -> list[Spec]:
-    return [_initial(mode, seed, arm, calibration=128, sets=_sets(mode, seed)) for arm in TWO]
-
-
-def _smoothed(mode: str, seed: int) -> list[Spec]:
-    # Figure 4 does not name its arm; its curves rise through the downsampling layers, which only an unpooled arm does.
-    return [_initial(mode, seed, "strided-relu", calibration=0, smoothing=sigma, sets=_sets(mode, seed)) for sigma in SIGMAS]
-
-
 def _sets(mode: str, seed: int) -> int | None:
     """Of one seed also on two further sets of photographs, for the scatter over images that coverage asks for."""
     return 3 if mode == "full" and seed == 0 else None
-
-
-def _imagenet(mode: str, seed: int) -> list[Spec]:
-    return [_tiny(mode, seed, arm, width=0.5) for arm in TWO]
-
-
-def _imagenet_128(mode: str, seed: int) -> list[Spec]:
-    return [_tiny(mode, seed, arm, width=0.25, size=128) for arm in TWO]
-
-
-def _templates(mode: str, seed: int) -> list[Spec]:
-    return [_digits(mode, seed, strength) for strength in STRENGTHS]
-
-
-def _noise(mode: str, seed: int) -> list[Spec]:
-    return [_digits(mode, seed, strength, task="templates-in-noise") for strength in _controlled(mode)]
 
 
 def _templates_pilot(mode: str, seed: int) -> list[Spec]:
@@ -202,9 +160,9 @@ def _input(mode: str, seed: int) -> list[Spec]:
     return [Variation(network, f"{quick}{choices}") for choices in ("input-choices-1", "shared-draws-1")]
 
 
-def _arms(seed: int, seeds: int) -> tuple[str, ...]:
-    """The paper's arms, and for the first so many seeds those beyond."""
-    return ARMS + BEYOND if seed < seeds else ARMS
+def _arms(mode: str, seed: int) -> tuple[str, ...]:
+    """The paper's arms, and in full mode for the first three seeds those beyond."""
+    return ARMS + BEYOND if mode == "full" and seed < 3 else ARMS
 
 
 def _training(mode: str, seed: int, arm: str, recipe: Recipe, **fields) -> Training:
@@ -246,24 +204,29 @@ STUDIES: dict[str, Study] = {
     ),
     "cifar10-augmented": Study(
         "is it the recipe? augmentation, weight decay, label smoothing",
-        _augmented, {"full": range(2), "quick": range(1)},
+        lambda mode, seed: [_training(mode, seed, arm, AUGMENTED) for arm in THREE],
+        {"full": range(2), "quick": range(1)},
     ),
     "cifar10-augmented-pilot": Study(
         "how its recipe was sought", _augmented_pilot, {"full": range(1), "quick": range(1)},
     ),
     "cifar10-random-labels": Study(
         "Figures 6c and 7: random labels on a fixed fifth of the images",
-        _random_labels, {"full": range(5), "quick": range(1)}, weights=(0,), beyond=BEYOND,
+        lambda mode, seed: [_few(mode, seed, arm, task="random-labels") for arm in _arms(mode, seed)],
+        {"full": range(5), "quick": range(1)}, weights=(0,), beyond=BEYOND,
     ),
     "cifar10-subset": Study(
         "its control: the same images and steps, true labels",
-        _subset, {"full": range(3), "quick": range(1)}, beyond=BEYOND,
+        lambda mode, seed: [_few(mode, seed, arm) for arm in _arms(mode, seed)],
+        {"full": range(3), "quick": range(1)}, beyond=BEYOND,
     ),
     "cifar10-random-labels-draws": Study(
         "other draws of the random labels", _draws, {"full": range(1), "quick": range(1)},
     ),
     "cifar10-random-labels-all": Study(
-        "random labels on all images", _size, {"full": range(1), "quick": range(1)},
+        "random labels on all images",
+        lambda mode, seed: [_training(mode, seed, arm, FEW, task="random-labels") for arm in ("max-pool", "average-pool")],
+        {"full": range(1), "quick": range(1)},
     ),
     "cifar10-random-images": Study(
         "Section 5, named but not shown: random images, Gaussian with the data's covariance and white",
@@ -271,23 +234,29 @@ STUDIES: dict[str, Study] = {
     ),
     "imagenet-init": Study(
         "Figure 3a: the ImageNet networks at initialization, photographs of 224x224",
-        _imagenet_init, {"full": range(5), "quick": range(1)},
+        lambda mode, seed: [_initial(mode, seed, arm, calibration=128, sets=_sets(mode, seed)) for arm in TWO],
+        {"full": range(5), "quick": range(1)},
     ),
     "imagenet-smoothed": Study(
         "Figure 4: smoother filters at initialization",
-        _smoothed, {"full": range(5), "quick": range(1)}, arm="smoothing",
+        # Figure 4 does not name its arm; its curves rise through the downsampling layers, which only an unpooled arm does.
+        lambda mode, seed: [_initial(mode, seed, "strided-relu", calibration=0, smoothing=sigma, sets=_sets(mode, seed)) for sigma in SIGMAS],
+        {"full": range(5), "quick": range(1)}, arm="smoothing",
     ),
     "imagenet": Study(
         "Figures 3b and 6a: the ImageNet architecture, half as wide, on 50 classes of Tiny ImageNet",
-        _imagenet, {"full": range(3), "quick": range(1)},
+        lambda mode, seed: [_tiny(mode, seed, arm, width=0.5) for arm in TWO],
+        {"full": range(3), "quick": range(1)},
     ),
     "imagenet-128": Study(
         "the same images enlarged to 128x128, a quarter as wide: less padding in the upper layers",
-        _imagenet_128, {"full": range(1), "quick": range(1)},
+        lambda mode, seed: [_tiny(mode, seed, arm, width=0.25, size=128) for arm in TWO],
+        {"full": range(1), "quick": range(1)},
     ),
     "mnist-templates": Study(
         "Figure 5: ten digits, each a class of its deformed copies, by strength of the deformation",
-        _templates, {"full": range(5), "quick": range(1)}, arm="strength",
+        lambda mode, seed: [_digits(mode, seed, strength) for strength in STRENGTHS],
+        {"full": range(5), "quick": range(1)}, arm="strength",
     ),
     "mnist-templates-pilot": Study(
         "how the learning rate of the digit tasks was chosen",
@@ -295,7 +264,8 @@ STUDIES: dict[str, Study] = {
     ),
     "mnist-templates-noise": Study(
         "its control: noise as large as the deformations' change",
-        _noise, {"full": range(2), "quick": range(1)}, arm="strength",
+        lambda mode, seed: [_digits(mode, seed, strength, task="templates-in-noise") for strength in _controlled(mode)],
+        {"full": range(2), "quick": range(1)}, arm="strength",
     ),
     "mnist-templates-others": Study(
         "a hundred digits, and two other sets of ten",

@@ -138,16 +138,14 @@ def load(spec: "Training") -> Task:
     if spec.classes is not None and "templates" not in spec.task:
         task = _of_classes(task, spec)
     if spec.examples is not None:
-        if not 1 <= spec.examples <= len(task.images):
-            raise ValueError(f"examples must be in 1..{len(task.images)} for {spec.data}, got {spec.examples}")
+        require(1 <= spec.examples <= len(task.images), "examples", f"in 1..{len(task.images)} for {spec.data}", spec.examples)
         keep = torch.randperm(len(task.images), generator=stream(0, "subset"))[: spec.examples]
         task = replace(task, images=task.images[keep], labels=task.labels[keep])
     return TASKS[spec.task](task, spec)
 
 
 def _of_classes(task: Task, spec: "Training") -> Task:
-    if not 1 <= spec.classes <= len(task.classes):
-        raise ValueError(f"classes must be in 1..{len(task.classes)} for {spec.data}, got {spec.classes}")
+    require(1 <= spec.classes <= len(task.classes), "classes", f"in 1..{len(task.classes)} for {spec.data}", spec.classes)
     train, test = task.labels < spec.classes, task.test_labels < spec.classes
     return replace(task, images=task.images[train], labels=task.labels[train], test_images=task.test_images[test],
                    test_labels=task.test_labels[test], classes=task.classes[: spec.classes])

@@ -77,8 +77,7 @@ class Recipe:
 
     def steps_per_epoch(self, examples: int) -> int:
         """Full batches in an epoch. ValueError if there is not even one."""
-        if examples < self.batch_size:
-            raise ValueError(f"batch_size must be at most the number of examples, {examples}, got {self.batch_size}")
+        require(examples >= self.batch_size, "batch_size", f"at most the number of examples, {examples}", self.batch_size)
         return examples // self.batch_size
 
     def rate(self, step: int, steps: int) -> float:
@@ -143,8 +142,7 @@ def train(
     FloatingPointError if the loss or a parameter is not finite at a checkpoint or an epoch's end: it has diverged.
     """
     per_epoch = recipe.steps_per_epoch(len(task.images))
-    if state.step % per_epoch:
-        raise ValueError(f"state.step must be a multiple of {per_epoch}, the beginning of an epoch, got {state.step}")
+    require(state.step % per_epoch == 0, "state.step", f"a multiple of {per_epoch}, the beginning of an epoch", state.step)
     precision = precision or fastest(task.images.device)
     check_known("precision", precision, precisions(task.images.device))
     if state.step == 0 and 0 in checkpoints:

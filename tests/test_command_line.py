@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import deformlib
 from deformlib import book, evidence, progress, runs, specs, studies, sweeps
-from deformlib.__main__ import _arm, app, repeat_options
+from deformlib.__main__ import app, repeat_options
 from deformlib.progress import duration
 from deformlib.store import Record, Store
 
@@ -496,7 +496,3 @@ def test_deform_refuses_an_impossible_displacement(displacement: str, tmp_path: 
     Image.fromarray(noise(20, 20, 3)).save(tmp_path / "in.png")
     assert "max_displacement must be a number >= 0 and < 1e30, in pixels" in complaint(
         "deform", tmp_path / "in.png", tmp_path / "out.png", f"--max-displacement={displacement}")
-
-
-def test_arms_are_named_as_one_types_them():
-    assert [_arm(value) for value in (1.0, "1", 0.5, "max-pool", None)] == ["1", "1", "0.5", "max-pool", "None"]
