@@ -108,7 +108,7 @@ ratios
 # operations, and into waiting for the answers to checks (are all values finite?). With layers of 224x224, which do fill
 # it, `sensitivity` takes 1.7 times as long as two forward passes. It took 5.6 times as long when distances were taken
 # in blocks that suit a CPU's cache. Training reaches a hundredth of the rate of a large product (each step waited for
-# its end, which trainings do not), because networks this narrow, with images this small, start operations faster than
-# they need them: alone on the GPU a process trained the CIFAR-10 network of {numref}`fig-3d` at 11,000 to 12,000 images
-# a second in batches of 64, in float32, TensorFloat-32 and bfloat16 alike, and fourteen side by side, in float32, came
-# to 24,000. On the CPU of the first table it is about 160 in each of two processes.
+# its end, which trainings do not), because at this width and image size an operation ends before the next is started:
+# alone on the GPU a process trained the CIFAR-10 network of {numref}`fig-3d` at 11,000 to 12,000 images a second in
+# batches of 64 (the table's are of 128), in float32, TensorFloat-32 and bfloat16 alike, and fourteen side by side, in
+# float32, came to 24,000. On the CPU of the first table it is about 160 in each of two processes.

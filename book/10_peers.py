@@ -19,8 +19,8 @@
 # \end{aligned}
 # $$ (relative-stability)
 #
-# where $z$ is another image and $\eta$ Gaussian noise as large as $\tau x - x$ (for each image; in the paper as large
-# as that on average over images, as far as we know). $D$ is nearly the paper's measure: squared Euclidean distances in
+# where $z$ is another image and $\eta$ Gaussian noise as large as $\tau x - x$ (for each image; in theirs as large as
+# that on average over images, as far as we know). $D$ is nearly the paper's measure: squared Euclidean distances in
 # place of cosine ones, means over pairs in place of the median. $R$ is something else. It asks whether a layer minds a
 # deformation more or less than it minds *any* change of that size; below 1, less. {cite:t}`petrini2021` find, at the
 # *output* of many architectures, the class scores, that $D$ says little about test error and $R$ much. As there, a
@@ -105,10 +105,10 @@ rank_correlations(before, after)
 
 # %% [markdown]
 # In full mode $D$ agrees with the paper's measure in everything: 0.91 or more. $R$ agrees after training (0.92 over
-# layers, 0.83 over arms), and neither before it, when the two orders of the arms have little to do with each other
-# (0.24), nor on what training changes (0.39). That is Average-pool's doing: without it the two would be 0.76 and 0.82.
-# The kind of deformation makes little difference, as the last row shows (0.13 at most). What makes one is whether noise
-# is divided out. (Six arms are few to rank: if two neighbours change places, 1 becomes 0.94.)
+# layers, 0.83 over arms), but not before it (0.47 and 0.24), nor on what training changes (0.39). Average-pool does
+# most of that: without it these three would be 0.62, 0.76 and 0.82. The kind of deformation makes little difference, as
+# the last row shows (0.13 at most). What makes one is whether noise is divided out. (Six arms are few to rank: if two
+# neighbours change places, 1 becomes 0.94.)
 #
 # ## Stronger and weaker deformations
 #
@@ -132,16 +132,17 @@ pd.concat({when: by_layer(table) for when, table in over.items()}, names=["train
 orders(swept["before"], swept["after"], 2.0)
 
 # %% [markdown]
-# In full mode, hardly: from one pixel up the order of the arms at the last layer is nearly that of C = 2 px, before
-# training and after it (rank correlations of 0.88 to 1). Three things change. At half a pixel the untrained Max-pool
-# network is the most sensitive of all with seeds 0 and 1 (0.042, where those without pooling have 0.035 to 0.040, and
-# 0.033, where they have 0.019 to 0.030) and the second with seeds 2 and 3; at one pixel each seed has the order of
-# 2 px, but that with seed 3 Max-pool is still above Strided. So the first of the paper's claims, that pooling
-# stabilizes, needs larger deformations where Max-pool is concerned. Average-pool is the stablest before training at any
-# strength. And after training Average-pool is less stable than Strided at half a pixel with three of four seeds, and
-# stabler at 2 px with all. Nor is the stablest trained arm the same at all strengths: Blur-pool is it at 2 px with each
-# of its three seeds, and Average-pool, by a little, at 4 px. Over all layers from the first downsampling on, the order
-# after training is at 4 px and at half a pixel only roughly that at 2 px (0.85 and 0.80).
+# In full mode that number hardly matters at the last layer from one pixel up: at 1 and at 4 px the order of the arms is
+# nearly that at 2 px, before training and after it (rank correlations of 0.88 to 0.99). Two things change. At half a
+# pixel the untrained Max-pool network is the most sensitive of all with seeds 0 and 1 (0.042, where those without
+# pooling have 0.035 to 0.040, and 0.033, where they have 0.019 to 0.030) and the second with seeds 2 and 3; at one
+# pixel each seed has the order of 2 px, but that with seed 3 Max-pool is still above Strided. So the first of the
+# paper's claims, that pooling stabilizes, needs larger deformations where Max-pool is concerned. (Average-pool is the
+# stablest before training at any strength.) And after training Average-pool is less stable than Strided at half a pixel
+# with three of four seeds, and stabler at 2 px with all. Nor is the stablest trained arm the same at all strengths:
+# Blur-pool is it at 2 px with each of its three seeds, and Average-pool, by a little, at 4 px. Over all layers from the
+# first downsampling on, the order after training is at 4 px and at half a pixel only roughly that at 2 px (0.85 and
+# 0.80).
 #
 # The trained networks respond almost in proportion: from 0.5 to 4 px, eight times as far, their last layers become 9 to
 # 11 times as sensitive. The untrained ones differ: 9 times with Max-pool, 13 to 16 with Blur-pool and without pooling,
@@ -178,14 +179,15 @@ by_study = amount.groupby("study", sort=False)[["sensitivity, last layer", "test
 pd.DataFrame({"networks": by_study.size(), "rank correlation": by_study.corr("spearman").iloc[::2, 1].droplevel(1).round(2)})
 
 # %% [markdown]
-# In full mode there is no hump, in the sixty networks of the table: what is seen is a fall. It is steep among networks
-# that saw the same fifth of the images, with a rank correlation of -0.89 over arms and seeds, and of -0.83 among three
-# arms trained in six other ways. Over all images it is -0.55. Max-pool is the exception there: at 0.14 it is about as
-# accurate (0.83 to 0.84) as Average-pool at 0.09 to 0.10, while Subsample and Strided-ReLU, at 0.12 to 0.14, stand at
-# 0.79 to 0.81. So the amount, as the paper measures it, does not say by itself how well a network does. Nor is there a
-# sign that networks can be too stable. In each of the three studies of several networks the least sensitive one is
-# among the most accurate: Blur-pool, at 0.08 to 0.09, and of the other recipes Average-pool with augmentation, at 0.08.
-# The most sensitive two, Strided-ReLU with AdamW and with a quarter of the rate, at 0.25, are the least accurate.
+# In full mode there is no hump, in the sixty networks of the table: what is seen is a fall. It is clearest among
+# networks that saw the same fifth of the images, with a rank correlation of -0.89 over arms and seeds, and of -0.83
+# among three arms trained in six other ways. Over all images it is -0.55. Max-pool is the exception there: at 0.14 it
+# is about as accurate (0.83 to 0.84) as Average-pool at 0.09 to 0.10, while Subsample and Strided-ReLU, at 0.12 to
+# 0.14, stand at 0.79 to 0.81. So the amount, as the paper measures it, does not say by itself how well a network does.
+# Nor is there a sign that networks can be too stable. In each of the three studies of several networks the least
+# sensitive one is among the most accurate: Blur-pool, at 0.08 to 0.09, and of the other recipes Average-pool with
+# augmentation, at 0.08. The most sensitive two, Strided-ReLU with AdamW and with a quarter of the rate, at 0.25, are
+# the least accurate.
 #
 # What this shows is limited. If the correct amount lies below 0.08, all these networks are on one side of the hump.
 # Arms that differ in sensitivity differ in other things as well. And the paper's "amount" is a pattern over all layers,
