@@ -8,11 +8,11 @@
 #
 # Where would a convolutional network get this from? The textbook answer has been *pooling*: between convolutions the
 # network replaces every few neighbouring values by one, their maximum or their mean, and forgets where exactly each
-# stood. The idea goes back to cells of the cat's visual cortex that respond to an edge wherever it lies in a small
-# region {cite:p}`hubel1968`, came into neural networks with the neocognitron {cite:p}`fukushima1982`, and into
-# convolutional ones as a layer that "introduces a certain level of invariance to distortions and translations"
-# {cite:p}`lecun1990`. It was repeated for decades {cite:p}`krizhevsky2012,simonyan2014,lecun2015,giusti2013`, and
-# hardly ever tested. Then networks appeared that have no pooling between their convolutions and do just as well
+# stood. The idea goes back to cells of the visual cortex that respond to an edge wherever it lies in a small region
+# {cite:p}`hubel1968`, came into neural networks with the neocognitron {cite:p}`fukushima1982`, and into convolutional
+# ones as a layer that "introduces a certain level of invariance to distortions and translations" {cite:p}`lecun1990`.
+# It was repeated for decades {cite:p}`krizhevsky2012,simonyan2014,lecun2015,giusti2013`, and hardly ever tested. Then
+# networks appeared that have no pooling between their convolutions and do just as well
 # {cite:p}`springenberg2014,he2016`.
 #
 # {cite:t}`ruderman2018` ask three questions:
@@ -105,18 +105,18 @@ glue("fig-1-between", f"{float(between):.0f}", display=False)
 # ## Smooth, and how smooth
 #
 # What counts as a deformation? The paper takes "transformations of image coordinates $\tau$ such that
-# $\lVert\nabla\tau\rVert_\infty < C$ for some $C$, similar to {cite:t}`mallat2012`", and names no $C$. Mallat moves
-# the point $p$ to $p - \tau(p)$, so his $\tau$, and the one whose gradient must be small, is the displacement; his
-# theorem on stability asks for at most one half. We read
+# $\lVert\nabla\tau\rVert_\infty < C$ for some $C$, similar to {cite:t}`mallat2012`", and names no $C$. Mallat moves the
+# point $p$ to $p - \tau(p)$, so what must have a small gradient is the displacement, $u$ from here on; his theorem on
+# stability asks for at most one half. We read
 #
 # $$
-# \lVert\nabla\tau\rVert_\infty = \max_p \, \lVert\nabla\tau(p)\rVert_2,
+# \lVert\nabla u\rVert_\infty = \max_p \, \lVert\nabla u(p)\rVert_2,
 # $$ (gradient)
 #
-# where $\nabla\tau(p)$ is the 2x2 matrix of derivatives and $\lVert\cdot\rVert_2$ its spectral norm, its largest
-# singular value. It bounds by how much two neighbouring points move apart or together, relative to their
-# distance. A shift has gradient 0 however far it goes. Below 1, no two points can end in the same place: the image
-# may be stretched but is never folded over itself.
+# where $\nabla u(p)$ is the 2x2 matrix of derivatives and $\lVert\cdot\rVert_2$ its spectral norm, its largest singular
+# value. It bounds by how much two neighbouring points move apart or together, relative to their distance. A shift has
+# gradient 0 however far it goes. Below 1, no two points can end in the same place: the image may be stretched but is
+# never folded over itself.
 #
 # The paper uses six distributions: one for ImageNet (at 224 pixels), one for CIFAR-10 (at 32), and four strengths for its MNIST tasks, where
 # it does not say which grid (here CIFAR-10's 3x3, on digits padded to 32 pixels). How steep are they, do they fold,

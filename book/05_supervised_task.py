@@ -12,14 +12,13 @@
 #
 # This chapter uses a fixed subset, 10,000 of the 50,000 training images: few enough to be learned by heart in little
 # time. Its control is the same subset with its true labels, trained by the same recipe for as many steps. In full mode
-# there are three seeds of each arm, enough for intervals, but for wide ones. The third is of two machines
-# ({ref}`methods <recipe>`), whose versions of PyTorch drew different filters: under random labels Subsample and
-# Max-pool are of one, the other three of the paper's arms and the control of the other. The random labels are one draw,
-# the same for all seeds and arms; {ref}`further draws <other-draws>` follow. The other half of the question, images
-# from which everything but the statistics of pixels was taken, comes {ref}`at the end <random-images>`. One more check
-# is planned and has no runs yet, random labels on all 50,000 images (`python -m deformlib status
-# cifar10-random-labels-all`). The figures also have a sixth arm, Blur-pool ({ref}`methods <representations>`). It is
-# not the paper's, and where the text below speaks of all arms it means the paper's five.
+# there are three seeds of each arm, enough for intervals, but for wide ones. The third was trained on two machines, so
+# not all of its arms begin with the same filters ({ref}`methods <recipe>`). The random labels are one draw, the same
+# for all seeds and arms; {ref}`further draws <other-draws>` follow. The other half of the question, images from which
+# everything but the statistics of pixels was taken, comes {ref}`at the end <random-images>`. One more check is planned
+# and has no runs yet, random labels on all 50,000 images (`python -m deformlib status cifar10-random-labels-all`). The
+# figures also have a sixth arm, Blur-pool ({ref}`methods <representations>`). It is not the paper's, and where the text
+# below speaks of all arms it means the paper's five.
 
 # %% tags=["parameters"]
 mode = "full"
@@ -81,7 +80,8 @@ shares = {labels: values.groupby(["arm", "epoch"], sort=False)["value"].mean().u
 # than the two that pool: 38 to 96% against 16 to 36%. But seeds differ: Strided-ReLU's know 69 and 80%, the third 38%.
 # Blur-pool knows 15 to 18%. These are the arms that are sensitive and those that are stable, before training and after.
 # It would make sense that what is stable learns by heart slowly: to tell an image from every other takes the details
-# that stability takes away. But arms differ in more than their stability, and six are few.
+# that stability takes away. But Average-pool, stabler than Max-pool, is the faster of the two (33 against 21%), arms
+# differ in more than their stability, and six are few.
 #
 # ## Stability under random labels
 #
@@ -218,12 +218,12 @@ by_layer(banks)
 # %% [markdown]
 # In full mode the lower half of the network is smoothed by random labels, too. The upper half hardly is, except with
 # Average-pool (down to 1.75). In the last two banks Subsample, Strided and Strided-ReLU end *rougher* than random
-# weights, at 1.890 to 1.928 with each seed. Why is open, and whether the padding that maps of 4x4 mostly see has a part
-# in it. In the last bank only Average-pool's filters become clearly smoother (1.77), and Max-pool's slightly (1.85).
-# From the third bank on the arms are up to 0.16 apart in the mean over seeds, and in each of these six banks the two
-# that pool are the smoothest. Two seeds differ by up to 0.13 in the first bank, and from the fifth on by 0.02 at most.
-# Blur-pool moved its filters least, by 0.15 to 0.43 of their norm, where Max-pool and Average-pool moved theirs by 0.2
-# to 1.4, and ends in the last four banks a little smoother than Max-pool.
+# weights, at 1.890 to 1.928 with each seed. Why is open; padding, which 31% of the taps see on maps of 4x4, may have a
+# part in it. In the last bank only Average-pool's filters become clearly smoother (1.77), and Max-pool's slightly
+# (1.85). From the third bank on the arms are up to 0.16 apart in the mean over seeds, and in each of these six banks
+# the two that pool are the smoothest. Two seeds differ by up to 0.13 in the first bank, and from the fifth on by 0.02
+# at most. Blur-pool moved its filters least, by 0.15 to 0.43 of their norm, where Max-pool and Average-pool moved
+# theirs by 0.2 to 1.4, and ends in the last four banks a little smoother than Max-pool.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over eight filter banks, as far apart as before; all points but one lie below the dotted line."}, "figure": {"name": "fig-6c-control", "caption": "The same with true labels. Records: {glue:text}`fig-7-control-note`."}}
 control_banks = control.banks()
@@ -320,8 +320,8 @@ correlations[list(pairs.values())].set_axis(list(pairs), axis=1).round(2) + 0
 # (0.64 to 0.67), below the 0.7 of claim 12, which did not hold. Over the six that follow the first block it is 0.85 to
 # 0.92. Blur-pool, which is not counted here, lies off the line: it is the stablest by far from the second block on, and
 # its filters are the smoothest in one panel alone, conv4_1. Five arms are few, and a correlation does not say what
-# causes what: an arm that pools could make both. Two things speak for that. With true labels that mean, seed by seed
-# again, is 0.58 to 0.63, so it is no mark of random ones. And before training, when all arms of a seed have the same
+# causes what: an arm that pools could make both. That mean is no mark of random labels: with true ones it is, seed by
+# seed again, 0.58 to 0.63. And what speaks for the arm is that before training, when all arms of a seed have the same
 # filters (in the third seed one of two sets, hence the 0.58 of the first block), they stand nearly in the order in
 # which they end, from the third convolution on at rank correlations of 0.9 to 1.0. With what training changes since
 # then smoothness goes together in the second block (0.9 and 1.0), and not surely above it (&minus;0.1 to 0.3, with
@@ -367,14 +367,14 @@ pd.concat({(on, kind): by_layer(values) for on, of_kind in rows.items() for kind
 # In full mode, with two seeds, Gaussian images do nearly what photographs do. With Max-pool their networks are 3 to 10%
 # more sensitive than those of photographs with seed 0, from layer to layer, and 6 to 26% with seed 1. With Strided-ReLU
 # they are 5 to 27% more sensitive with seed 0 and 10 to 17% less with seed 1. Networks of photographs whose seeds
-# differ are as far apart, by up to 17% and 25%. So what is in a photograph beyond its mean and its correlations, edges,
-# objects, scenes, has little part in this; whether it makes Max-pool's networks a little stabler two seeds do not tell.
-# White images, with one seed, are another matter. A deformation moves them far, because nothing in them is alike (0.595
-# already at layer 0, five times as much as for photographs), and training hardly lessens that, at 0.70 to 0.90 from
-# layer 1 on. To photographs these networks are *stabler* than the others at the first four layers. At the top Max-pool
-# is again (0.21, the others 0.35 and 0.38), and Strided-ReLU is not (0.47, the others 0.47 and 0.48). But photographs
-# are unlike anything that they have seen, and Max-pool hardly tells them apart: 12% change their class under a
-# deformation, where 56 to 66% do in the others.
+# differ are nearly as far apart, by up to 20% and 25%. So what is in a photograph beyond its mean and its correlations,
+# edges, objects, scenes, has little part in this; whether it makes Max-pool's networks a little stabler two seeds do
+# not tell. White images, with one seed, are another matter. A deformation moves them far, because nothing in them is
+# alike (0.595 already at layer 0, five times as much as for photographs), and in the trained networks it still does, at
+# 0.70 to 0.90 from layer 1 on. To photographs these networks are *stabler* than the others at the first four layers. At
+# the top Max-pool is again (0.21, the others 0.35 and 0.38), and Strided-ReLU is not (0.47, the others 0.47 and 0.48).
+# But photographs are unlike anything that they have seen, and Max-pool hardly tells them apart: 12% change their class
+# under a deformation, where 56 to 66% do in the others.
 #
 # Now their filters, in {numref}`fig-5-images-banks`. What to look for: the dotted line.
 
