@@ -275,14 +275,14 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 #   Max-pool;
 # - `cifar10-subset`, its control: seed 2, but for Blur-pool;
 # - `imagenet`: seeds 1 and 2; `imagenet-128`: all;
-# - `cifar10-recipes`: the six other ways of training that have runs (twice the epochs has none yet).
+# - `cifar10-recipes`: six of the seven other ways of training, all but twice the epochs.
 #
 # What the machines do differently is thus part of the bands over seeds. The other version of PyTorch also drew other
 # initial weights from the same seed. So at seed 2, with random labels and in their control, arms of one machine are not
-# paired with those of the other, nor Max-pool and Subsample with their own controls; and the six other ways of training
-# did not begin where the book's own did. {doc}`08_costs` compares how networks of both scatter. (If nothing else is
-# asked for, a network is trained in TensorFloat-32 on a GPU and in bfloat16 on a CPU that has it, else in float32. None
-# here was trained in bfloat16.)
+# paired with those of the other, nor Max-pool and Subsample with their own controls; and those six ways of training did
+# not begin where the book's own did. {doc}`08_costs` compares how networks of both scatter. (If nothing else is asked
+# for, a network is trained in TensorFloat-32 on a GPU and in bfloat16 on a CPU that has it, else in float32. None here
+# was trained in bfloat16.)
 
 # %%
 specs = {"plain": study("cifar10").specs(mode)[0], "augmented": study("cifar10-augmented").specs(mode)[0]}
