@@ -84,8 +84,8 @@ def execute(mode: str, out: Path, chapters: Sequence[str] | None = None,
     """Execute chapters and write each as `out/NN_name.ipynb`, once it has succeeded.
 
     `parameters` go to the chapters that have them. A chapter that fails raises papermill's error, which shows
-    the cell, and leaves the notebook of its last success alone. In quick mode they run in order, as one may need what
-    another has trained, and those after a failure are not begun; in full mode two go side by side.
+    the cell, and leaves the notebook of its last success alone. Two go side by side, in quick mode too, where one waits
+    for what the other is training: much of a chapter keeps one core busy, as imports and figures do.
     """
     check_known("mode", mode, MODES)
     parameters, notebooks = {**(parameters or {}), "mode": mode}, {s: read(s) for s in sources(chapters)}
@@ -108,11 +108,9 @@ def execute(mode: str, out: Path, chapters: Sequence[str] | None = None,
         return path
 
     with patch.dict(os.environ, TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1"):
-        if mode == "full":  # they read records and make none
-            workers = min(2, len(notebooks))
-            os.environ["OMP_NUM_THREADS"] = str(threads_for(workers))
-            return thread_map(chapter, notebooks, max_workers=workers, desc="book", unit="chapter", disable=None)
-        return [chapter(source) for source in tqdm(notebooks, desc="book", unit="chapter", disable=None)]
+        workers = min(2, len(notebooks))
+        os.environ["OMP_NUM_THREADS"] = str(threads_for(workers))
+        return thread_map(chapter, notebooks, max_workers=workers, desc="book", unit="chapter", disable=None)
 
 
 def _execute(source: Path, notebook: NotebookNode, parameters: Mapping[str, object]) -> NotebookNode:

@@ -324,13 +324,14 @@ def existing(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Seq
 def collect(name: str, mode: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> Evidence:
     """The evidence of a study in a mode, for all its seeds and arms or those given.
 
-    In quick mode what is missing is computed first. In full mode FileNotFoundError, with the command that makes the
-    records, if an arm has none at all, unless the study can do without it (`Study.beyond`). ValueError for an unknown study, mode or arm.
+    In quick mode what is missing is computed first, or waited for if another process is at it. In full mode
+    FileNotFoundError, with the command that makes the records, if an arm has none at all, unless the study can do without
+    it (`Study.beyond`). ValueError for an unknown study, mode or arm.
     """
     found = existing(name, mode, seeds, arms)
     if mode == "quick" and found.missing:
         keep = studies.keeping(mode, studies.study(name))
-        sweeps.make(found.missing, store_for(mode), keep=keep, source=name if ":" in name else None)
+        sweeps.make(found.missing, store_for(mode), keep=keep, source=name if ":" in name else None, wait=True)
         found = existing(name, mode, seeds, arms)
     if bare := {found.arm(spec) for spec in found.missing} - found.seed_counts.keys() - set(studies.study(name).beyond):
         arms_without = ", ".join(sorted(map(str, bare)))

@@ -228,6 +228,7 @@ def execute(
     threads: int | None = None,
     device: str = "cpu",
     precision: str | None = None,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> Record:
     """The record of `spec`: read if it exists, otherwise made, saved and returned.
@@ -236,10 +237,11 @@ def execute(
     threads   of PyTorch in this process; left as they are when None
     device    on which networks are trained, "cpu" or "cuda"; what trains none is measured on the CPU
     precision one of training.precisions(device) for the training; None is training.fastest(device)
+    wait      for another process that is running this spec, to have its record
     progress  called with the share that is done
 
     ValueError for a spec that names something unknown, and for a device that is not there; filelock.Timeout if another
-    process is running this spec.
+    process is running this spec, unless told to wait.
     """
     check(spec)
     check_hardware(device, precision)
@@ -248,7 +250,7 @@ def execute(
         torch.set_num_threads(threads)
     folder = folder_of(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock", timeout=1):  # not 0: `is_running` holds it for an instant
+    with FileLock(folder / "lock", timeout=-1 if wait else 1):  # not 0: `is_running` holds it for an instant
         report = _Reporter(folder / "progress.json", progress)
         if spec not in store:
             _commit()  # now: by the end of a long run the checkout may be at another one

@@ -21,12 +21,12 @@ from .store import Store
 
 
 def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep: Container[Spec] = (), source: str | None = None,
-         device: str = "cpu", precision: str | None = None) -> list[Spec]:
+         device: str = "cpu", precision: str | None = None, wait: bool = False) -> list[Spec]:
     """Run what is missing in processes of this machine, with a bar per run and one over all; returns what failed.
 
-    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `local`, `device` and
-    `precision` for `runs.execute`. One failure does not stop
-    the others; KeyboardInterrupt does, and a later call goes on from each run's last epoch.
+    Final weights are kept of the specs in `keep` (`studies.keeping`); `source` is for `local`, `device`, `precision` and
+    `wait` for `runs.execute`. One failure does not stop the others; KeyboardInterrupt does, and a later call goes on
+    from each run's last epoch.
     """
     if not missing:
         return []
@@ -40,7 +40,7 @@ def make(missing: Sequence[Spec], store: Store, workers: int | None = None, keep
         futures = {}
         for kept in (True, False):
             chosen = [spec for spec in missing if (spec in keep) == kept]
-            futures |= sweep(chosen, store, executor, weights=kept, threads=threads_for(workers), device=device, precision=precision)
+            futures |= sweep(chosen, store, executor, weights=kept, threads=threads_for(workers), device=device, precision=precision, wait=wait)
         overall = progress.add_task(f"{len(missing)} runs", total=len(missing))
         bars: dict[Spec, int] = {}
         try:
@@ -70,10 +70,10 @@ def _draw(futures: dict, bars: dict[Spec, int], progress: Progress, overall: int
 
 
 def sweep(missing: Iterable[Spec], store: Store, executor: Executor, *, weights: bool = False, threads: int | None = None,
-          device: str = "cpu", precision: str | None = None) -> dict[Spec, Future]:
+          device: str = "cpu", precision: str | None = None, wait: bool = False) -> dict[Spec, Future]:
     """Submit every spec to `executor`: {spec: future of nothing}. The records are in `store` when the futures are done. The
     keywords are those of `runs.execute`."""
-    how = dict(weights=weights, threads=threads, device=device, precision=precision)
+    how = dict(weights=weights, threads=threads, device=device, precision=precision, wait=wait)
     return {spec: executor.submit(_execute_quietly, spec, store, how) for spec in missing}
 
 

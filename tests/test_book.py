@@ -96,6 +96,19 @@ def test_chapters_of_another_mode_are_lacking(tmp_path: Path, monkeypatch: pytes
     assert book.lacking("quick") == ["01_one", "03_three"]
 
 
+def test_two_chapters_that_need_the_same_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """They go side by side, and one waits for what the other makes."""
+    source = ('# %% tags=["parameters"]\nmode = "full"\n\n# %%\nfrom deformlib.evidence import collect\n'
+              'len(collect("initial-smoothness", mode).records)\n')
+    for name in ("01_one", "02_two"):
+        (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.setattr(book, "BOOK", tmp_path)
+    monkeypatch.setenv("DEFORMLIB_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    for path in book.execute("quick", tmp_path):
+        assert nbformat.read(path, as_version=4).cells[-1].outputs[0].data["text/plain"] == "2"
+
+
 def test_a_failing_chapter_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "01_one.py").write_text('# %% tags=["parameters"]\nmode = "full"\n\n# %%\n1 / 0\n')
     (tmp_path / "01_one.ipynb").write_text("the last good one")

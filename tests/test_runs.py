@@ -543,6 +543,18 @@ class TestExecute:
             runs.execute(SPEC, Store(tmp_path / "results"))
         assert not executed
 
+    def test_two_at_once_of_which_one_waits(self, executed: list, cache: Path, tmp_path: Path):
+        folder, results = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}", Store(tmp_path / "results")
+        folder.mkdir(parents=True)
+        with ThreadPoolExecutor(1) as executor:
+            with FileLock(folder / "lock", thread_local=False):
+                waiting = executor.submit(runs.execute, SPEC, results, wait=True)
+                with pytest.raises(TimeoutError):
+                    waiting.result(timeout=2)  # it would have given up after one
+                results.save(Record(SPEC, {"made by": 1}, {}))
+            assert waiting.result(timeout=60).measurements == {"made by": 1}
+        assert not executed
+
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5, 6, 7} if process == 0 else set(), raising=False)
