@@ -109,7 +109,7 @@ def execute(mode: str, out: Path, chapters: Sequence[str] | None = None,
 
     with patch.dict(os.environ, TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1"):
         workers = min(2, len(notebooks))
-        os.environ["OMP_NUM_THREADS"] = str(threads_for(workers))
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads_for(workers)))
         return thread_map(chapter, notebooks, max_workers=workers, desc="book", unit="chapter", disable=None)
 
 

@@ -368,8 +368,8 @@ def test_each_worker_gets_its_share_of_the_cores(full: Store, executed: list[Tra
     monkeypatch.setattr(sweeps, "cores", lambda: 8)
     monkeypatch.setattr(sweeps, "sweep", lambda missing, *_, threads, **options: (given.append(threads), asked.append(options)) and {})
     for workers in (1, 2, 64, None):
-        assert make(specs_of("full", 0), full, workers, precision="bfloat16") == []
-    assert all(options == dict(weights=k % 2 == 0, device="cpu", precision="bfloat16") for k, options in enumerate(asked))
+        assert make(specs_of("full", 0), full, workers, precision="bfloat16", wait=True) == []
+    assert all(options == dict(weights=k % 2 == 0, device="cpu", precision="bfloat16", wait=True) for k, options in enumerate(asked))
     assert given == [8, 8, 4, 4, 4, 4, 4, 4], "of two runs, for those whose weights are kept and the others"
 
 
