@@ -48,7 +48,7 @@ DATASETS: dict[str, Source | None] = {
 
 
 def load(
-    name: str, split: str, root: str | Path | None = None, size: int | None = None, resize: str = "crop"
+    name: str, split: str, root: str | Path | None = None, size: int | None = None, resize: str = "crop", classes: int | None = None
 ) -> Loaded:
     """Images and labels of a set: (uint8 (N, C, H, W), int64 (N,), class names).
 
@@ -58,6 +58,7 @@ def load(
     size   resizes the short side to `size` pixels (bilinear) and crops the center; required for imagenet. When None,
            images are as they are, but mnist's have a black edge of 2 pixels: 32x32
     resize another way to get there, one of RESIZES
+    classes only the images of the first so many classes, so that memory holds no others; None: of all
 
     ValueError for an argument out of range; FileNotFoundError, naming the folder and the hub id, when the set is
     neither in the folder nor within reach.
@@ -67,16 +68,23 @@ def load(
     if source is None:
         from .photos import views
 
-        return views(split, size)
+        x, labels, names = views(split, size)
+        chosen = labels < _number(classes, names, name)
+        return x[chosen], labels[chosen], names[:classes]
     rows, count = _rows(source, name, source.splits[split], root)
-    x, labels = torch.empty(0), torch.empty(count, dtype=torch.int64)
-    for k, row in enumerate(tqdm(rows, total=count, desc=f"{name} {split}", unit="image", leave=False, disable=None)):
+    names = list(rows.features["label"].names)
+    x, labels, k, number = torch.empty(0), torch.empty(count, dtype=torch.int64), 0, _number(classes, names, name)
+    for row in tqdm(rows, total=count, desc=f"{name} {split}", unit="image", leave=False, disable=None):
+        if row["label"] >= number:
+            continue
         pixels = torch.from_numpy(_pixels(row[source.image], source.mode, size, resize)).permute(2, 0, 1)
         x = x if k else torch.empty(count, *pixels.shape, dtype=torch.uint8)  # (N, C, H, W), so that memory holds them once
         x[k], labels[k] = pixels, row["label"]
+        k += 1
+    x, labels = x[:k], labels[:k]  # what was not written to takes no memory
     if size is None and source.pad:  # it copies
         x = torch.nn.functional.pad(x, [source.pad] * 4)
-    return x, labels, list(rows.features["label"].names)
+    return x, labels, names[:classes]
 
 
 def side_of(name: str) -> int | None:
@@ -116,6 +124,11 @@ def _check(name: str, split: str, size: int | None, resize: str) -> None:
     require(size is None or is_whole(size, 1), "size", "an integer >= 1, in pixels", repr(size))
     if size is None and DATASETS[name] and DATASETS[name].side is None:
         raise ValueError(f"size must be given for {name}, whose photographs differ in size (the paper uses 224)")
+
+
+def _number(classes: int | None, names: list[str], name: str) -> int:
+    require(classes is None or is_whole(classes, 1) and classes <= len(names), "classes", f"in 1..{len(names)} for {name}", classes)
+    return len(names) if classes is None else classes
 
 
 def _folder(root: str | Path | None) -> Path:

@@ -246,7 +246,7 @@ STUDIES: dict[str, Study] = {
     "imagenet": Study(
         "Figures 3b and 6a: the ImageNet architecture, half as wide, on 50 classes of Tiny ImageNet",
         lambda mode, seed: [_tiny(mode, seed, arm, width=0.5) for arm in TWO],
-        {"full": range(3), "quick": range(1)},
+        {"full": range(5), "quick": range(1)},
     ),
     "imagenet-128": Study(
         "the same images enlarged to 128x128, a quarter as wide: less padding in the upper layers",

@@ -23,7 +23,7 @@ class Task:
     """Images (N, C, H, W), uint8 or floating point (1 is white), and labels int64 (N,) to train on, others
     to test on, and the class names.
 
-    `identity` is that of the decoded data set (`deformlib.data.identity`), before any change to images or labels.
+    `identity` is that of the decoded images and labels (`deformlib.data.identity`) of the chosen classes, before any change to them.
     `vary(images, generator)`, if there is one, makes examples anew from `images` whenever they are used.
     """
 
@@ -132,23 +132,15 @@ TASKS: dict[str, Callable[[Task, "Training"], Task]] = {
 def load(spec: "Training") -> Task:
     """The task of a training spec. ValueError for a task, data set or number of examples that does not exist."""
     check_known("task", spec.task, TASKS)
-    images, labels, classes = data.load(spec.data, "train", size=spec.size)
-    test_images, test_labels, _ = data.load(spec.data, "test", size=spec.size)
+    chosen = None if "templates" in spec.task else spec.classes
+    images, labels, classes = data.load(spec.data, "train", size=spec.size, classes=chosen)
+    test_images, test_labels, _ = data.load(spec.data, "test", size=spec.size, classes=chosen)
     task = Task(images, labels, test_images, test_labels, classes, data.identity(images, labels, test_images, test_labels))
-    if spec.classes is not None and "templates" not in spec.task:
-        task = _of_classes(task, spec)
     if spec.examples is not None:
         require(1 <= spec.examples <= len(task.images), "examples", f"in 1..{len(task.images)} for {spec.data}", spec.examples)
         keep = torch.randperm(len(task.images), generator=stream(0, "subset"))[: spec.examples]
         task = replace(task, images=task.images[keep], labels=task.labels[keep])
     return TASKS[spec.task](task, spec)
-
-
-def _of_classes(task: Task, spec: "Training") -> Task:
-    require(1 <= spec.classes <= len(task.classes), "classes", f"in 1..{len(task.classes)} for {spec.data}", spec.classes)
-    train, test = task.labels < spec.classes, task.test_labels < spec.classes
-    return replace(task, images=task.images[train], labels=task.labels[train], test_images=task.test_images[test],
-                   test_labels=task.test_labels[test], classes=task.classes[: spec.classes])
 
 
 # Per-channel mean and standard deviation of CIFAR-10's training pixels in [0, 1], for pixels="standardized".

@@ -122,6 +122,24 @@ def test_shards_are_read_in_order_and_the_environment_says_where(tmp_path: Path,
     assert y.tolist() == [2, 2, 1, 1, 0]
 
 
+@pytest.mark.parametrize("classes, kept", [(1, [0, 3]), (2, [0, 1, 3]), (None, [0, 1, 2, 3])])
+def test_the_first_classes_alone(classes: int | None, kept: list[int], tmp_path: Path):
+    images = [pixels(32, 32, 3, seed=k) for k in range(4)]
+    write(tmp_path / "cifar10", "train", images, [0, 1, 2, 0], "img")
+    x, y, names = data.load("cifar10", "train", tmp_path, classes=classes)
+    np.testing.assert_array_equal(x, np.stack([images[k] for k in kept]).transpose(0, 3, 1, 2))
+    assert y.tolist() == [[0, 1, 2, 0][k] for k in kept] and names == NAMES[:classes]
+    with pytest.raises(ValueError, match="classes must be in 1..3 for cifar10, got 0"):
+        data.load("cifar10", "train", tmp_path, classes=0)
+
+
+def test_the_first_classes_of_the_photographs():
+    (x, y, names), (every, labels, all_names) = (data.load("photos", "test", classes=k) for k in (3, None))
+    assert torch.equal(x, every[labels < 3]) and torch.equal(y, labels[labels < 3]) and names == all_names[:3]
+    with pytest.raises(ValueError, match="classes must be in 1..10 for photos, got 11"):
+        data.load("photos", "test", classes=11)
+
+
 def test_a_folder_is_read_in_place(root: Path, tmp_path_factory: pytest.TempPathFactory):
     cache = tmp_path_factory.mktemp("cache")
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
