@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from deformlib import costs, decomposition, evidence, metrics, models, quantities, runs, studies, sweeps
-from deformlib.evidence import Evidence, by_layer, collect, spread, store_for
+from deformlib.evidence import Evidence, by_layer, collect, existing, spread, store_for
 from deformlib.specs import Comparison, Intervention, Resampling, Spec, Training
 from deformlib.store import Record, Store
 from deformlib.studies import Study
@@ -351,6 +351,11 @@ def test_records_of_other_images_are_not_passed_for_more_seeds():
     records = [Record(each.spec, each.measurements, {"data": k}) for each, k in ((record(spec), "ab"[spec.seed]) for spec in specs_of("full", 0) + specs_of("full", 1))]
     assert "of 2 different versions of these images" in Evidence("made-up", "full", records, []).note
     assert "versions" not in Evidence("made-up", "full", records[:2], []).note
+
+
+def test_a_caption_of_the_book_does_not_name_several_versions_of_the_images():
+    for study in studies.STUDIES:
+        assert "versions" not in existing(study, "full").note, study
 
 
 def test_workers_get_the_file_of_a_reader_s_study(full: Store, monkeypatch: pytest.MonkeyPatch):
