@@ -301,9 +301,9 @@ pd.concat({what: pd.concat(each, axis=1) for what, each in zip(("sensitivity", "
 pair = ["max-pool", "average-pool"]
 of_all = existing("cifar10-random-labels-all", mode)
 sizes = {
-    "random labels, few images": existing("cifar10-random-labels", mode, seeds=[0], arms=pair),
-    "random labels, all images": of_all,
-    "true labels, all images": existing("cifar10", mode, seeds=[0], arms=pair),
+    "random labels, few": existing("cifar10-random-labels", mode, seeds=[0], arms=pair),
+    "random labels, all": of_all,
+    "true labels, all": existing("cifar10", mode, seeds=[0], arms=pair),
 }
 sizes = {what: found for what, found in sizes.items() if found.records}
 glue("fig-5-all-note", of_all.note, display=False)

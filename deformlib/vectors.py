@@ -101,7 +101,7 @@ def pairwise(x: Tensor, distance: Distance) -> Tensor:
         some = torch.zeros(len(x), dtype=torch.bool, device=x.device)  # the rows of these pairs
         some[i[lost]] = some[j[lost]] = True
         length, blocks = _embedded(rows[some].double(), distance)
-        exact = torch.pdist(torch.cat([block / length for block in blocks], 1)).square()
+        exact = sum(torch.pdist(block / length).square() for block in blocks)
         square = square.masked_scatter(some[i] & some[j], exact.to(square.dtype))
     return distance.of_square(square)
 

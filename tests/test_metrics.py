@@ -120,7 +120,7 @@ def test_equal_rows_cost_no_differences_of_the_others(monkeypatch: pytest.Monkey
     x = normal(7, 50)[[0, 1, 2, 3, 4, 5, 6, 2, 5]]
     for distance in DISTANCES:
         np.testing.assert_allclose(pairwise_distances(x, distance), all_pairs(x, distance), rtol=1e-4, atol=1e-9)
-    assert rows == [4, 4]
+    assert set(rows) == {4}
 
 
 def test_a_zero_representation_is_at_cosine_distance_one():
