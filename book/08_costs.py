@@ -25,11 +25,11 @@ table.drop(columns=["processor", "precision", "threads", "what for"])
 # quiet one is faster. Memory is the highest of a study's records, *memory* that of the process and *GPU memory* that of
 # its tensors on the GPU. The goals were 6 GB at 224x224 and 3 GB for trainings. The first is met but for one network of
 # Figure 3a, which was measured on three sets of photographs in turn and took 6.2: the layers of 256 images take up to
-# 3.3 GB at once, and a process 5.5 to 6.0. (Nineteen records that had taken up to 6.6, because the allocator kept
-# memory from the layer before and images close to each other were copied to be compared again, were made anew when
-# neither was so any more, with the same measurements to the last digit.) The second is met by all but one network of
-# `imagenet-128`, which came third in a process that kept memory from the two before; the other, in a process of its
-# own, took 1.9 GB.
+# 3.3 GB at once, and a process 5.5 to 6.0. (Nineteen records that had taken 6.0 to 6.6 were made again, seventeen after
+# the allocator had been told not to keep what a large layer leaves, and two after images close to each other were also
+# no longer copied to be compared again. Their measurements are the same to the last digit.) The second is met by all
+# but one network of `imagenet-128`, which came third in a process that kept memory from the two before; the other, in a
+# process of its own, took 1.9 GB.
 
 # %% tags=["hide-input"]
 table[table["processor"] != ""].groupby(["processor", "threads", "precision"]).size().to_frame("studies")
