@@ -128,6 +128,8 @@ def execute_training(spec: Training, store: Store, folder: Path, progress: Progr
     """Train and measure the network of `spec`: (measurements, provenance, final weights). Resumes from `folder`."""
     _be_exact()
     task = tasks.load(spec).to(on.device)
+    if spec.data_id not in (None, task.identity):
+        raise ValueError(f"{spec.data} must be the images of identity {spec.data_id}, got {task.identity}: from {data.origin(spec.data)}")
     protocol, recipe = PROTOCOLS[spec.protocol], spec.recipe
     instrument = Instrument(task, spec, protocol)
     model = build(spec, len(task.classes), task.images.shape[1]).to(on.device)

@@ -49,7 +49,9 @@ class Training(_Checked):
     `deformlib.tasks`, `protocol` one of `deformlib.protocol`. `examples` keeps a fixed random subset of that many
     training images, `classes` the first so many of its classes (for templates: so many templates). `label_seed`
     draws random labels, random images or templates, None the first time: the same for all arms and seeds that share it. `strength` is
-    that of the deformations that make a class out of a template (Figure 5), in pixels.
+    that of the deformations that make a class out of a template (Figure 5), in pixels. `data_id` is the identity of the
+    decoded images that it must be trained on (`deformlib.data.identity`); None takes what is at hand, as all runs did while
+    CIFAR-10 was a JPEG mirror.
     """
 
     kind: ClassVar[str] = "training"
@@ -67,6 +69,7 @@ class Training(_Checked):
     size: int | None = None
     classes: int | None = None
     strength: float | None = None
+    data_id: str | None = None
 
     @property
     def slug(self) -> str:

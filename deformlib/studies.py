@@ -71,6 +71,19 @@ RECIPES = (
     replace(FEW, optimizer="adamw", learning_rate=0.001), replace(FEW, learning_rate=0.0125), replace(FEW, learning_rate=0.2),
     replace(FEW, epochs=40),
 )
+# CIFAR-10's own pixels: the identity of the decoded images (`data.identity`). Earlier records are of a JPEG mirror.
+ORIGINAL = "cb85cdd084bd"
+# The pilot on the original pixels (methods chapter): one change at a time from PLAIN, then what the best of these are together.
+PILOTED = {
+    "plain": PLAIN,
+    "rate 0.2": replace(PLAIN, learning_rate=0.2),
+    "16 epochs": replace(PLAIN, epochs=16),
+    "constant rate": replace(PLAIN, schedule="constant"),
+    "standardized pixels": replace(PLAIN, pixels="standardized"),
+    "no norm scale": replace(PLAIN, norm_scale=False),
+    "32 epochs": replace(PLAIN, epochs=32),
+    "rate 0.2, 16 epochs": replace(PLAIN, learning_rate=0.2, epochs=16),
+}
 # Tiny ImageNet's 25,000 images.
 TINY = replace(PLAIN, epochs=12)
 # The rate is chosen by a pilot, the same for every strength: see the methods chapter.
@@ -152,6 +165,12 @@ def _recipes(mode: str, seed: int) -> list[Spec]:
         recipes = (QUICK, replace(QUICK, weight_decay=5e-4), replace(QUICK, epochs=1))
         return [replace(_training(mode, seed, arm, PLAIN), recipe=recipe) for recipe in recipes for arm in TWO]
     return [replace(_few(mode, seed, arm), recipe=recipe) for recipe in RECIPES for arm in THREE]
+
+
+def _pilot(mode: str, seed: int) -> list[Spec]:
+    if mode == "quick":
+        return [_training(mode, seed, arm, PLAIN) for arm in TWO]
+    return [_training(mode, seed, arm, recipe, data_id=ORIGINAL) for recipe in PILOTED.values() for arm in TWO]
 
 
 def _input(mode: str, seed: int) -> list[Spec]:
@@ -294,6 +313,9 @@ STUDIES: dict[str, Study] = {
     "cifar10-recipes": Study(
         "the same for training: augmentation, weight decay, optimizer, rate, epochs, on a fifth of the images",
         _recipes, {"full": range(1), "quick": range(1)},
+    ),
+    "recipe-pilot": Study(
+        "how the recipe was chosen on CIFAR-10's original pixels", _pilot, {"full": range(1), "quick": range(1)},
     ),
 }
 

@@ -46,7 +46,9 @@ class Recipe:
 
     `warmup` is the share of the steps over which the rate rises from 0 to `learning_rate`. `crop` is the largest
     random shift in pixels. `pixels` is "unit" ([0, 1], not centred) or "standardized" (per-channel mean and std).
-    `optimizer` is one of OPTIMIZERS; None, as before there were others, is "sgd".
+    `optimizer` is one of OPTIMIZERS; None, as before there were others, is "sgd". `schedule` is "constant" for a rate that
+    stays where it is after the warm-up; None is the one that falls. `norm_scale` False leaves batch norm's scale at 1, as in
+    Sonnet 1, where it has none; None trains it.
     """
 
     epochs: int
@@ -60,6 +62,8 @@ class Recipe:
     warmup: float = 0.2
     pixels: str = "unit"
     optimizer: str | None = None
+    schedule: str | None = None
+    norm_scale: bool | None = None
 
     def __post_init__(self) -> None:
         unwrap(self)
@@ -74,6 +78,9 @@ class Recipe:
         check_known("pixels", self.pixels, ("unit", "standardized"))
         if self.optimizer is not None:
             check_known("optimizer", self.optimizer, OPTIMIZERS)
+        if self.schedule is not None:
+            check_known("schedule", self.schedule, ("constant",))
+        require(self.norm_scale in (None, False), "norm_scale", "False or None", repr(self.norm_scale))
 
     def steps_per_epoch(self, examples: int) -> int:
         """Full batches in an epoch. ValueError if there is not even one."""
@@ -83,7 +90,8 @@ class Recipe:
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step of 0..steps-1."""
         rise = max(1.0, self.warmup * steps)
-        return self.learning_rate * min((step + 1) / rise, (steps - step) / max(1.0, steps - rise))
+        fall = 1.0 if self.schedule == "constant" else (steps - step) / max(1.0, steps - rise)
+        return self.learning_rate * min((step + 1) / rise, fall)
 
 
 @dataclass
@@ -98,8 +106,13 @@ class State:
     def start(cls, model: nn.Module, recipe: Recipe) -> "State":
         """A run's beginning; `model` goes to channels-last, in which convolutions are fastest."""
         model = model.to(memory_format=torch.channels_last)
-        decayed = [p for p in model.parameters() if p.ndim > 1]
-        others = [p for p in model.parameters() if p.ndim <= 1]
+        if recipe.norm_scale is False:
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.weight.requires_grad_(False)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.ndim > 1]
+        others = [p for p in trained if p.ndim <= 1]
         groups = [dict(params=decayed, weight_decay=recipe.weight_decay), dict(params=others, weight_decay=0.0)]
         make, moments = OPTIMIZERS[recipe.optimizer or "sgd"]
         optimizer = make(groups, recipe)
@@ -115,6 +128,7 @@ class State:
         moments = {
             f"{moment.removesuffix('_buffer')}/{name}": value
             for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
             for moment, value in self.optimizer.state[parameter].items()
         }
         return {f"model/{name}": value for name, value in self.model.state_dict().items()} | moments

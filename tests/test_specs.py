@@ -79,9 +79,10 @@ def test_round_trip(spec: Training | Intervention):
 
 def test_every_field_tells_two_specs_apart():
     others = dict(data="mnist", downsampling="strided", seed=1, recipe=AUGMENTED, protocol="quick-1", architecture="imagenet_vgg",
-                  width=0.5, task="random-labels", examples=10, label_seed=1, size=64, classes=5, strength=2.0)
+                  width=0.5, task="random-labels", examples=10, label_seed=1, size=64, classes=5, strength=2.0, data_id="0")
     recipes = dict(epochs=6, batch_size=65, learning_rate=0.06, momentum=0.8, weight_decay=0.1, label_smoothing=0.1, flip=True,
-                   crop=1, warmup=0.3, pixels="standardized", optimizer="adamw")
+                   crop=1, warmup=0.3, pixels="standardized", optimizer="adamw",
+                   schedule="constant", norm_scale=False)
     assert others.keys() == {field.name for field in dataclasses.fields(Training)}
     assert recipes.keys() == {field.name for field in dataclasses.fields(Recipe)}
     changed = [dataclasses.replace(SPEC, **{name: value}) for name, value in others.items()]
