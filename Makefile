@@ -19,10 +19,10 @@ $(STAMP): requirements.txt pyproject.toml
 	@touch $@
 
 book: $(STAMP) ## the book from the committed records: every chapter in full mode, into _build/html
-	@$(BIN)/python -m deformlib book
+	@$(BIN)/python -m reproduction book
 
 quick: $(STAMP) ## the book in quick mode: small networks trained live, into _build/quick/_build/html
-	@$(BIN)/python -m deformlib book --mode quick
+	@$(BIN)/python -m reproduction book --mode quick
 
 # Two workers of one thread each; a file stays on one worker, so a notebook's cells run in order.
 test: $(STAMP) ## unit tests, every chapter live in quick mode, the full-mode chapters against tests/references
@@ -30,7 +30,7 @@ test: $(STAMP) ## unit tests, every chapter live in quick mode, the full-mode ch
 		--nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg tests
 
 reference: $(STAMP) ## refresh tests/references from the chapters in full mode
-	@$(BIN)/python -m deformlib.book
+	@$(BIN)/python -m reproduction.pages.book
 
 $(STAMP)-bench: $(STAMP)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input -e '.[bench]'

@@ -16,9 +16,9 @@ import torch
 import training
 from rows import DEVICE, Row, line
 
-from deformlib.costs import BENCH
-from deformlib.runs import _be_exact, check_hardware, processor
-from deformlib.training import fastest
+from reproduction.analysis.costs import BENCH
+from reproduction.experiments.runs import _be_exact, check_hardware, processor
+from reproduction.experiments.training import fastest
 
 
 def rows() -> Iterator[Row]:
@@ -34,9 +34,11 @@ def main() -> None:
     target = BENCH[DEVICE]
     of_cpu = f"{processor()}, {torch.get_num_threads()} threads"
     where = of_cpu if DEVICE == "cpu" else f"{torch.cuda.get_device_name()} ({of_cpu})"
-    conditions = (f"{where}, PyTorch {torch.__version__}, "
-                  f"training in {fastest(DEVICE)}, "
-                  f"load of the machine before {os.getloadavg()[0]:.1f}")
+    conditions = (
+        f"{where}, PyTorch {torch.__version__}, "
+        f"training in {fastest(DEVICE)}, "
+        f"load of the machine before {os.getloadavg()[0]:.1f}"
+    )
     print(conditions)
     print(line("work", "against", "ratio", "quartiles", "goal", "reached"))
     table = []

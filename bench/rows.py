@@ -24,8 +24,14 @@ class Row(NamedTuple):
         low, middle, high = np.percentile(self.values, [25, 50, 75])
         sign, bound = self.goal.split()
         reached = middle >= float(bound) if sign == ">=" else middle <= float(bound)
-        return {"work": self.work, "against": self.against, "ratio": f"{middle:.2f}", "quartiles": f"{low:.2f} to {high:.2f}",
-                "goal": self.goal, "reached": "yes" if reached else "no"}
+        return {
+            "work": self.work,
+            "against": self.against,
+            "ratio": f"{middle:.2f}",
+            "quartiles": f"{low:.2f} to {high:.2f}",
+            "goal": self.goal,
+            "reached": "yes" if reached else "no",
+        }
 
 
 def line(*cells: str) -> str:
@@ -45,7 +51,9 @@ def seconds(work: Callable[[], object]) -> float:
     return now() - start
 
 
-def times_of(ours: Callable[[], object], theirs: Callable[[], object], repetitions: int = REPETITIONS) -> list[float]:
+def times_of(
+    ours: Callable[[], object], theirs: Callable[[], object], repetitions: int = REPETITIONS
+) -> list[float]:
     """Our time over theirs, one right after the other, after a warm-up of both."""
     seconds(ours), seconds(theirs)
     return [seconds(ours) / seconds(theirs) for _ in range(repetitions)]
@@ -56,4 +64,7 @@ def exponents(works: dict[float, Callable[[], object]], repetitions: int = 5) ->
     for work in works.values():
         work()
     sizes = np.log(list(works))
-    return [np.polyfit(sizes, np.log([seconds(work) for work in works.values()]), 1)[0] for _ in range(repetitions)]
+    return [
+        np.polyfit(sizes, np.log([seconds(work) for work in works.values()]), 1)[0]
+        for _ in range(repetitions)
+    ]

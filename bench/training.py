@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from deformlib import data, models, tasks
-from deformlib.studies import AUGMENTED
-from deformlib.training import State, _step, arithmetic, fastest
+from deformlib import models
+from reproduction.experiments import data, tasks
+from reproduction.experiments.studies import AUGMENTED
+from reproduction.experiments.training import State, _step, arithmetic, fastest
 
 REPETITIONS, SECONDS, SIDE = (5, 6.0, 2048) if DEVICE == "cpu" else (3, 2.0, 8192)
 MEAN, STD = tasks.CHANNEL_MEAN, tasks.CHANNEL_STD
@@ -48,9 +49,13 @@ class Plain(Dataset):
 def steps_of_plain(dataset: Plain):
     """Endless steps of the plain loop, each giving the number of its images."""
     model = models.cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
     while True:
-        for images, labels in DataLoader(dataset, AUGMENTED.batch_size, shuffle=True, drop_last=True):
+        for images, labels in DataLoader(
+            dataset, AUGMENTED.batch_size, shuffle=True, drop_last=True
+        ):
             images, labels = images.to(DEVICE), labels.to(DEVICE)
             loss = F.cross_entropy(model(images), labels, label_smoothing=AUGMENTED.label_smoothing)
             optimizer.zero_grad()
@@ -61,7 +66,10 @@ def steps_of_plain(dataset: Plain):
 
 def steps_of_ours(task: tasks.Task):
     """Endless steps of our loop, each giving the number of its images."""
-    state = State.start(models.cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0)).to(DEVICE), AUGMENTED)
+    state = State.start(
+        models.cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0)).to(DEVICE),
+        AUGMENTED,
+    )
     epoch = 0
     while True:
         for images, labels in tasks.batches(task, AUGMENTED, 0, epoch):
@@ -99,12 +107,23 @@ def rows() -> Iterator[Row]:
     images, labels, classes = data.load("cifar10", "train")
     task = tasks.Task(images, labels, images[:1], labels[:1], classes, "").to(DEVICE)
     product = torch.bfloat16 if fastest(DEVICE) == "bfloat16" else torch.float32
-    loops = {"plain": steps_of_plain(Plain(images, labels)), "ours": steps_of_ours(task), "product": steps_of_product(product)}
+    loops = {
+        "plain": steps_of_plain(Plain(images, labels)),
+        "ours": steps_of_ours(task),
+        "product": steps_of_product(product),
+    }
     for steps in loops.values():
         next(steps)
-    rates = np.array([[rate(steps, SECONDS) for steps in loops.values()] for _ in range(REPETITIONS)])
+    rates = np.array(
+        [[rate(steps, SECONDS) for steps in loops.values()] for _ in range(REPETITIONS)]
+    )
     plain, ours, flops = rates.T
     work = f"training, {np.median(ours):.0f} images a second"
-    yield Row(work, f"speed of a plain loop, {np.median(plain):.0f} images a second", list(ours / plain), ">= 2")
-    share = list(ours * flops_per_image() / flops)
-    yield Row(work, f"rate of a {str(product).removeprefix('torch.')} product", share, ">= 0.75")
+    yield Row(
+        work,
+        f"speed of a plain loop, {np.median(plain):.0f} images a second",
+        list(ours / plain),
+        ">= 2",
+    )
+    fraction = list(ours * flops_per_image() / flops)
+    yield Row(work, f"rate of a {str(product).removeprefix('torch.')} product", fraction, ">= 0.75")

@@ -48,11 +48,11 @@ import torch
 from myst_nb import glue
 
 from deformlib import Deformation, deform
-from deformlib.figures import image_rows
+from reproduction.pages.figures import image_rows
 from deformlib.geometry import largest_gradient, shapes
-from deformlib.photos import PHOTOGRAPHS, square
-from deformlib.streams import stream
-from deformlib.vectors import median, paired_distances, pairwise_distances
+from reproduction.experiments.photos import PHOTOGRAPHS, square
+from deformlib.seeding import stream
+from deformlib.vector_distances import median, paired_distances, pairwise_distances
 
 # %% [markdown]
 # ## What a deformation looks like
@@ -126,12 +126,17 @@ glue("fig-1-between", f"{float(between):.0f}", display=False)
 used = {"ImageNet": (Deformation.IMAGENET, 224), "CIFAR-10": (Deformation.CIFAR10, 32)}
 used |= {f"MNIST C={C}": (Deformation(3, C), 32) for C in (1, 2, 3, 4)}
 samples = {"full": 256, "quick": 64}[mode]
-shape = {name: shapes(deformation, (side, side), samples, generator=stream(0, "shapes"))
-         for name, (deformation, side) in used.items()}
+shape = {
+    name: shapes(deformation, (side, side), samples, generator=stream(0, "shapes"))
+    for name, (deformation, side) in used.items()
+}
 
 
 def largest_possible(deformation, side):
-    return largest_gradient(deformation.spline((side, side), dtype=torch.float64), deformation.max_displacement)
+    return largest_gradient(
+        deformation.spline((side, side), dtype=torch.float64), deformation.max_displacement
+    )
+
 
 # %% [markdown]
 # The median and the largest gradient are those of the samples. The last column needs none: the field is linear in the
@@ -139,11 +144,18 @@ def largest_possible(deformation, side):
 # a fraction of a percent, the step between the directions that are tried).
 
 # %% tags=["hide-input"]
-gradients = pd.DataFrame({name: {"median gradient": float(values["gradient_norm"].median()),
-                                 "largest of samples": float(values["gradient_norm"].max()),
-                                 "share above 1/2": float((values["gradient_norm"] > 0.5).double().mean()),
-                                 "share that folds": float(values["folds"].double().mean()),
-                                 "largest possible": largest_possible(*used[name])} for name, values in shape.items()}).T
+gradients = pd.DataFrame(
+    {
+        name: {
+            "median gradient": float(values["gradient_norm"].median()),
+            "largest of samples": float(values["gradient_norm"].max()),
+            "share above 1/2": float((values["gradient_norm"] > 0.5).double().mean()),
+            "share that folds": float(values["folds"].double().mean()),
+            "largest possible": largest_possible(*used[name]),
+        }
+        for name, values in shape.items()
+    }
+).T
 gradients.round(3)
 
 # %% tags=["remove-cell"]
@@ -174,8 +186,10 @@ glue("shape-above-half", f"{100 * gradients['share above 1/2'].iloc[0]:.0f}%", d
 
 # %% tags=["hide-input"]
 levels = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
-affine = pd.DataFrame({name: values["affine_share"].quantile(levels).tolist() for name, values in shape.items()},
-                      index=["5% of samples below", "median", "95% of samples below"]).T
+affine = pd.DataFrame(
+    {name: values["affine_share"].quantile(levels).tolist() for name, values in shape.items()},
+    index=["5% of samples below", "median", "95% of samples below"],
+).T
 affine.round(3)
 
 # %% tags=["remove-cell"]

@@ -16,14 +16,24 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from deformlib import (DOWNSAMPLINGS, Deformation, cifar10_vgg, deform, distances, imagenet_vgg, load,
-                       normalized_distance, sensitivity, visit)
-from deformlib.evidence import collect
-from deformlib.figures import deformation_steps
-from deformlib.photos import COUNTS, square
-from deformlib.protocol import PROTOCOLS
-from deformlib.streams import stream
-from deformlib.studies import study
+from deformlib import (
+    DOWNSAMPLINGS,
+    Deformation,
+    cifar10_vgg,
+    deform,
+    distances,
+    imagenet_vgg,
+    normalized_distance,
+    sensitivity,
+    visit,
+)
+from reproduction.experiments.data import load
+from reproduction.analysis.evidence import collect
+from reproduction.pages.figures import deformation_steps
+from reproduction.experiments.photos import COUNTS, square
+from reproduction.experiments.protocol import PROTOCOLS
+from deformlib.seeding import stream
+from reproduction.experiments.studies import study
 
 # %% [markdown]
 # ## Deform
@@ -50,7 +60,10 @@ from deformlib.studies import study
 # %%
 cat = square("chelsea")  # (3, 224, 224)
 drawn = Deformation(grid=4, max_displacement=16)
-spline, control = drawn.spline((224, 224)), drawn.sample(1, generator=stream(0, "figure 2"))  # control (1, 16, 2)
+spline, control = (
+    drawn.spline((224, 224)),
+    drawn.sample(1, generator=stream(0, "figure 2")),
+)  # control (1, 16, 2)
 bent = spline.warp(cat[None], control)[0]
 
 # %% mystnb={"image": {"alt": "Four panels: a grid of 16 points with short random arrows; a dense smooth field of arrows; the field over the photograph of a cat; the deformed photograph."}, "figure": {"name": "fig-2", "caption": "How an image is deformed, after Figure 2 of the paper. (a)&nbsp;Evenly spaced control points and a random source for each; (b)&nbsp;the field after thin-plate-spline interpolation, at every 16th pixel; (c)&nbsp;over the image: the value at an arrow's tip is the one found, bilinearly, at its tail; (d)&nbsp;the result."}}
@@ -62,7 +75,9 @@ deformation_steps(cat, bent, spline, control[0], step=16)
 
 # %%
 x, y = spline.points.T
-pd.DataFrame({"x": x, "y": y, "dx": control[0, :, 0], "dy": control[0, :, 1]}).astype(float).round(1)
+pd.DataFrame({"x": x, "y": y, "dx": control[0, :, 0], "dy": control[0, :, 1]}).astype(float).round(
+    1
+)
 
 # %% [markdown]
 # ## Measure
@@ -84,23 +99,35 @@ pd.DataFrame({"x": x, "y": y, "dx": control[0, :, 0], "dy": control[0, :, 1]}).a
 # third.
 
 # %%
-views = load("photos", "test")[0][:{"full": 128, "quick": 64}[mode]].double() / 255  # (N, 3, 32, 32) in [0, 1]
+views = (
+    load("photos", "test")[0][: {"full": 128, "quick": 64}[mode]].double() / 255
+)  # (N, 3, 32, 32) in [0, 1]
 moved = deform(views, Deformation.CIFAR10, generator=stream(0, "why normalize"))
-network = cifar10_vgg("max-pool", width=0.25, generator=stream(0, "why normalize, network")).double()
+network = cifar10_vgg(
+    "max-pool", width=0.25, generator=stream(0, "why normalize, network")
+).double()
 
 # %%
 apart = distances(network, views, moved, network.layers)  # {layer: (N,)}
 cosine = sensitivity(network, views, moved, network.layers)
-table = pd.DataFrame({"to its deformation": {name: float(d.detach().mean()) for name, d in apart.items()}})
+table = pd.DataFrame(
+    {"to its deformation": {name: float(d.detach().mean()) for name, d in apart.items()}}
+)
 table["between images"] = table["to its deformation"] / pd.Series(cosine)
 table["sensitivity"] = pd.Series(cosine)
-table["sensitivity, Euclidean"] = pd.Series(sensitivity(network, views, moved, network.layers, distance="euclidean"))
+table["sensitivity, Euclidean"] = pd.Series(
+    sensitivity(network, views, moved, network.layers, distance="euclidean")
+)
 table.astype(object).map("{:.3g}".format)
 
 # %% tags=["remove-cell"]
 between = table["between images"]
 glue("normalize-between", f"{between['input'] / between['down4']:.1f}", display=False)
-glue("normalize-moved", f"{table['to its deformation']['input'] / table['to its deformation']['down4']:.1f}", display=False)
+glue(
+    "normalize-moved",
+    f"{table['to its deformation']['input'] / table['to its deformation']['down4']:.1f}",
+    display=False,
+)
 
 # %% [markdown]
 # From the input to the last layer, the distance of an image to its deformation falls by a factor of
@@ -113,8 +140,15 @@ glue("normalize-moved", f"{table['to its deformation']['input'] / table['to its 
 # representation; the cosine does not notice, the Euclidean distance does.
 
 # %%
-pd.DataFrame({d: {"at half the brightness": float(normalized_distance(views, views / 2, d)),
-                  "deformed": float(normalized_distance(views, moved, d))} for d in ("cosine", "euclidean")}).round(3)
+pd.DataFrame(
+    {
+        d: {
+            "at half the brightness": float(normalized_distance(views, views / 2, d)),
+            "deformed": float(normalized_distance(views, moved, d)),
+        }
+        for d in ("cosine", "euclidean")
+    }
+).round(3)
 
 # %% [markdown]
 # The price: in representations that are never negative, as after a ReLU, no two vectors are further apart than a right
@@ -134,11 +168,23 @@ pd.DataFrame({d: {"at half the brightness": float(normalized_distance(views, vie
 # representations are numbered from the input, 0, and include the downsampling layers. For CIFAR-10 the blocks are 2x32,
 # 2x64, 2x128 and 2x256, which makes 13 representations:
 
+
 # %% tags=["hide-input"]
 def architecture(network, side):
-    shapes = visit(network.eval(), torch.zeros(1, 3, side, side), network.layers, lambda r: "x".join(map(str, r.shape[1:])))
-    sizes = [0] + [sum(p.numel() for p in network.get_submodule(name).parameters()) for name in network.layers[1:]]
-    return pd.DataFrame({"name": network.layers, "representation": shapes.values(), "parameters": sizes}).rename_axis("layer")
+    shapes = visit(
+        network.eval(),
+        torch.zeros(1, 3, side, side),
+        network.layers,
+        lambda r: "x".join(map(str, r.shape[1:])),
+    )
+    sizes = [0] + [
+        sum(p.numel() for p in network.get_submodule(name).parameters())
+        for name in network.layers[1:]
+    ]
+    return pd.DataFrame(
+        {"name": network.layers, "representation": shapes.values(), "parameters": sizes}
+    ).rename_axis("layer")
+
 
 # %%
 architecture(cifar10_vgg("max-pool"), 32)
@@ -172,8 +218,16 @@ architecture(imagenet_vgg("max-pool"), 224)
 # for CIFAR-10:
 
 # %%
-sizes = {arm.label: sum(p.numel() for p in cifar10_vgg(name).parameters()) for name, arm in DOWNSAMPLINGS.items()}
-pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-pool'] - 1:.0%}" for k, n in sizes.items()}})
+sizes = {
+    variant.label: sum(p.numel() for p in cifar10_vgg(name).parameters())
+    for name, variant in DOWNSAMPLINGS.items()
+}
+pd.DataFrame(
+    {
+        "parameters": sizes,
+        "more than Max-pool": {k: f"{n / sizes['Max-pool'] - 1:.0%}" for k, n in sizes.items()},
+    }
+)
 
 # %% [markdown]
 # Weights start from a normal distribution with standard deviation $1/\sqrt{n_\mathrm{in}}$, where
@@ -257,7 +311,7 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # ### Recipe
 #
 # There are two recipes. No figure that reproduces one of the paper's mixes them; {numref}`fig-3d-augmented` and
-# {doc}`10_peers` set networks of both side by side, and say so. *Plain* has no augmentation and no weight decay:
+# {doc}`10_other_measures` set networks of both side by side, and say so. *Plain* has no augmentation and no weight decay:
 # nothing asks for stability but the images and their labels, and random labels can be fitted by the same recipe. All
 # figures that reproduce the paper's use it or one of its variations below. *Augmented* is tuned for accuracy and is
 # meant to check that what is found does not depend on the plain one. Both are SGD with Nesterov momentum; the rate
@@ -286,7 +340,10 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": {k: f"{n / sizes['Max-p
 # GPU and in bfloat16 on a CPU that has it, else in float32. None here was trained in bfloat16.)
 
 # %%
-specs = {"plain": study("cifar10").specs(mode)[0], "augmented": study("cifar10-augmented").specs(mode)[0]}
+specs = {
+    "plain": study("cifar10").specs(mode)[0],
+    "augmented": study("cifar10-augmented").specs(mode)[0],
+}
 recipes = pd.DataFrame({name: asdict(spec.recipe) for name, spec in specs.items()}, dtype=object)
 recipes.dropna(how="all")
 
@@ -306,7 +363,10 @@ recipes.dropna(how="all")
 
 # %% tags=["hide-input"]
 tries = collect("cifar10-augmented-pilot", mode)
-varied = {name: [getattr(run.spec.recipe, name) for run in tries.records] for name in ("batch_size", "learning_rate", "label_smoothing", "crop")}
+varied = {
+    name: [getattr(run.spec.recipe, name) for run in tries.records]
+    for name in ("batch_size", "learning_rate", "label_smoothing", "crop")
+}
 pd.DataFrame(varied).join(tries.probes()[["train_accuracy", "test_accuracy"]].mul(100).round(1))
 
 # %% [markdown]
@@ -334,9 +394,20 @@ pd.DataFrame(varied).join(tries.probes()[["train_accuracy", "test_accuracy"]].mu
 
 # %% tags=["hide-input"]
 pilot = collect("mnist-templates-pilot", mode)
-ends = {(run.spec.recipe.learning_rate, run.spec.strength): run.measurements["checkpoints"][-1] for run in pilot.records}
-table = pd.DataFrame({key: {"training %": 100 * end["probe"]["train_accuracy"], "test %": 100 * end["probe"]["test_accuracy"],
-                            "least moved": min(end["smoothness"]["change_norm"])} for key, end in ends.items()}).T
+ends = {
+    (run.spec.recipe.learning_rate, run.spec.strength): run.measurements["checkpoints"][-1]
+    for run in pilot.records
+}
+table = pd.DataFrame(
+    {
+        key: {
+            "training %": 100 * end["probe"]["train_accuracy"],
+            "test %": 100 * end["probe"]["test_accuracy"],
+            "least moved": min(end["smoothness"]["change_norm"]),
+        }
+        for key, end in ends.items()
+    }
+).T
 table.rename_axis(["learning rate", "C"]).round(3)
 
 # %% [markdown]
@@ -379,7 +450,11 @@ table.rename_axis(["learning rate", "C"]).round(3)
 
 # %%
 protocol = PROTOCOLS[specs["plain"].protocol]
-names = dict.fromkeys(spec.protocol for name in ("cifar10", "imagenet", "mnist-templates") for spec in study(name).specs(mode))
+names = dict.fromkeys(
+    spec.protocol
+    for name in ("cifar10", "imagenet", "mnist-templates")
+    for spec in study(name).specs(mode)
+)
 pd.DataFrame({name: asdict(PROTOCOLS[name]) for name in names}, dtype=object)
 
 # %% [markdown]
@@ -388,11 +463,19 @@ pd.DataFrame({name: asdict(PROTOCOLS[name]) for name in names}, dtype=object)
 # full one. For the plain recipe these are, in steps and epochs:
 
 # %%
-plain, examples = specs["plain"].recipe, {"cifar10": 50_000, "photos": COUNTS["train"]}[specs["plain"].data]
+plain, examples = (
+    specs["plain"].recipe,
+    {"cifar10": 50_000, "photos": COUNTS["train"]}[specs["plain"].data],
+)
 epoch = plain.steps_per_epoch(examples)
 when = protocol.checkpoints(epoch * plain.epochs)
-pd.DataFrame({"epoch": [f"{step / epoch:.2g}" for step in when], "full": ["yes" if full else "" for full in when.values()]},
-             index=pd.Index(when, name="step"))
+pd.DataFrame(
+    {
+        "epoch": [f"{step / epoch:.2g}" for step in when],
+        "full": ["yes" if full else "" for full in when.values()],
+    },
+    index=pd.Index(when, name="step"),
+)
 
 # %% [markdown]
 # **On what.** On sets of `images` images, drawn once from the test images and, for the full measurement, from the

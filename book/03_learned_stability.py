@@ -31,10 +31,17 @@ from functools import partial
 import pandas as pd
 from myst_nb import glue
 
-from deformlib.curves import overlay
-from deformlib.evidence import Evidence, by_layer, collect, last_layer, over_training, spread
-from deformlib.figures import course_of_training, rows_of_panels, sensitivity_by_layer
-from deformlib.studies import ARMS
+from reproduction.analysis.curves import overlay
+from reproduction.analysis.evidence import (
+    Evidence,
+    by_layer,
+    collect,
+    last_layer,
+    over_training,
+    spread,
+)
+from reproduction.pages.figures import course_of_training, rows_of_panels, sensitivity_by_layer
+from reproduction.experiments.studies import VARIANTS
 
 evidence = collect("cifar10", mode)
 glue("fig-3c-note", evidence.note, display=False)
@@ -162,7 +169,7 @@ by_layer(end)
 # and of logarithms, because a difference of 0.05 means more where the values are small.
 
 # %% tags=["hide-input"]
-spread(*(values[values["arm"].isin(ARMS)] for values in (start, end)))
+spread(*(values[values["variant"].isin(VARIANTS)] for values in (start, end)))
 
 # %% [markdown]
 # In full mode the arms lie much closer together after training than before in the upper half of the network, by both
@@ -191,7 +198,10 @@ course = {
 course_of_training(course)
 
 # %% tags=["hide-input"]
-means = {title: values.groupby(["epoch", "arm"], sort=False)["value"].mean().unstack("arm") for title, values in course.items()}
+means = {
+    title: values.groupby(["epoch", "variant"], sort=False)["value"].mean().unstack("variant")
+    for title, values in course.items()
+}
 pd.concat(means).rename(index="{:.3g}".format, level="epoch").round(3)
 
 # %% [markdown]
@@ -250,7 +260,12 @@ by_layer(end_euclidean)
 
 # %% tags=["hide-input"]
 augmented = collect("cifar10-augmented", mode)
-plain = collect("cifar10", mode, seeds=sorted({record.spec.seed for record in augmented.records}), arms=list(augmented.seed_counts))
+plain = collect(
+    "cifar10",
+    mode,
+    seeds=sorted({record.spec.seed for record in augmented.records}),
+    variants=list(augmented.seed_counts),
+)
 glue("fig-3d-augmented-note", augmented.note, display=False)
 pd.concat({"plain": plain.accuracies(), "augmented": augmented.accuracies()})
 
@@ -266,7 +281,13 @@ pd.concat({name: by_layer(values) for name, values in recipes.items()}, axis=1)
 # and after training:
 
 # %% tags=["hide-input"]
-pd.concat({name: spread(of.layers("calibrated", checkpoint=0), of.layers())["logarithm"] for name, of in (("plain", plain), ("augmented", augmented))}, axis=1)
+pd.concat(
+    {
+        name: spread(of.layers("calibrated", checkpoint=0), of.layers())["logarithm"]
+        for name, of in (("plain", plain), ("augmented", augmented))
+    },
+    axis=1,
+)
 
 # %% [markdown]
 # In full mode, with two seeds of three arms, the pattern is the same: a steep rise to layer 2 and from there a decline,
@@ -404,8 +425,13 @@ by_layer(large_end)
 # they began, with the plain batch norm statistics and with calibrated ones:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of two curves each over nineteen layers, before training."}, "figure": {"name": "fig-3b-before", "caption": "The networks of the previous figure before training. Left: as they are. Right: with batch norm statistics computed on training images. Before the training of: {glue:text}`fig-3b-note`."}}
-large_start, large_start_calibrated = trained.layers(checkpoint=0), trained.layers("calibrated", checkpoint=0)
-rows_of_panels({"normalized cosine distance": {"plain": large_start, "calibrated": large_start_calibrated}})
+large_start, large_start_calibrated = (
+    trained.layers(checkpoint=0),
+    trained.layers("calibrated", checkpoint=0),
+)
+rows_of_panels(
+    {"normalized cosine distance": {"plain": large_start, "calibrated": large_start_calibrated}}
+)
 
 # %% tags=["hide-input"]
 pd.concat({"plain": by_layer(large_start), "calibrated": by_layer(large_start_calibrated)}, axis=1)
@@ -430,7 +456,10 @@ pd.concat({"plain": by_layer(large_start), "calibrated": by_layer(large_start_ca
 # And by Euclidean distance, before training (as they are) and after, in {numref}`fig-3b-euclidean`:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of two curves each over nineteen layers by Euclidean distance."}, "figure": {"name": "fig-3b-euclidean", "caption": "The same networks by Euclidean distance. Records: {glue:text}`fig-3b-note`."}}
-by_euclid = {"before training": trained.layers(checkpoint=0, distance="euclidean"), "after": trained.layers(distance="euclidean")}
+by_euclid = {
+    "before training": trained.layers(checkpoint=0, distance="euclidean"),
+    "after": trained.layers(distance="euclidean"),
+}
 rows_of_panels({"normalized Euclidean distance": by_euclid})
 
 # %% tags=["hide-input"]
@@ -463,11 +492,22 @@ enlarged.accuracies()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels of two curves each over nineteen layers: before and after training, by cosine and by Euclidean distance."}, "figure": {"name": "fig-3b-128", "caption": "The ImageNet architecture with less padding, before and after training, by both normalized distances. In full mode: a quarter as wide, on the images of the figures before enlarged to 128x128. In quick mode: the very networks of the figures before. Records: {glue:text}`fig-3b-128-note`."}}
 moments = {"before training": 0, "after": -1}
-by_distance = {f"{d} distance": {when: enlarged.layers(checkpoint=k, distance=d.lower()) for when, k in moments.items()} for d in ("cosine", "Euclidean")}
+by_distance = {
+    f"{d} distance": {
+        when: enlarged.layers(checkpoint=k, distance=d.lower()) for when, k in moments.items()
+    }
+    for d in ("cosine", "Euclidean")
+}
 rows_of_panels(by_distance)
 
 # %% tags=["hide-input"]
-pd.concat({label: pd.concat({when: by_layer(values) for when, values in row.items()}, axis=1) for label, row in by_distance.items()}, axis=1)
+pd.concat(
+    {
+        label: pd.concat({when: by_layer(values) for when, values in row.items()}, axis=1)
+        for label, row in by_distance.items()
+    },
+    axis=1,
+)
 
 # %% [markdown]
 # In full mode, with one network of each arm, neither happens. The last layers begin 1.3 times apart and end so (by

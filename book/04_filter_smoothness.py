@@ -16,7 +16,7 @@
 
 # %% tags=["parameters"]
 mode = "full"
-arm = "max-pool"
+variant = "max-pool"
 
 # %% tags=["hide-input"]
 from functools import partial
@@ -26,16 +26,30 @@ import pandas as pd
 from myst_nb import glue
 
 from deformlib import Deformation, cifar10_vgg, deform, initialize
-from deformlib.curves import overlay
+from reproduction.analysis.curves import overlay
 from deformlib.decomposition import SMOOTHINGS, expected_share, explained, relative_norm
-from deformlib.evidence import at_displacement, by_layer, collect, load_initial, load_trained, over_banks, smoothness_and_sensitivity
-from deformlib.figures import filters, image_rows, panels_by_layer, sensitivity_by_layer, smoothness_by_layer
-from deformlib.initialization import expected_variation
+from reproduction.analysis.evidence import (
+    at_displacement,
+    by_layer,
+    collect,
+    load_initial,
+    load_trained,
+    over_banks,
+    smoothness_and_sensitivity,
+)
+from reproduction.pages.figures import (
+    filters,
+    image_rows,
+    panels_by_layer,
+    sensitivity_by_layer,
+    smoothness_by_layer,
+)
+from reproduction.experiments.initialization import expected_variation
 from deformlib.metrics import kernels_by_variation
-from deformlib.photos import typeset_digits
-from deformlib.protocol import banks_of
-from deformlib.streams import stream
-from deformlib.studies import SIGMAS, STRENGTHS
+from reproduction.experiments.photos import typeset_digits
+from reproduction.experiments.protocol import banks_of
+from deformlib.seeding import stream
+from reproduction.experiments.studies import SIGMAS, STRENGTHS
 
 evidence = collect("cifar10", mode)
 glue("fig-6b-note", evidence.note, display=False)
@@ -83,7 +97,12 @@ drawn.resampled()
 # distribution cut off at two standard deviations; without the cut the value would be $4\sqrt2/3$:
 
 # %% tags=["hide-input"]
-pd.Series({"cut off at two deviations": expected_variation(2.0), "not cut off": expected_variation(float("inf"))}).round(4)
+pd.Series(
+    {
+        "cut off at two deviations": expected_variation(2.0),
+        "not cut off": expected_variation(float("inf")),
+    }
+).round(4)
 
 # %% [markdown]
 # In full mode the average over kernels is 1.870 in every row, with differences in the fourth decimal place only, as the
@@ -126,7 +145,7 @@ by_layer(smoothed.banks(), label="σ = {}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over nineteen layers, one for each sigma, with five dashed published ones; the darker, the lower."}, "figure": {"name": "fig-4", "caption": "Sensitivity to deformation at initialization with smoothed filters (the paper's Figure 4); darker is smoother. Layer 0 is the photograph. Lines: means over seeds, with bands of two standard deviations over seeds where a σ has more than one. Dashed: read off the published plot, σ up to 0.5. In full mode the ImageNet network at its full width, Strided-ReLU, and 128 photographs at 224x224. Records: {glue:text}`fig-4-smoothed-note`."}}
 layers = smoothed.layers()
-sensitivity_by_layer(layers, overlay("4", mode), arm_field="smoothing")
+sensitivity_by_layer(layers, overlay("4", mode), variant_field="smoothing")
 
 # %% tags=["hide-input"]
 by_layer(layers, label="σ = {}")
@@ -149,7 +168,7 @@ by_layer(layers, label="σ = {}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The same curves by Euclidean distance, flatter."}, "figure": {"name": "fig-4-euclidean", "caption": "The networks of the previous figure by Euclidean distance. Records: {glue:text}`fig-4-smoothed-note`."}}
 layers_euclidean = smoothed.layers(distance="euclidean")
-sensitivity_by_layer(layers_euclidean, distance="Euclidean", arm_field="smoothing")
+sensitivity_by_layer(layers_euclidean, distance="Euclidean", variant_field="smoothing")
 
 # %% tags=["hide-input"]
 by_layer(layers_euclidean, label="σ = {}")
@@ -171,7 +190,10 @@ by_layer(layers_euclidean, label="σ = {}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Ten digits in a row and below them four rows of the same digits, more and more deformed."}, "figure": {"name": "fig-5a", "caption": "The classes of a task (here typeset digits, not the handwritten ones of the tasks), one a column, and one example of each at four strengths (the paper's Figure 5a). A column has the same random deformation four times, ever stronger; in training each example has its own."}}
 digit = typeset_digits()
-rows = {f"C = {C:g}": deform(digit, Deformation(3, C), generator=stream(0, "shown examples")) for C in STRENGTHS}
+rows = {
+    f"C = {C:g}": deform(digit, Deformation(3, C), generator=stream(0, "shown examples"))
+    for C in STRENGTHS
+}
 image_rows({"class": digit, **rows}, range(10))
 
 # %% [markdown]
@@ -197,7 +219,9 @@ digits.accuracies()
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves over eight filter banks, one for each strength, below a dotted line; dashed published curves."}, "figure": {"name": "fig-5b", "caption": "Smoothness of the filter banks after training on digits deformed by up to C pixels (the paper's Figure 5b), averaged over kernels; lower is smoother. The CIFAR-10 network with Max-pool, ten classes. Thick lines: means over seeds; thin ones: each seed. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-5b-note`."}}
 digits_before, digits_after = digits.banks(checkpoint=0), digits.banks()
-smoothness_by_layer(digits_after, digits_before, overlay("5", mode), arm_field="strength", each_seed=True)
+smoothness_by_layer(
+    digits_after, digits_before, overlay("5", mode), variant_field="strength", each_seed=True
+)
 
 # %% tags=["hide-input"]
 by_layer(digits_after, digits_before, "C = {:g}")
@@ -206,7 +230,7 @@ by_layer(digits_after, digits_before, "C = {:g}")
 # Seed by seed, the mean over banks:
 
 # %% tags=["hide-input"]
-digits_after.groupby(["arm", "seed"])["value"].mean().unstack("seed").round(3)
+digits_after.groupby(["variant", "seed"])["value"].mean().unstack("seed").round(3)
 
 # %% [markdown]
 # In full mode, with the paper's five seeds, the mean curves are in the order of C in every bank, as the published ones
@@ -236,17 +260,32 @@ by_layer(digits.banks("change_norm"), label="C = {:g}")
 
 # %% tags=["hide-input"]
 steps = [entry["step"] for entry in digits.records[0].measurements["checkpoints"]]
-loss = {step: digits.probes(k).groupby(["arm", "seed"])["train_loss"].mean() for k, step in enumerate(steps)}
-moved = {step: digits.banks("change_norm", checkpoint=k).groupby(["arm", "seed"])["value"].mean() for k, step in enumerate(steps)}
-pd.concat({"loss, evaluated": pd.DataFrame(loss), "moved, mean over banks": pd.DataFrame(moved)}).rename_axis(columns="step").round(3)
+loss = {
+    step: digits.probes(k).groupby(["variant", "seed"])["train_loss"].mean()
+    for k, step in enumerate(steps)
+}
+moved = {
+    step: digits.banks("change_norm", checkpoint=k).groupby(["variant", "seed"])["value"].mean()
+    for k, step in enumerate(steps)
+}
+pd.concat(
+    {"loss, evaluated": pd.DataFrame(loss), "moved, mean over banks": pd.DataFrame(moved)}
+).rename_axis(columns="step").round(3)
 
 # %% [markdown]
 # That loss is of the network as it is used afterwards, with the running statistics of batch norm. Of the batches
 # themselves, on average over an epoch:
 
 # %% tags=["hide-input"]
-of_batches = {(record.spec.strength, record.spec.seed): pd.DataFrame(record.measurements["epochs"][:3]).stack() for record in digits.records}
-pd.DataFrame(of_batches).T.rename_axis(["arm", "seed"]).rename(columns=lambda epoch: f"epoch {epoch + 1}", level=0).round(3)
+of_batches = {
+    (record.spec.strength, record.spec.seed): pd.DataFrame(
+        record.measurements["epochs"][:3]
+    ).stack()
+    for record in digits.records
+}
+pd.DataFrame(of_batches).T.rename_axis(["variant", "seed"]).rename(
+    columns=lambda epoch: f"epoch {epoch + 1}", level=0
+).round(3)
 
 # %% [markdown]
 # In full mode, up to step 32, all twenty runs but two move the filters alike. Then they part. In eleven the loss is at
@@ -267,7 +306,7 @@ pd.DataFrame(of_batches).T.rename_axis(["arm", "seed"]).rename(columns=lambda ep
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves over eight filter banks: smoothness of the change of the filters, and a dotted line."}, "figure": {"name": "fig-5b-change", "caption": "Smoothness of what training added to the filters, averaged over kernels. Dotted: the filters before training. Records: {glue:text}`fig-5b-note`."}}
 change = digits.banks("change_kernel")
-smoothness_by_layer(change, digits_before, arm_field="strength", each_seed=True)
+smoothness_by_layer(change, digits_before, variant_field="strength", each_seed=True)
 
 # %% tags=["hide-input"]
 by_layer(change, digits_before, "C = {:g}")
@@ -285,7 +324,7 @@ by_layer(change, digits_before, "C = {:g}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The four curves at equal displacement, and the dotted line of the initialization."}, "figure": {"name": "fig-5b-matched", "caption": "Smoothness of each filter bank at the moment when it had moved as far as under the C that moved it least. Records: {glue:text}`fig-5b-note`."}}
 matched = at_displacement(digits)
-smoothness_by_layer(matched, digits_before, arm_field="strength", each_seed=True)
+smoothness_by_layer(matched, digits_before, variant_field="strength", each_seed=True)
 
 # %% tags=["hide-input"]
 by_layer(matched, digits_before, "C = {:g}")
@@ -306,7 +345,14 @@ by_layer(matched, digits_before, "C = {:g}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves over eight filter banks: deformations on the left, noise on the right, with a dotted line in each."}, "figure": {"name": "fig-5b-noise", "caption": "Smoothness of the filter banks after training. Left: deformations of up to C pixels. Right: noise as large as their change. Dotted: before training. Records: left, {glue:text}`fig-5b-note`; right, {glue:text}`fig-5b-noise-note`."}}
 panels = {"deformations": digits_after, "noise": noise.banks()}
-panels_by_layer(panels, "normalized total variation", dict.fromkeys(panels, digits_before), arm_field="strength", shared=True, each_seed=True)
+panels_by_layer(
+    panels,
+    "normalized total variation",
+    dict.fromkeys(panels, digits_before),
+    variant_field="strength",
+    shared=True,
+    each_seed=True,
+)
 
 # %% [markdown]
 # The right panel's numbers, and how far its filters moved:
@@ -335,14 +381,32 @@ by_layer(noise.banks("change_norm"), label="C = {:g}")
 
 # %% tags=["hide-input"]
 others = collect("mnist-templates-others", mode)
-tasks = {"the ten digits": digits, "a hundred": others.only(classes=100), "ten others": others.only(label_seed=1), "ten more": others.only(label_seed=2)}
+tasks = {
+    "the ten digits": digits,
+    "a hundred": others.only(classes=100),
+    "ten others": others.only(label_seed=1),
+    "ten more": others.only(label_seed=2),
+}
+
 
 def over_all_banks(of_task, average):
-    return of_task.banks(average).query("seed == 0").groupby("arm")["value"].mean()
+    return of_task.banks(average).query("seed == 0").groupby("variant")["value"].mean()
 
-columns = {"total variation": "kernel", "moved": "change_norm", "total variation of the change": "change_kernel"}
-pd.concat({task: pd.DataFrame({name: over_all_banks(of_task, average) for name, average in columns.items()})
-           for task, of_task in tasks.items()}, names=["task", "C"]).round(3)
+
+columns = {
+    "total variation": "kernel",
+    "moved": "change_norm",
+    "total variation of the change": "change_kernel",
+}
+pd.concat(
+    {
+        task: pd.DataFrame(
+            {name: over_all_banks(of_task, average) for name, average in columns.items()}
+        )
+        for task, of_task in tasks.items()
+    },
+    names=["task", "C"],
+).round(3)
 
 # %% [markdown]
 # In full mode, with one seed of each, training leaps in eleven of these twelve networks: they move two to six times as
@@ -487,11 +551,29 @@ by_layer(large_after_bank, large_before_bank)
 # both would be positive.
 
 # %% tags=["hide-input"]
-keys, ranks = ["arm", "seed", "name"], {}
-for images, networks in {"CIFAR-10": evidence, "Tiny ImageNet": large, "enlarged": enlarged}.items():
-    first, final = (smoothness_and_sensitivity(networks.banks(checkpoint=k), networks.layers(checkpoint=k)).set_index(keys) for k in (0, -1))
-    ranks[images] = pd.DataFrame({what: table.groupby(keys[:2], sort=False).apply(lambda banks: banks["smoothness"].corr(banks["sensitivity"], method="spearman"))
-                                  for what, table in {"of the changes": np.log(final / first), "after training": final}.items()})
+keys, ranks = ["variant", "seed", "name"], {}
+for images, networks in {
+    "CIFAR-10": evidence,
+    "Tiny ImageNet": large,
+    "enlarged": enlarged,
+}.items():
+    first, final = (
+        smoothness_and_sensitivity(
+            networks.banks(checkpoint=k), networks.layers(checkpoint=k)
+        ).set_index(keys)
+        for k in (0, -1)
+    )
+    ranks[images] = pd.DataFrame(
+        {
+            what: table.groupby(keys[:2], sort=False).apply(
+                lambda banks: banks["smoothness"].corr(banks["sensitivity"], method="spearman")
+            )
+            for what, table in {
+                "of the changes": np.log(final / first),
+                "after training": final,
+            }.items()
+        }
+    )
 pd.concat(ranks, names=["images"]).round(2)
 
 # %% [markdown]
@@ -516,21 +598,29 @@ pd.concat(ranks, names=["images"]).round(2)
 # and shows nine of each, evenly spaced from the smoothest to the roughest.
 
 # %% tags=["hide-input"]
-titles, shown = ["smoothest", "1/8", "1/4", "3/8", "median", "5/8", "3/4", "7/8", "roughest"], ("conv1_2", "conv2_2", "conv4_2")
+titles, shown = (
+    ["smoothest", "1/8", "1/4", "3/8", "median", "5/8", "3/4", "7/8", "roughest"],
+    ("conv1_2", "conv2_2", "conv4_2"),
+)
+
 
 def sorted_kernels(network):
     banks = banks_of(network)
     return {name: kernels_by_variation(banks[name], [k / 8 for k in range(9)]) for name in shown}
 
+
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of nine 3x3 kernels: at the left of one colour, in the middle mixed, at the right with colours that alternate or a single strong tap."}, "figure": {"name": "fig-4-kernels", "caption": "Kernels of three filter banks of one trained network, from the smoothest to the roughest, with their normalized total variation. Red is positive, blue negative, white zero, each kernel by its own largest weight. The network is Max-pool, seed 0, unless the parameter `arm` was changed. Records: {glue:text}`fig-4-note`."}}
-after_kernels = sorted_kernels(load_trained("cifar10", arm, mode=mode))
+after_kernels = sorted_kernels(load_trained("cifar10", variant, mode=mode))
 filters(after_kernels, titles)
 
 # %% [markdown]
 # The numbers again, and those of the same banks before training:
 
 # %% tags=["hide-input"]
-both = {"trained": after_kernels, "initial": sorted_kernels(load_initial("cifar10", arm, mode=mode))}
+both = {
+    "trained": after_kernels,
+    "initial": sorted_kernels(load_initial("cifar10", variant, mode=mode)),
+}
 rows = {f"{name}, {when}": both[when][name][1].tolist() for name in shown for when in both}
 pd.DataFrame.from_dict(rows, orient="index", columns=titles).round(2)
 
@@ -556,35 +646,51 @@ pd.DataFrame.from_dict(rows, orient="index", columns=titles).round(2)
 # is left of the filter is a single tap: one dimension of nine.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves over eight filter banks: shares near 0.6 falling to near 0.5 above a line at 4/9, and shares of 0.12 to 0.26 above a line at 1/9."}, "figure": {"name": "fig-4-decomposition", "caption": "How much of a trained kernel is a smaller filter followed by a smoothing: share of its energy, mean over the kernels of a bank. Left: the smoothing is a 2x2 box, the smaller filter is 2x2. Right: a 3x3 Gaussian of one pixel, the smaller filter is one tap. Grey: the expectation for independent weights, 4/9 and 1/9. Seed 0. Records: {glue:text}`fig-4-note`."}}
-trained = {arm: load_trained("cifar10", arm, mode=mode) for arm in evidence.seed_counts}
-initial = {"initialization": load_initial("cifar10", arm, mode=mode)}  # the same 3x3 filters in every arm
-shares, shares_before = (
-    {name: over_banks(networks, partial(explained, smoothing=smoothing)) for name, smoothing in SMOOTHINGS.items()}
+trained = {variant: load_trained("cifar10", variant, mode=mode) for variant in evidence.seed_counts}
+initial = {
+    "initialization": load_initial("cifar10", variant, mode=mode)
+}  # the same 3x3 filters in every arm
+fractions, shares_before = (
+    {
+        name: over_banks(networks, partial(explained, smoothing=smoothing))
+        for name, smoothing in SMOOTHINGS.items()
+    }
     for networks in (trained, initial)
 )
 chance = {name: expected_share(smoothing) for name, smoothing in SMOOTHINGS.items()}
-panels_by_layer(shares, "share of energy explained", shares_before, ("independent weights", chance))
+panels_by_layer(fractions, "share of energy explained", shares_before, ("independent weights", chance))
 
 # %% [markdown]
 # Shares with the 2x2 box:
 
 # %% tags=["hide-input"]
-by_layer(shares["2x2 box"], shares_before["2x2 box"])
+by_layer(fractions["2x2 box"], shares_before["2x2 box"])
 
 # %% [markdown]
 # Shares with the Gaussian:
 
 # %% tags=["hide-input"]
-by_layer(shares["Gaussian"], shares_before["Gaussian"])
+by_layer(fractions["Gaussian"], shares_before["Gaussian"])
 
 # %% [markdown]
 # For scale, the shares of random filters that were smoothed by a Gaussian, as in {numref}`fig-4`:
 
 # %% tags=["hide-input"]
 random = cifar10_vgg("max-pool")
-smoother = {sigma: banks_of(initialize(random, generator=stream(0, "scale"), smoothing=sigma))["conv4_2"].clone() for sigma in SIGMAS}
-pd.DataFrame({f"σ = {sigma:g}": {name: float(explained(bank, smoothing).mean()) for name, smoothing in SMOOTHINGS.items()}
-              for sigma, bank in smoother.items()}).round(2)
+smoother = {
+    sigma: banks_of(initialize(random, generator=stream(0, "scale"), smoothing=sigma))[
+        "conv4_2"
+    ].clone()
+    for sigma in SIGMAS
+}
+pd.DataFrame(
+    {
+        f"σ = {sigma:g}": {
+            name: float(explained(bank, smoothing).mean()) for name, smoothing in SMOOTHINGS.items()
+        }
+        for sigma, bank in smoother.items()
+    }
+).round(2)
 
 # %% [markdown]
 # In full mode, with seed 0, all 96 shares are above chance, so every bank has moved towards a filter with a smoothing
@@ -602,7 +708,9 @@ pd.DataFrame({f"σ = {sigma:g}": {name: float(explained(bank, smoothing).mean())
 # has the norm of $g$ relative to that of the whole kernel.
 
 # %% tags=["hide-input"]
-norms = {name: partial(relative_norm, smoothing=smoothing) for name, smoothing in SMOOTHINGS.items()}
+norms = {
+    name: partial(relative_norm, smoothing=smoothing) for name, smoothing in SMOOTHINGS.items()
+}
 by_layer(over_banks(trained, norms["2x2 box"]), over_banks(initial, norms["2x2 box"]))
 
 # %% [markdown]
@@ -641,7 +749,9 @@ positions = collect("cifar10-positions", mode)
 glue("fig-4-positions-note", positions.note, display=False)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves: accuracy over the filter bank that was changed. Shuffled: a fall to just above chance at the first bank, then a steady rise. Averaged: a zigzag that rises from the first bank to the fourth and stays near there."}, "figure": {"name": "fig-4-positions", "caption": "Test accuracy of trained networks in which one filter bank was changed, with batch norm statistics computed anew; at 0 nothing is changed. Left: the positions of its input shuffled. Right: its kernels replaced by their means. Grey: chance. Records: {glue:text}`fig-4-positions-note`."}}
-changed = {what: positions.changed(what, statistics="calibrated") for what in ("shuffled", "averaged")}
+changed = {
+    what: positions.changed(what, statistics="calibrated") for what in ("shuffled", "averaged")
+}
 panels_by_layer(changed, "test accuracy", level=("chance", {what: 0.1 for what in changed}))
 
 # %% [markdown]

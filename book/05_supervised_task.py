@@ -26,13 +26,32 @@ controls = None  # arms of the control; None for all, in quick mode for two
 import pandas as pd
 from myst_nb import glue
 
-from deformlib.curves import overlay
-from deformlib.evidence import Evidence, at_loss, by_layer, collect, existing, final_losses, gap_at_displacement, last_layer, learning, smoothness_and_sensitivity, spread
-from deformlib.figures import course_of_training, networks_as_points, panels_by_layer, rows_of_panels, sensitivity_by_layer, smoothness_by_layer
-from deformlib.studies import ARMS, TWO
+from reproduction.analysis.curves import overlay
+from reproduction.analysis.evidence import (
+    Evidence,
+    at_loss,
+    by_layer,
+    collect,
+    existing,
+    final_losses,
+    gap_at_displacement,
+    last_layer,
+    learning,
+    smoothness_and_sensitivity,
+    spread,
+)
+from reproduction.pages.figures import (
+    course_of_training,
+    networks_as_points,
+    panels_by_layer,
+    rows_of_panels,
+    sensitivity_by_layer,
+    smoothness_by_layer,
+)
+from reproduction.experiments.studies import VARIANTS, TWO
 
 random = collect("cifar10-random-labels", mode)
-control = collect("cifar10-subset", mode, arms=controls or (TWO if mode == "quick" else None))
+control = collect("cifar10-subset", mode, variants=controls or (TWO if mode == "quick" else None))
 glue("fig-7-note", random.note, display=False)
 glue("fig-7-control-note", control.note, display=False)
 
@@ -66,12 +85,18 @@ control.accuracies()
 # gets right. What to look for: when the curves of the arms leave the floor, and how far apart.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the epochs: random labels are learned late, by the arms without pooling first and by Blur-pool last; true ones early, by all arms at once."}, "figure": {"name": "fig-5-learning", "caption": "Share of training labels known in the course of training, of 512 images (at the end of 10,000). Lines and bands as in the figures below. Records: {glue:text}`fig-7-note`; of the control: {glue:text}`fig-7-control-note`."}}
-learned = {"random labels, share known": learning(random), "true labels, share known": learning(control)}
+learned = {
+    "random labels, share known": learning(random),
+    "true labels, share known": learning(control),
+}
 course_of_training(learned, linear=True)
 
 # %% tags=["hide-input"]
-shares = {labels: values.groupby(["arm", "epoch"], sort=False)["value"].mean().unstack("epoch") for labels, values in learned.items()}
-(100 * pd.concat(shares)).iloc[:, -5:].rename(columns="{:.3g}".format).round(0).astype(int)
+fractions = {
+    labels: values.groupby(["variant", "epoch"], sort=False)["value"].mean().unstack("epoch")
+    for labels, values in learned.items()
+}
+(100 * pd.concat(fractions)).iloc[:, -5:].rename(columns="{:.3g}".format).round(0).astype(int)
 
 # %% [markdown]
 # In full mode all arms learn true labels in much the same time: after 11 of 20 epochs each knows 95% or more. Random
@@ -156,8 +181,8 @@ by_layer(control_end)
 # Are the arms nearer to each other than with random labels? The table has the standard deviation between them.
 
 # %% tags=["hide-input"]
-shared = {*ARMS} & {*end["arm"]} & {*control_end["arm"]}
-apart = spread(*(values[values["arm"].isin(shared)] for values in (control_end, end)))
+shared = {*VARIANTS} & {*end["variant"]} & {*control_end["variant"]}
+apart = spread(*(values[values["variant"].isin(shared)] for values in (control_end, end)))
 apart.rename(columns={"before": "true labels", "after": "random labels"}, level=1)
 
 # %% [markdown]
@@ -175,7 +200,10 @@ apart.rename(columns={"before": "true labels", "after": "random labels"}, level=
 # {numref}`fig-7-euclidean` has {numref}`fig-7` and its control once more by Euclidean distance.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves: with random labels they fan out, with true ones they peak early and come together."}, "figure": {"name": "fig-7-euclidean", "caption": "Sensitivity after training on random labels and on true ones by Euclidean distance. Records: {glue:text}`fig-7-note`; of the control: {glue:text}`fig-7-control-note`."}}
-by_euclid = {"random labels": random.layers(distance="euclidean"), "true labels": control.layers(distance="euclidean")}
+by_euclid = {
+    "random labels": random.layers(distance="euclidean"),
+    "true labels": control.layers(distance="euclidean"),
+}
 rows_of_panels({"normalized Euclidean distance": by_euclid})
 
 # %% tags=["hide-input"]
@@ -273,11 +301,18 @@ by_layer(gap_at_displacement(random, control))
 
 # %% tags=["hide-input"]
 draws = collect("cifar10-random-labels-draws", mode)
-first = collect("cifar10-random-labels", mode, arms=list(draws.seed_counts))
+first = collect("cifar10-random-labels", mode, variants=list(draws.seed_counts))
 drawn = {"first draw": first, "second": draws.only(label_seed=1), "third": draws.only(label_seed=2)}
-tables = [{draw: by_layer(table(of_draw)).iloc[step] for draw, of_draw in drawn.items()}
-          for table, step in ((Evidence.layers, slice(3, None, 3)), (Evidence.banks, slice(1, None, 2)))]
-pd.concat({what: pd.concat(each, axis=1) for what, each in zip(("sensitivity", "total variation"), tables)})
+tables = [
+    {draw: by_layer(table(of_draw)).iloc[step] for draw, of_draw in drawn.items()}
+    for table, step in ((Evidence.layers, slice(3, None, 3)), (Evidence.banks, slice(1, None, 2)))
+]
+pd.concat(
+    {
+        what: pd.concat(each, axis=1)
+        for what, each in zip(("sensitivity", "total variation"), tables)
+    }
+)
 
 # %% [markdown]
 # In full mode Max-pool's further draws end at 0.30 and 0.28 at the top, where the five seeds of the first draw end at
@@ -301,16 +336,18 @@ pd.concat({what: pd.concat(each, axis=1) for what, each in zip(("sensitivity", "
 pair = ["max-pool", "average-pool"]
 of_all = existing("cifar10-random-labels-all", mode)
 sizes = {
-    "random labels, few": existing("cifar10-random-labels", mode, seeds=[0], arms=pair),
+    "random labels, few": existing("cifar10-random-labels", mode, seeds=[0], variants=pair),
     "random labels, all": of_all,
-    "true labels, all": existing("cifar10", mode, seeds=[0], arms=pair),
+    "true labels, all": existing("cifar10", mode, seeds=[0], variants=pair),
 }
 sizes = {what: found for what, found in sizes.items() if found.records}
 glue("fig-5-all-note", of_all.note, display=False)
 pd.concat({what: found.accuracies() for what, found in sizes.items()})
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of two curves each over the layers: with random labels on a part of the images Max-pool ends above Average-pool, on all images far below it; with true labels both decline."}, "figure": {"name": "fig-5-all", "caption": "Sensitivity to deformation after training, one network of each arm, seed 0: on random labels of 10,000 images (as in {numref}`fig-7`) and of all 50,000, and on the true labels of all ({numref}`fig-3d`). Records of the panel in the middle: {glue:text}`fig-5-all-note`."}}
-rows_of_panels({"normalized cosine distance": {what: found.layers() for what, found in sizes.items()}})
+rows_of_panels(
+    {"normalized cosine distance": {what: found.layers() for what, found in sizes.items()}}
+)
 
 # %% tags=["hide-input"]
 pd.concat({what: by_layer(found.layers()) for what, found in sizes.items()}, axis=1)
@@ -344,8 +381,8 @@ points = both.rename(columns={"smoothness": "x", "sensitivity": "y"})
 networks_as_points(points, "normalized total variation", "normalized cosine distance", columns=4)
 
 # %% tags=["hide-input"]
-means = both.groupby(["name", "arm"], sort=False)[["smoothness", "sensitivity"]].mean()
-means.unstack("arm").round(3)
+means = both.groupby(["name", "variant"], sort=False)[["smoothness", "sensitivity"]].mean()
+means.unstack("variant").round(3)
 
 # %% [markdown]
 # Rank correlations over the paper's arms: of the two; of the two with true labels; of sensitivity before training, when
@@ -353,12 +390,24 @@ means.unstack("arm").round(3)
 # smoothness with what training changed of sensitivity.
 
 # %% tags=["hide-input"]
-keys, means = ["name", "arm"], means[means.index.isin(ARMS, level="arm")].copy()
-means["before"] = smoothness_and_sensitivity(banks, random.layers(checkpoint=0)).groupby(keys)["sensitivity"].mean()
+keys, means = ["name", "variant"], means[means.index.isin(VARIANTS, level="variant")].copy()
+means["before"] = (
+    smoothness_and_sensitivity(banks, random.layers(checkpoint=0))
+    .groupby(keys)["sensitivity"]
+    .mean()
+)
 means["change"] = means["sensitivity"] / means["before"]
-means[["smoothness, true", "sensitivity, true"]] = smoothness_and_sensitivity(control_banks, control_end).groupby(keys)[["smoothness", "sensitivity"]].mean()
-pairs = {"random labels": ("smoothness", "sensitivity"), "true labels": ("smoothness, true", "sensitivity, true"),
-         "sensitivity before and after": ("before", "sensitivity"), "smoothness and change": ("smoothness", "change")}
+means[["smoothness, true", "sensitivity, true"]] = (
+    smoothness_and_sensitivity(control_banks, control_end)
+    .groupby(keys)[["smoothness", "sensitivity"]]
+    .mean()
+)
+pairs = {
+    "random labels": ("smoothness", "sensitivity"),
+    "true labels": ("smoothness, true", "sensitivity, true"),
+    "sensitivity before and after": ("before", "sensitivity"),
+    "smoothness and change": ("smoothness", "change"),
+}
 correlations = means.groupby("name").rank().groupby("name").corr().unstack()
 correlations[list(pairs.values())].set_axis(list(pairs), axis=1).round(2) + 0
 
@@ -405,12 +454,21 @@ pd.concat({kind: of_kind.accuracies() for kind, of_kind in kinds.items()})
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three panels of curves over the layers."}, "figure": {"name": "fig-5-images", "caption": "Sensitivity after training on random labels of photographs, of Gaussian images and of white ones: for natural test images (above), and for training images, each network's own kind (below). Records: of photographs and Gaussian images {glue:text}`fig-5-images-note`; of white ones {glue:text}`fig-5-images-white-note`."}}
 rows = {
     "on natural images": {kind: of_kind.layers() for kind, of_kind in kinds.items()},
-    "on their own kind": {kind: of_kind.layers(condition="train-0") for kind, of_kind in kinds.items()},
+    "on their own kind": {
+        kind: of_kind.layers(condition="train-0") for kind, of_kind in kinds.items()
+    },
 }
 rows_of_panels(rows)
 
 # %% tags=["hide-input"]
-pd.concat({(on, kind): by_layer(values) for on, of_kind in rows.items() for kind, values in of_kind.items()}, axis=1)
+pd.concat(
+    {
+        (on, kind): by_layer(values)
+        for on, of_kind in rows.items()
+        for kind, values in of_kind.items()
+    },
+    axis=1,
+)
 
 # %% [markdown]
 # In full mode, with two seeds, Gaussian images do nearly what photographs do. With Max-pool their networks are 3 to 10%
@@ -429,7 +487,12 @@ pd.concat({(on, kind): by_layer(values) for on, of_kind in rows.items() for kind
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of curves over eight filter banks."}, "figure": {"name": "fig-5-images-banks", "caption": "Normalized total variation of the filter banks of the same networks; dotted, at initialization. Records: of photographs and Gaussian images {glue:text}`fig-5-images-note`; of white ones {glue:text}`fig-5-images-white-note`."}}
 banks_of_kind = {kind: of_kind.banks() for kind, of_kind in kinds.items()}
-panels_by_layer(banks_of_kind, "normalized total variation", {kind: of_kind.banks(checkpoint=0) for kind, of_kind in kinds.items()}, shared=True)
+panels_by_layer(
+    banks_of_kind,
+    "normalized total variation",
+    {kind: of_kind.banks(checkpoint=0) for kind, of_kind in kinds.items()},
+    shared=True,
+)
 
 # %% tags=["hide-input"]
 pd.concat({kind: by_layer(values) for kind, values in banks_of_kind.items()}, axis=1)

@@ -22,9 +22,9 @@ import torchvision
 from myst_nb import glue
 
 from deformlib import Deformation, deform, distances, sensitivity, smoothness, visit
-from deformlib.figures import sensitivity_by_depth
-from deformlib.photos import crops
-from deformlib.streams import stream
+from reproduction.pages.figures import sensitivity_by_depth
+from reproduction.experiments.photos import crops
+from deformlib.seeding import stream
 
 glue("any-weights", f"with the weights {weights}" if weights else "untrained", display=False)
 
@@ -39,7 +39,9 @@ glue("any-weights", f"with the weights {weights}" if weights else "untrained", d
 clean = crops(images if mode == "full" else 8)  # (N, 3, 224, 224) in [0, 1]
 deformed = deform(clean, Deformation.IMAGENET, generator=stream(seed, "any network"))
 if weights:
-    normalize = torchvision.transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+    normalize = torchvision.transforms.Normalize(
+        mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]
+    )
     clean, deformed = normalize(clean), normalize(deformed)
 torch.manual_seed(seed)
 resnet = torchvision.models.resnet18(weights=weights)
@@ -72,8 +74,13 @@ visit(resnet.eval(), clean[:2], ["conv1", "layer?.1"], lambda r: tuple(r.shape))
 layers = {
     "resnet18": ["input", "conv1", "layer?.?", "avgpool"],
     "convnext_tiny": ["input", "features.?.?", "avgpool"],
-    "vit_b_16": ["input", "conv_proj", "encoder.layers.encoder_layer_?", "encoder.layers.encoder_layer_??",
-                 "encoder.ln"],
+    "vit_b_16": [
+        "input",
+        "conv_proj",
+        "encoder.layers.encoder_layer_?",
+        "encoder.layers.encoder_layer_??",
+        "encoder.ln",
+    ],
 }
 
 # %% tags=["hide-input"]
@@ -92,7 +99,13 @@ for name, wanted in layers.items():
 sensitivity_by_depth(found)
 
 # %% tags=["hide-input"]
-pd.concat({name: values.round(2).astype(str).rename_axis("layer").reset_index(name="sensitivity") for name, values in found.items()}, axis=1).fillna("")
+pd.concat(
+    {
+        name: values.round(2).astype(str).rename_axis("layer").reset_index(name="sensitivity")
+        for name, values in found.items()
+    },
+    axis=1,
+).fillna("")
 
 # %% [markdown]
 # In full mode, with one seed, the blocks of an untrained ResNet-18 are about as stable as the image, from the first to
@@ -109,9 +122,19 @@ pd.concat({name: values.round(2).astype(str).rename_axis("layer").reset_index(na
 # kernels of different sizes cannot be compared with each other, and each has to be compared with its own beginning.
 
 # %% tags=["hide-input"]
-sizes = {"conv1": "resnet18", "layer1.0.conv1": "resnet18", "layer4.1.conv2": "resnet18", "features.0.0": "convnext_tiny",
-         "features.1.0.block.0": "convnext_tiny", "features.7.2.block.0": "convnext_tiny", "conv_proj": "vit_b_16"}
-pd.DataFrame([(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes.items()], columns=["network", "convolution", "smoothness"])
+sizes = {
+    "conv1": "resnet18",
+    "layer1.0.conv1": "resnet18",
+    "layer4.1.conv2": "resnet18",
+    "features.0.0": "convnext_tiny",
+    "features.1.0.block.0": "convnext_tiny",
+    "features.7.2.block.0": "convnext_tiny",
+    "conv_proj": "vit_b_16",
+}
+pd.DataFrame(
+    [(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes.items()],
+    columns=["network", "convolution", "smoothness"],
+)
 
 # %% [markdown]
 # (trained-weights)=
@@ -121,7 +144,7 @@ pd.DataFrame([(net, layer, round(smooth[net][layer], 2)) for layer, net in sizes
 # this chapter with another parameter:
 #
 # ```bash
-# python -m deformlib book --chapter 06_any_network -p weights=IMAGENET1K_V1 --out trained
+# python -m reproduction book --chapter 06_any_network -p weights=IMAGENET1K_V1 --out trained
 # ```
 #
 # It writes the executed chapter into the folder `trained` and leaves the book alone. What it does is what you would do

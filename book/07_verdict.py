@@ -19,12 +19,12 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from myst_nb import glue
 
-from deformlib import claims
-from deformlib.agreement import beside, compare, gaps, readable
-from deformlib.evidence import collect, for_claims
-from deformlib.figures import over_published
-from deformlib.ledger import QUICK, counts, in_detail, in_full, in_short
-from deformlib.studies import STUDIES
+from reproduction.analysis import claims
+from reproduction.analysis.agreement import beside, compare, gaps, readable
+from reproduction.analysis.evidence import collect, for_claims
+from reproduction.pages.figures import over_published
+from reproduction.pages.ledger import QUICK, counts, in_detail, in_full, in_short
+from reproduction.experiments.studies import STUDIES
 
 pd.set_option("display.max_colwidth", None)
 made = [collect("cifar10", mode)] if mode == "quick" else []
@@ -42,8 +42,15 @@ glue("verdict-short", HTML(notice + in_short(ledger, "07_verdict.html")), displa
 # In short: {glue:text}`verdict-counts`. The verdicts rest on these records.
 
 # %% tags=["hide-input"]
-pd.DataFrame({study: {"records": f"{len(found.records)} of {len(found.records) + len(found.missing)}", "what for": STUDIES[study].purpose}
-              for study, found in evidence.items()}).T
+pd.DataFrame(
+    {
+        study: {
+            "records": f"{len(found.records)} of {len(found.records) + len(found.missing)}",
+            "what for": STUDIES[study].purpose,
+        }
+        for study, found in evidence.items()
+    }
+).T
 
 # %% [markdown]
 # ## How a verdict is made
@@ -200,7 +207,9 @@ readable(table)
 # And all of these curves at a glance, in {numref}`fig-7-published`.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six panels, one for each figure of the paper: our curves with bands, the published ones dashed."}, "figure": {"name": "fig-7-published", "caption": "Our curves over the published ones (dashed), figure by figure, with the band in which coverage is counted. How many seeds each has is in the table above."}}
-over_published(points[points["reason"] == ""] if mode == "full" else points)  # in quick mode the published curves alone
+over_published(
+    points[points["reason"] == ""] if mode == "full" else points
+)  # in quick mode the published curves alone
 
 # %% [markdown]
 # Figures 3b, 6a, 6c and 7 are not in the file that this table compares with. (The study that stands for the first two,
@@ -210,11 +219,11 @@ over_published(points[points["reason"] == ""] if mode == "full" else points)  # 
 # Published curves, or points of them, for which there is nothing of ours to compare with (in full mode none):
 
 # %% tags=["hide-input"]
-gaps(unmatched).set_index(["figure", "arm"])[["layers", "reason"]] if mode == "full" else None
+gaps(unmatched).set_index(["figure", "variant"])[["layers", "reason"]] if mode == "full" else None
 
 # %% [markdown]
 # The same for curves in another file, with the columns of `book/published/curves.csv`:
 #
 # ```bash
-# python -m deformlib agreement FILE.csv
+# python -m reproduction agreement FILE.csv
 # ```

@@ -12,7 +12,7 @@ mode = "full"
 import pandas as pd
 from myst_nb import glue
 
-from deformlib.costs import across_hardware, costs, speed
+from reproduction.analysis.costs import across_hardware, costs, speed
 
 pd.set_option("display.max_colwidth", None)
 table = costs(mode)
@@ -32,7 +32,9 @@ table.drop(columns=["processor", "precision", "threads", "what for"])
 # process of its own, took 1.9 GB.
 
 # %% tags=["hide-input"]
-table[table["processor"] != ""].groupby(["processor", "threads", "precision"]).size().to_frame("studies")
+table[table["processor"] != ""].groupby(["processor", "threads", "precision"]).size().to_frame(
+    "studies"
+)
 
 # %% [markdown]
 # What each study is for:
@@ -47,7 +49,7 @@ table.groupby("study", sort=False)[["what for"]].first()
 # records, is printed by
 #
 # ```bash
-# python -m deformlib status
+# python -m reproduction status
 # ```
 #
 # ## Two kinds of hardware

@@ -24,10 +24,23 @@ mode = "full"
 import pandas as pd
 from myst_nb import glue
 
-from deformlib.curves import published
-from deformlib.evidence import Evidence, collect, existing
-from deformlib.figures import specification_curve, survival_of_claims
-from deformlib.outcomes import by_combination, changes, difference, in_words, nearest, of_recipes, options, order_of_arms, robustness, survival, values, worded
+from reproduction.analysis.curves import published
+from reproduction.analysis.evidence import Evidence, collect, existing
+from reproduction.pages.figures import specification_curve, survival_of_claims
+from reproduction.analysis.outcomes import (
+    by_combination,
+    changes,
+    difference,
+    in_words,
+    nearest,
+    of_recipes,
+    options,
+    order_of_variants,
+    robustness,
+    survival,
+    values,
+    worded,
+)
 
 pd.set_option("display.max_colwidth", None)
 made = [collect("cifar10", mode)] if mode == "quick" else []  # the networks that are measured here
@@ -92,7 +105,7 @@ worded(table).map("{:.3f}".format).replace("nan", "-")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A rising curve of points above a matrix of marks, one row for each option of each choice."}, "figure": {"name": "fig-9-distance", "caption": "How far the untrained networks are from the published curves of Figure 3c under every combination of the crossed choices. The large point is the book's combination. Before the training of: {glue:text}`fig-9-note`."}}
 before = values(networks, "crossed").query("when == 'before'")
-crossed = list(before.columns[: list(before.columns).index("arm")])
+crossed = list(before.columns[: list(before.columns).index("variant")])
 distance, book = difference(before, "3c", crossed), before.iloc[0][crossed].to_dict()
 glue("fig-9-note", networks.note, display=False)
 specification_curve(distance, "off Figure 3c", in_words, marked={"the book's": book})
@@ -123,8 +136,10 @@ nearest(distance, 5).round(3).to_frame("off 3c")
 # sensitive.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A rising curve of points, a dashed line at 0.8, and a matrix of marks below."}, "figure": {"name": "fig-9-order", "caption": "Sensitivity of the last layer of untrained networks, pooled over unpooled arm, the least favourable pair of arms, under every combination of the crossed choices. Dashed: the threshold of claim 1. Before the training of: {glue:text}`fig-9-note`."}}
-order = order_of_arms(networks)
-specification_curve(order, "pooled over unpooled", in_words, ("threshold", 0.8), {"the book's": book})
+order = order_of_variants(networks)
+specification_curve(
+    order, "pooled over unpooled", in_words, ("threshold", 0.8), {"the book's": book}
+)
 
 # %% [markdown]
 # In full mode pooling stabilizes under all 216 combinations, in the mean of two seeds: at worst the ratio is 0.94.
@@ -149,8 +164,8 @@ survival(networks)
 # threshold. An option that a claim depends on has its marks where the cells of that claim are pale.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Five rows of cells, most of them dark, above a matrix of marks, one row for each option of each choice."}, "figure": {"name": "fig-9-survival", "caption": "Which claims survive which choices: every crossed combination that a trained network leaves open, those under which most survives first. Records: {glue:text}`fig-9-note`."}}
-shares = by_combination(networks)
-survival_of_claims(shares, in_words)
+fractions = by_combination(networks)
+survival_of_claims(fractions, in_words)
 
 # %% [markdown]
 # In full mode the 48 combinations in which batch norm takes its statistics from images leave all five claims whole. The
@@ -160,7 +175,7 @@ survival_of_claims(shares, in_words)
 # The mean of these shares over all combinations that have an option:
 
 # %% tags=["hide-input"]
-robustness(shares).round(2)
+robustness(fractions).round(2)
 
 # %% [markdown]
 # In full mode claims 2 and 3 do not depend on any of these choices, and claim 4 on hardly any (pixels aside: a trained
@@ -180,7 +195,9 @@ robustness(shares).round(2)
 
 # %% tags=["hide-input"]
 images = values(inputs)
-photographs = images[images["arm"] == images["arm"].iloc[0]].set_index(["choice", "option"])["value"]
+photographs = images[images["variant"] == images["variant"].iloc[0]].set_index(["choice", "option"])[
+    "value"
+]
 worded(photographs).round(3).to_frame("layer 0")
 
 # %% [markdown]
@@ -193,7 +210,9 @@ worded(photographs).round(3).to_frame("layer 0")
 
 # %% tags=["hide-input"]
 draws = values(inputs, "crossed").dropna(subset=["draw"])
-draws.groupby(draws["deformations"].map(lambda option: in_words("deformations", option)[1]), sort=False)["value"].describe().round(3)
+draws.groupby(
+    draws["deformations"].map(lambda option: in_words("deformations", option)[1]), sort=False
+)["value"].describe().round(3)
 
 # %% [markdown]
 # In full mode, of the sixteen draws with a deformation for each image, the lowest is 0.178, of those with a shared one
@@ -203,9 +222,18 @@ draws.groupby(draws["deformations"].map(lambda option: in_words("deformations", 
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A rising curve of points, a dashed line at 0.155, and a matrix of marks below."}, "figure": {"name": "fig-9-input", "caption": "Sensitivity of layer 0, photographs themselves (in full mode of ImageNet's validation set, 224x224; no network enters), under every combination of the crossed choices. The large point is the book's combination. Dashed: the paper's Figure 3a."}}
 varied = values(inputs, "crossed").loc[lambda table: table["draw"].isna()].dropna(axis=1)
-names = list(varied.columns[: list(varied.columns).index("arm")])
-layer_0, theirs = varied.set_index(names)["value"], published("3a").query("layer == 0")["value"].iloc[0]
-specification_curve(layer_0, "sensitivity, layer 0", in_words, ("published", theirs), {"the book's": varied.iloc[0][names].to_dict()})
+names = list(varied.columns[: list(varied.columns).index("variant")])
+layer_0, theirs = (
+    varied.set_index(names)["value"],
+    published("3a").query("layer == 0")["value"].iloc[0],
+)
+specification_curve(
+    layer_0,
+    "sensitivity, layer 0",
+    in_words,
+    ("published", theirs),
+    {"the book's": varied.iloc[0][names].to_dict()},
+)
 
 # %% tags=["hide-input"]
 nearest(layer_0, 12, theirs).round(3).to_frame("layer 0")
@@ -237,7 +265,9 @@ nearest(layer_0, 12, theirs).round(3).to_frame("layer 0")
 # %% tags=["hide-input"]
 recipes = existing("cifar10-recipes", mode)
 trained = of_recipes(recipes)
-trained.round({"training %": 1, "test %": 1, "factor, early": 2, "factor, last": 2, "smoothness": 3})
+trained.round(
+    {"training %": 1, "test %": 1, "factor, early": 2, "factor, last": 2, "smoothness": 3}
+)
 
 # %% [markdown]
 # How far are they from the published curves of trained networks, Figures 3d and 6b? *Off* is as before. *Early* and
@@ -245,22 +275,44 @@ trained.round({"training %": 1, "test %": 1, "factor, early": 2, "factor, last":
 # *Moved* is how far filters went in training, relative to their norm before. Two further seeds of the book's recipe
 # tell what a seed does.
 
+
 # %% tags=["hide-input"]
 def from_published(ways):
     def of_all(table):
-        return pd.concat({name: table(way) for name, way in ways.items()}, names=["recipe"]).reset_index("recipe")
+        return pd.concat(
+            {name: table(way) for name, way in ways.items()}, names=["recipe"]
+        ).reset_index("recipe")
 
-    layers, banks, moved = map(of_all, (Evidence.layers, Evidence.banks, lambda way: way.banks("change_norm")))
-    less = layers.merge(published("3d"), on=["arm", "layer"]).eval("value = value_x - value_y")
-    columns = {"off 3d": difference(layers, "3d", ["recipe"]), "early": less[less["layer"].between(1, 4)],
-               "late": less[less["layer"].between(7, 12)], "moved": moved,
-               "off 6b": difference(banks.assign(layer=banks["layer"] - 1), "6b", ["recipe"])}
-    return pd.DataFrame({name: of if of.ndim == 1 else of.groupby("recipe")["value"].mean() for name, of in columns.items()})
+    layers, banks, moved = map(
+        of_all, (Evidence.layers, Evidence.banks, lambda way: way.banks("change_norm"))
+    )
+    less = layers.merge(published("3d"), on=["variant", "layer"]).eval("value = value_x - value_y")
+    columns = {
+        "off 3d": difference(layers, "3d", ["recipe"]),
+        "early": less[less["layer"].between(1, 4)],
+        "late": less[less["layer"].between(7, 12)],
+        "moved": moved,
+        "off 6b": difference(banks.assign(layer=banks["layer"] - 1), "6b", ["recipe"]),
+    }
+    return pd.DataFrame(
+        {
+            name: of if of.ndim == 1 else of.groupby("recipe")["value"].mean()
+            for name, of in columns.items()
+        }
+    )
 
 
 # %% tags=["hide-input"]
-ways = dict(zip(trained.index, (recipes.only(recipe=recipe) for recipe in dict.fromkeys(record.spec.recipe for record in recipes.records))))
-control = existing("cifar10-subset", mode, arms=recipes.seed_counts)
+ways = dict(
+    zip(
+        trained.index,
+        (
+            recipes.only(recipe=recipe)
+            for recipe in dict.fromkeys(record.spec.recipe for record in recipes.records)
+        ),
+    )
+)
+control = existing("cifar10-subset", mode, variants=recipes.seed_counts)
 ways |= {f"the book's, seed {seed}": control.only(seed=seed) for seed in (1, 2)}
 from_published(ways).loc[list(ways)].round(3) if mode == "full" else None
 

@@ -12,13 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for type checkers and editors, which run nothing
-    from .data import load
-    from .evidence import load_trained
-    from .metrics import distances, normalized_distance, normalized_total_variation, sensitivity, smoothness
-    from .models import DOWNSAMPLINGS, cifar10_vgg, imagenet_vgg, initialize
-    from .peers import relative_stability, shift_consistency
-    from .representations import visit
-    from .warping import Deformation, ThinPlateSpline, deform, warp
+    from deformlib.metrics import (
+        distances,
+        normalized_distance,
+        normalized_total_variation,
+        sensitivity,
+        smoothness,
+    )
+    from deformlib.models import DOWNSAMPLINGS, cifar10_vgg, imagenet_vgg, initialize
+    from deformlib.other_measures import relative_stability, shift_consistency
+    from deformlib.representations import visit
+    from deformlib.warping import Deformation, ThinPlateSpline, deform, warp
 
 # A name must not be that of a module: importing the module would put it in the name's place.
 _MODULE_OF = {
@@ -30,13 +34,11 @@ _MODULE_OF = {
     "distances": "metrics",
     "imagenet_vgg": "models",
     "initialize": "models",
-    "load": "data",
-    "load_trained": "evidence",
     "normalized_distance": "metrics",
     "normalized_total_variation": "metrics",
-    "relative_stability": "peers",
+    "relative_stability": "other_measures",
     "sensitivity": "metrics",
-    "shift_consistency": "peers",
+    "shift_consistency": "other_measures",
     "smoothness": "metrics",
     "visit": "representations",
     "warp": "warping",

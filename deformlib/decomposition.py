@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checks import require
-from .vectors import check_vectors
+from deformlib.validation import require
+from deformlib.vector_distances import check_vectors
 
 
 def gaussian(sigma: float) -> Tensor:
@@ -27,7 +27,10 @@ def gaussian(sigma: float) -> Tensor:
 
 # "A smoothing operation similar to average pooling or smoothing with a Gaussian kernel": the first leaves a 2x2 filter
 # of a 3x3 one, the second a single tap.
-SMOOTHINGS: dict[str, Tensor] = {"2x2 box": torch.full((2, 2), 0.25, dtype=torch.float64), "Gaussian": gaussian(1.0)}
+SMOOTHINGS: dict[str, Tensor] = {
+    "2x2 box": torch.full((2, 2), 0.25, dtype=torch.float64),
+    "Gaussian": gaussian(1.0),
+}
 
 
 def shifts(smoothing: Tensor, size: tuple[int, int] = (3, 3)) -> Tensor:
@@ -58,7 +61,9 @@ def explained(weight: Tensor, smoothing: Tensor) -> Tensor:
     The kernel is zero outside its own square, so even a constant one is not explained whole. NaN for a kernel that is
     zero. Errors as for `remainder`.
     """
-    nearest = remainder(weight, smoothing).flatten(2) @ shifts(smoothing, weight.shape[2:]).T  # (out, in, kh * kw)
+    nearest = (
+        remainder(weight, smoothing).flatten(2) @ shifts(smoothing, weight.shape[2:]).T
+    )  # (out, in, kh * kw)
     return nearest.square().sum(2) / weight.double().square().sum((2, 3))
 
 

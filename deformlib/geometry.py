@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .warping import Deformation, ThinPlateSpline
+from deformlib.warping import Deformation, ThinPlateSpline
 
 
 def jacobian(field: Tensor) -> Tensor:
@@ -44,9 +44,16 @@ def affine_share(field: Tensor) -> Tensor:
 
     Least squares over all pixels; the affine map may shift, rotate, scale and shear. A zero field has share nan.
     """
-    x, y = torch.meshgrid(*(torch.linspace(-1, 1, n, dtype=field.dtype, device=field.device)
-                            for n in (field.shape[2], field.shape[1])), indexing="xy")
-    basis = torch.stack([torch.ones_like(x), x, y]).flatten(1)  # (3, H*W), orthogonal on a full grid
+    x, y = torch.meshgrid(
+        *(
+            torch.linspace(-1, 1, n, dtype=field.dtype, device=field.device)
+            for n in (field.shape[2], field.shape[1])
+        ),
+        indexing="xy",
+    )
+    basis = torch.stack([torch.ones_like(x), x, y]).flatten(
+        1
+    )  # (3, H*W), orthogonal on a full grid
     basis = basis / basis.norm(dim=1, keepdim=True)
     explained = (basis @ field.flatten(1, 2)).square()  # (3, H*W) x (N, H*W, 2) -> (N, 3, 2)
     return explained.sum((1, 2)) / field.square().sum((1, 2, 3))
@@ -68,10 +75,18 @@ def largest_gradient(spline: ThinPlateSpline, max_displacement: float) -> float:
 
 
 def shapes(
-    deformation: Deformation, size: Sequence[int], n: int, *, generator: torch.Generator | None = None
+    deformation: Deformation,
+    size: Sequence[int],
+    n: int,
+    *,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """`gradient_norm`, `folds` and `affine_share` of n random deformations of images of size (H, W): each (n,)."""
     spline = deformation.spline(size, dtype=torch.float64)
-    fields = [spline.field(control) for control in deformation.sample(n, generator=generator).split(16)]
-    return {measure.__name__: torch.cat([measure(field) for field in fields])
-            for measure in (gradient_norm, folds, affine_share)}
+    fields = [
+        spline.field(control) for control in deformation.sample(n, generator=generator).split(16)
+    ]
+    return {
+        measure.__name__: torch.cat([measure(field) for field in fields])
+        for measure in (gradient_norm, folds, affine_share)
+    }

@@ -13,12 +13,31 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from .checks import check_batch_size, check_known, require
-from .representations import Unfit, check_model, fitting, named, named_layers, patterns_of, visit
-from .vectors import DISTANCES, Distance, check_pair, check_vectors, median, negligible, paired, pairwise
+from deformlib.representations import (
+    Unfit,
+    check_model,
+    fitting,
+    named,
+    named_layers,
+    patterns_of,
+    visit,
+)
+from deformlib.validation import check_batch_size, check_known, require
+from deformlib.vector_distances import (
+    DISTANCES,
+    Distance,
+    check_pair,
+    check_vectors,
+    median,
+    negligible,
+    paired,
+    pairwise,
+)
 
 Result = TypeVar("Result")
-KEPT_BYTES = 2 * 2**30  # clean representations kept at once when `sensitivity` goes through images in batches
+KEPT_BYTES = (
+    2 * 2**30
+)  # clean representations kept at once when `sensitivity` goes through images in batches
 
 
 def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Tensor:
@@ -32,7 +51,11 @@ def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine
 
 
 def distances(
-    model: nn.Module, clean: Tensor, deformed: Tensor, layers: Iterable[str] | None = None, distance: str = "cosine"
+    model: nn.Module,
+    clean: Tensor,
+    deformed: Tensor,
+    layers: Iterable[str] | None = None,
+    distance: str = "cosine",
 ) -> dict[str, Tensor]:
     """{layer: (N,)}: how far the deformation moves each image's representation, not normalized.
 
@@ -43,7 +66,9 @@ def distances(
     _check(clean, deformed, distance)
     layers = patterns_of(layers)
     with evaluating(model):
-        return visit_versions(model, (clean, deformed), layers, lambda a, b: finite(paired(a, b, DISTANCES[distance])))
+        return visit_versions(
+            model, (clean, deformed), layers, lambda a, b: finite(paired(a, b, DISTANCES[distance]))
+        )
 
 
 @torch.no_grad()
@@ -70,7 +95,9 @@ def sensitivity(
     measure = DISTANCES[distance]
     with evaluating(model):
         if batch_size is None or batch_size >= len(clean):
-            parts = visit_versions(model, (clean, deformed), layers, lambda a, b: _mean_and_median(a, b, measure))
+            parts = visit_versions(
+                model, (clean, deformed), layers, lambda a, b: _mean_and_median(a, b, measure)
+            )
         else:
             parts = _by_batches(model, clean, deformed, layers, measure, batch_size)
     found = {}
@@ -100,7 +127,12 @@ def kernels_by_variation(weight: Tensor, quantiles: Iterable[float]) -> tuple[Te
     ValueError for another quantile, or a weight as in `normalized_total_variation`.
     """
     quantiles = list(quantiles)
-    require(bool(quantiles) and all(0 <= quantile <= 1 for quantile in quantiles), "quantiles", "one or more numbers in [0, 1]", quantiles)
+    require(
+        bool(quantiles) and all(0 <= quantile <= 1 for quantile in quantiles),
+        "quantiles",
+        "one or more numbers in [0, 1]",
+        quantiles,
+    )
     _check_bank(weight)
     variation, size = (values.flatten() for values in variation_and_size(weight))
     kernels, ratios = weight.flatten(0, 1)[size > 0], (variation / size)[size > 0]
@@ -120,7 +152,9 @@ def _check_bank(weight: Tensor) -> None:
     check_vectors("weight", weight)
     require(weight.ndim == 4, "weight", "(out, in, kh, kw)", tuple(weight.shape))
     if not weight.any():
-        raise Unfit(f"weight must not be all zero, got {tuple(weight.shape)} zeros, whose variation has no scale")
+        raise Unfit(
+            f"weight must not be all zero, got {tuple(weight.shape)} zeros, whose variation has no scale"
+        )
 
 
 AVERAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -130,7 +164,9 @@ AVERAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @torch.no_grad()
-def smoothness(model: nn.Module, average: str = "bank", layers: Iterable[str] | None = None) -> dict[str, float]:
+def smoothness(
+    model: nn.Module, average: str = "bank", layers: Iterable[str] | None = None
+) -> dict[str, float]:
     """{module name: normalized total variation} of every Conv2d whose kernel sides are both at least 3 (Figure 6).
 
     All, or those among `layers`, names or patterns as in `visit`. ValueError as for `normalized_total_variation`,
@@ -138,16 +174,26 @@ def smoothness(model: nn.Module, average: str = "bank", layers: Iterable[str] | 
     """
     check_known("average", average, AVERAGES)
     roughness = {}
-    with evaluating(model):  # reading a weight that is computed may change what it is computed from (spectral_norm)
+    with evaluating(
+        model
+    ):  # reading a weight that is computed may change what it is computed from (spectral_norm)
         for name, conv in named_layers(model, layers).items():
             if isinstance(conv, nn.Conv2d) and min(conv.kernel_size) >= 3:
                 with fitting(name, layers):
-                    roughness[name] = named(name, lambda weight: normalized_total_variation(weight, average).item(), conv.weight)
+                    roughness[name] = named(
+                        name,
+                        lambda weight: normalized_total_variation(weight, average).item(),
+                        conv.weight,
+                    )
     return roughness
 
 
 def visit_versions(
-    model: nn.Module, versions: Sequence[Tensor], layers: list[str] | None, fn: Callable[..., Result], probe: bool = True
+    model: nn.Module,
+    versions: Sequence[Tensor],
+    layers: list[str] | None,
+    fn: Callable[..., Result],
+    probe: bool = True,
 ) -> dict[str, Result]:
     """One pass over versions of the same images together, (N, ...) each; {layer: fn(that of each version)}. A second
     one over very few images, unless it is known already (not `probe`), tells whether a first axis is that of the images."""
@@ -155,13 +201,19 @@ def visit_versions(
 
     def reduce(r: Tensor) -> Result:
         if r.is_nested or r.layout != torch.strided:
-            raise Unfit(f"a representation must be a dense tensor, got {'a nested one' if r.is_nested else r.layout}")
+            raise Unfit(
+                f"a representation must be a dense tensor, got {'a nested one' if r.is_nested else r.layout}"
+            )
         r = r.dequantize() if r.is_quantized else r
         if r.shape[:1] != (count,):
-            raise Unfit(f"a representation must be (N, ...) with N = {len(versions)} x {len(versions[0])} images, got {tuple(r.shape)}")
+            raise Unfit(
+                f"a representation must be (N, ...) with N = {len(versions)} x {len(versions[0])} images, got {tuple(r.shape)}"
+            )
         if r.is_complex():
             raise Unfit(f"a representation must be of real numbers, got {r.dtype}")
-        kept = r.clone() if r.requires_grad and torch.is_grad_enabled() else r  # before a later module changes it in place
+        kept = (
+            r.clone() if r.requires_grad and torch.is_grad_enabled() else r
+        )  # before a later module changes it in place
         return fn(*kept.chunk(len(versions)))
 
     results = visit(model, both := torch.cat(tuple(versions)), layers, reduce)
@@ -170,7 +222,9 @@ def visit_versions(
         if layer in results and length != (2 if count > 2 else 1):
             del results[layer]
             with fitting(layer, layers):
-                raise Unfit(f"layer {layer!r}: a representation must be (N, ...) with N images, and its first axis stays {count} with fewer")
+                raise Unfit(
+                    f"layer {layer!r}: a representation must be (N, ...) with N images, and its first axis stays {count} with fewer"
+                )
     return results
 
 
@@ -179,7 +233,9 @@ def _first_axes(model: nn.Module, few: Tensor, layers: list[str] | None) -> dict
     devices = [few.device] if few.is_cuda else []
     with torch.no_grad(), warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices):
         try:
-            return visit(model, few, layers, lambda r: r.shape[0] if not r.is_nested and r.ndim else 0)
+            return visit(
+                model, few, layers, lambda r: r.shape[0] if not r.is_nested and r.ndim else 0
+            )
         except Exception:  # whatever a network raises that was made for one number of images
             return {}
 
@@ -212,7 +268,9 @@ def _by_batches(
     for group in _groups(sizes, KEPT_BYTES // len(clean)):
         seen: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in group}
         for versions in batches:
-            for layer, both in visit_versions(model, versions, group, move_and_keep, probe=False).items():
+            for layer, both in visit_versions(
+                model, versions, group, move_and_keep, probe=False
+            ).items():
                 if layer in seen:  # a first execution's name asks for the later ones, too
                     seen[layer].append(both)
         for layer in group:
@@ -248,10 +306,14 @@ def _ratio(mean: Tensor, middle: Tensor, distance: Distance, where: str = "") ->
 def evaluating(model: nn.Module) -> Iterator[None]:
     """All of `model` in eval mode for a while, then every submodule in the mode it was in."""
     check_model(model)
-    modes = {module: module.training for module in model.modules() if hasattr(module, "training")}  # frozen TorchScript has none
+    modes = {
+        module: module.training for module in model.modules() if hasattr(module, "training")
+    }  # frozen TorchScript has none
     try:
         for module in modes:
-            module.training = False  # not model.eval(), which some modules override with side effects
+            module.training = (
+                False  # not model.eval(), which some modules override with side effects
+            )
         yield
     finally:
         for module, mode in modes.items():

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from .checks import check_known, is_real, is_whole, require
-from .representations import check_model
-from .streams import device_of
+from deformlib.representations import check_model
+from deformlib.seeding import device_of
+from deformlib.validation import check_known, is_real, is_whole, require
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -66,16 +66,26 @@ class Downsampling:
 DOWNSAMPLINGS: dict[str, Downsampling] = {
     "subsample": Downsampling(lambda channels: Subsample(), "Subsample", "#0072B2", paper=True),
     "max-pool": Downsampling(lambda channels: nn.MaxPool2d(2), "Max-pool", "#E69F00", paper=True),
-    "average-pool": Downsampling(lambda channels: nn.AvgPool2d(2), "Average-pool", "#009E73", paper=True),
-    "strided": Downsampling(lambda channels: _conv(channels, channels, 2, stride=2), "Strided", "#D55E00", paper=True),
+    "average-pool": Downsampling(
+        lambda channels: nn.AvgPool2d(2), "Average-pool", "#009E73", paper=True
+    ),
+    "strided": Downsampling(
+        lambda channels: _conv(channels, channels, 2, stride=2), "Strided", "#D55E00", paper=True
+    ),
     "strided-relu": Downsampling(
-        lambda channels: _with_norm_and_relu(_conv(channels, channels, 2, stride=2)), "Strided-ReLU", "#CC79A7", paper=True
+        lambda channels: _with_norm_and_relu(_conv(channels, channels, 2, stride=2)),
+        "Strided-ReLU",
+        "#CC79A7",
+        paper=True,
     ),
     # Not the paper's (Zhang 2019). Two means over 2x2 are the binomial [1 2 1] x [1 2 1] / 16, centred where the others'
     # squares are. Beyond the edge the edge goes on, as for deformed images; Zhang reflects, which 2x2 is too small for.
     "blur-pool": Downsampling(
-        lambda channels: nn.Sequential(nn.MaxPool2d(2, 1), nn.ReplicationPad2d(1), nn.AvgPool2d(2, 1), nn.AvgPool2d(2)),
-        "Blur-pool", "#56B4E9",
+        lambda channels: nn.Sequential(
+            nn.MaxPool2d(2, 1), nn.ReplicationPad2d(1), nn.AvgPool2d(2, 1), nn.AvgPool2d(2)
+        ),
+        "Blur-pool",
+        "#56B4E9",
     ),
 }
 
@@ -100,27 +110,43 @@ class VGG(nn.Module):
     """
 
     def __init__(
-        self, blocks: Sequence[tuple[int, int]], downsampling: str, classes: int = 10, in_channels: int = 3, width: float = 1.0
+        self,
+        blocks: Sequence[tuple[int, int]],
+        downsampling: str,
+        classes: int = 10,
+        in_channels: int = 3,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
         check_known("downsampling", downsampling, DOWNSAMPLINGS)
         for name, value in (("classes", classes), ("in_channels", in_channels)):
             require(is_whole(value, 1), name, "an integer >= 1", repr(value))
-        require(is_real(width) and 0 < width < math.inf, "width", "a finite number > 0", repr(width))
+        require(
+            is_real(width) and 0 < width < math.inf, "width", "a finite number > 0", repr(width)
+        )
         self.downsampling, self.in_channels = downsampling, in_channels
         self.multiple = 2 ** len(blocks)  # H and W must be multiples of this
         channels = in_channels
         for block, (depth, full) in enumerate(blocks, 1):
             for conv in range(1, depth + 1):
                 inputs, channels = channels, max(1, round(width * full))
-                self.add_module(f"conv{block}_{conv}", _with_norm_and_relu(_conv(inputs, channels, 3, padding=1)))
+                self.add_module(
+                    f"conv{block}_{conv}",
+                    _with_norm_and_relu(_conv(inputs, channels, 3, padding=1)),
+                )
             self.add_module(f"down{block}", DOWNSAMPLINGS[downsampling].build(channels))
         self.layers: tuple[str, ...] = ("input", *dict(self.named_children()))
         self.pool = GlobalAveragePool()
-        self.head = nn.utils.skip_init(nn.Linear, channels, classes, device=torch.get_default_device())
+        self.head = nn.utils.skip_init(
+            nn.Linear, channels, classes, device=torch.get_default_device()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.in_channels or any(s < 1 or s % self.multiple for s in x.shape[2:]):
+        if (
+            x.ndim != 4
+            or x.shape[1] != self.in_channels
+            or any(s < 1 or s % self.multiple for s in x.shape[2:])
+        ):
             raise ValueError(
                 f"x must be (N, {self.in_channels}, H, W) with H and W multiples of {self.multiple}, "
                 f"got {tuple(x.shape)}"
@@ -144,7 +170,9 @@ def cifar10_vgg(
     `width` scales the channel counts (rounded, at least 1). The weights are those of `initialize`: one seed gives
     the same 3x3 filters and head whatever the downsampling. A ValueError names an argument out of range.
     """
-    return initialize(VGG(BLOCKS["cifar10_vgg"], downsampling, classes, in_channels, width), generator=generator)
+    return initialize(
+        VGG(BLOCKS["cifar10_vgg"], downsampling, classes, in_channels, width), generator=generator
+    )
 
 
 def imagenet_vgg(
@@ -160,7 +188,9 @@ def imagenet_vgg(
 
     Arguments and errors as for `cifar10_vgg`.
     """
-    return initialize(VGG(BLOCKS["imagenet_vgg"], downsampling, classes, in_channels, width), generator=generator)
+    return initialize(
+        VGG(BLOCKS["imagenet_vgg"], downsampling, classes, in_channels, width), generator=generator
+    )
 
 
 def initialize(
@@ -179,12 +209,21 @@ def initialize(
     kernels are not smoothed; 0 is no smoothing. ValueError unless it is finite and at least 0.
     """
     check_model(model)
-    require(is_real(smoothing) and 0 <= smoothing < math.inf, "smoothing", "a finite number >= 0, in pixels", repr(smoothing))
+    require(
+        is_real(smoothing) and 0 <= smoothing < math.inf,
+        "smoothing",
+        "a finite number >= 0, in pixels",
+        repr(smoothing),
+    )
     with torch.no_grad():
         for module in sorted(filter(_is_drawn, model.modules()), key=_draw_order):
             weight = _truncated_normal(module.weight.shape, generator)
-            weight = _smooth(weight, smoothing) if _draw_order(module) == 0 and smoothing else weight
-            if parametrize.is_parametrized(module, "weight"):  # what can be read is computed; to assign inverts that
+            weight = (
+                _smooth(weight, smoothing) if _draw_order(module) == 0 and smoothing else weight
+            )
+            if parametrize.is_parametrized(
+                module, "weight"
+            ):  # what can be read is computed; to assign inverts that
                 module.weight = weight.to(module.weight)
             else:
                 module.weight.copy_(weight)
@@ -208,14 +247,20 @@ def _truncated_normal(shape: torch.Size, generator: torch.Generator | None) -> T
     """Normal draws, those beyond the bounds drawn anew until there are none. Not `nn.init.trunc_normal_`, which draws other
     values in other versions of PyTorch: these are those of 2.14; 2.11 has others."""
     std = 1 / math.sqrt(shape[1:].numel())  # (out, in, kh, kw) or (out, in)
-    weight = torch.empty(shape, device=device_of(generator), dtype=torch.float32).normal_(0, std, generator=generator)
+    weight = torch.empty(shape, device=device_of(generator), dtype=torch.float32).normal_(
+        0, std, generator=generator
+    )
     while (beyond := weight.abs() > 2 * std).any():
-        weight = torch.where(beyond, torch.empty_like(weight).normal_(0, std, generator=generator), weight)
+        weight = torch.where(
+            beyond, torch.empty_like(weight).normal_(0, std, generator=generator), weight
+        )
     return weight
 
 
 def _smooth(weight: Tensor, sigma: float) -> Tensor:
     line = torch.tensor([-1.0, 0.0, 1.0], device=weight.device, dtype=torch.float64)
-    line = torch.softmax(-((line / sigma) ** 2) / 2, 0).to(weight.dtype)  # the Gaussian is separable
+    line = torch.softmax(-((line / sigma) ** 2) / 2, 0).to(
+        weight.dtype
+    )  # the Gaussian is separable
     planes = weight.flatten(0, 1)[:, None]  # (out, in, kh, kw) -> (out * in, 1, kh, kw)
     return F.conv2d(planes, torch.outer(line, line)[None, None], padding=1).reshape(weight.shape)

@@ -70,19 +70,29 @@ def visit(
     if "input" in wanted:
         see("input", x)
     with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # something may be compiled, and compiled code may not run hooks that were added after it
+        if (
+            "torch._dynamo" in sys.modules
+        ):  # something may be compiled, and compiled code may not run hooks that were added after it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         for name in wanted.keys() & modules.keys():
-            if isinstance(modules[name], torch.jit.ScriptModule):  # it takes no hooks, and then was never called
+            if isinstance(
+                modules[name], torch.jit.ScriptModule
+            ):  # it takes no hooks, and then was never called
                 continue
-            hook = modules[name].register_forward_hook(lambda module, args, output, name=name: see(name, output))
+            hook = modules[name].register_forward_hook(
+                lambda module, args, output, name=name: see(name, output)
+            )
             stack.callback(hook.remove)
         forward(model, x)
     if patterns is None and (never := [name for name in wanted if name not in executions]):
-        warnings.warn(f"left out: {', '.join(never)}, which the forward pass never called", stacklevel=2)
+        warnings.warn(
+            f"left out: {', '.join(never)}, which the forward pass never called", stacklevel=2
+        )
     _check_visited(patterns or [], reached)
     if not results and "input" not in wanted:
-        raise ValueError(f"layers: nothing that {', '.join(map(repr, patterns or ['None']))} asks for can be measured, as warnings said")
+        raise ValueError(
+            f"layers: nothing that {', '.join(map(repr, patterns or ['None']))} asks for can be measured, as warnings said"
+        )
     return results
 
 
@@ -102,7 +112,9 @@ def fitting(label: str, layers: Iterable[str] | None) -> Iterator[None]:
         warnings.warn(f"left out: {error}", stacklevel=3)
 
 
-def named_layers(model: nn.Module, layers: Iterable[str] | None = None, output: bool = False) -> dict[str, nn.Module]:
+def named_layers(
+    model: nn.Module, layers: Iterable[str] | None = None, output: bool = False
+) -> dict[str, nn.Module]:
     """Submodules by name, all or those that `layers` asks for as in `visit`, without the wrappers of `torch.compile`; the
     model itself is its "output", if that is wanted or it has no submodules."""
     check_model(model)
@@ -112,20 +124,35 @@ def named_layers(model: nn.Module, layers: Iterable[str] | None = None, output: 
     root = modules.pop("")
     if output or not modules:
         modules.setdefault("output", root)
-    return modules if layers is None else {name: modules[name] for name in _wanted(patterns_of(layers), modules) if name in modules}
+    return (
+        modules
+        if layers is None
+        else {
+            name: modules[name] for name in _wanted(patterns_of(layers), modules) if name in modules
+        }
+    )
 
 
 def _wanted(patterns: list[str] | None, modules: dict[str, nn.Module]) -> dict[str, list[str]]:
     """{name: the patterns that ask for it or for one of its executions}."""
     if patterns is None:
-        leaves = (name for name, module in modules.items() if not _inner(module) and not HELD.intersection(name.split(".")))
+        leaves = (
+            name
+            for name, module in modules.items()
+            if not _inner(module) and not HELD.intersection(name.split("."))
+        )
         return {name: [name] for name in ("input", *leaves)}
     names = ("input", *modules)
-    asking = {name: [p for p in patterns if _matches(name, p) or _matches(name, p.partition("#")[0])] for name in names}
+    asking = {
+        name: [p for p in patterns if _matches(name, p) or _matches(name, p.partition("#")[0])]
+        for name in names
+    }
     for missing in set(patterns).difference(*asking.values()):
         known = get_close_matches(missing, names) or names
         more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-        raise ValueError(f"layers must name layers of the model: {missing!r} is none; there are {', '.join(known[:SHOWN])}{more}")
+        raise ValueError(
+            f"layers must name layers of the model: {missing!r} is none; there are {', '.join(known[:SHOWN])}{more}"
+        )
     return {name: entries for name, entries in asking.items() if entries}
 
 
@@ -141,9 +168,17 @@ def patterns_of(layers: Iterable[str] | None) -> list[str] | None:
     """Names and patterns as a list; None for all. ValueError for anything else."""
     if layers is None:
         return None
-    patterns = [layers] if isinstance(layers, str) else list(layers) if isinstance(layers, Iterable) else []
+    patterns = (
+        [layers]
+        if isinstance(layers, str)
+        else list(layers)
+        if isinstance(layers, Iterable)
+        else []
+    )
     if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
-        raise ValueError(f"layers must be one or more names or patterns, or None for all, got {layers!r}")
+        raise ValueError(
+            f"layers must be one or more names or patterns, or None for all, got {layers!r}"
+        )
     return patterns
 
 
@@ -162,7 +197,9 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
     elif is_dataclass(output) and not isinstance(output, type | Mapping):
-        yield from chain.from_iterable(_tensors(getattr(output, field.name)) for field in fields(output))
+        yield from chain.from_iterable(
+            _tensors(getattr(output, field.name)) for field in fields(output)
+        )
     elif isinstance(output, Mapping | list | tuple):
         parts = output.values() if isinstance(output, Mapping) else output
         yield from chain.from_iterable(map(_tensors, parts))
@@ -173,7 +210,9 @@ def named(label: str, fn: Callable[[Tensor], Result], tensor: Tensor) -> Result:
     try:
         return fn(tensor)
     except ValueError as error:
-        raise (Unfit if isinstance(error, Unfit) else ValueError)(f"layer {label!r}: {error}") from error
+        raise (Unfit if isinstance(error, Unfit) else ValueError)(
+            f"layer {label!r}: {error}"
+        ) from error
 
 
 def forward(model: nn.Module, x: Tensor) -> Any:
@@ -192,7 +231,9 @@ def check_model(model: nn.Module) -> None:
     """ValueError unless `model` is a module in which hooks run."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         kind = type(model).__name__
-        raise ValueError(f"model must be a torch.nn.Module, and not TorchScript, in which no hook runs, got {kind}")
+        raise ValueError(
+            f"model must be a torch.nn.Module, and not TorchScript, in which no hook runs, got {kind}"
+        )
 
 
 def check_input(model: nn.Module, x: Tensor) -> None:
@@ -201,7 +242,9 @@ def check_input(model: nn.Module, x: Tensor) -> None:
         raise ValueError(f"x must be a tensor, got {type(x).__name__}")
     devices = {str(tensor.device) for tensor in chain(model.parameters(), model.buffers())}
     if devices and str(x.device) not in devices:
-        raise ValueError(f"x must be on the model's device, {' or '.join(sorted(devices))}, got {x.device}")
+        raise ValueError(
+            f"x must be on the model's device, {' or '.join(sorted(devices))}, got {x.device}"
+        )
     if not x.numel():
         raise ValueError(f"x must not be empty, got {tuple(x.shape)}")
     # Infinite values may mean something to a network. A sum costs no copy; only where it is NaN all have to be looked at.

@@ -17,11 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import is_real, is_whole, require
-from .streams import device_of
+from deformlib.seeding import device_of
+from deformlib.validation import is_real, is_whole, require
 
 PADDING_MODES = ("border", "zeros", "reflection")
-CHUNK = 1 << 12  # pixels whose basis is held in float64 at a time: about a megabyte, which stays in the cache
+CHUNK = (
+    1 << 12
+)  # pixels whose basis is held in float64 at a time: about a megabyte, which stays in the cache
 
 
 class ThinPlateSpline:
@@ -56,10 +58,19 @@ class ThinPlateSpline:
         self.size = _sides("size", size)
         self.grid = _grid_sides(grid)
         require(is_real(inset) and 0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
-        require(isinstance(dtype, torch.dtype) and dtype.is_floating_point, "dtype", "a floating-point type", dtype)
+        require(
+            isinstance(dtype, torch.dtype) and dtype.is_floating_point,
+            "dtype",
+            "a floating-point type",
+            dtype,
+        )
         dtype = torch.promote_types(dtype, torch.float32)
-        extent = torch.tensor([self.size[1] - 1, self.size[0] - 1], dtype=torch.float64, device="cpu")  # (x, y)
-        self.points = (((1 - 2 * inset) * _unit_lattice(self.grid).T + 1) / 2 * extent).to(device, dtype)
+        extent = torch.tensor(
+            [self.size[1] - 1, self.size[0] - 1], dtype=torch.float64, device="cpu"
+        )  # (x, y)
+        self.points = (((1 - 2 * inset) * _unit_lattice(self.grid).T + 1) / 2 * extent).to(
+            device, dtype
+        )
         self._planes = _planes(self.size, self.grid, inset, dtype).to(device)  # (K+2, H*W)
 
     @property
@@ -90,12 +101,19 @@ class ThinPlateSpline:
             ValueError: an input of another shape, type or device, empty or not finite.
         """
         _check_images(images, padding_mode)
-        require(images.shape[2:] == self.size, "images", f"of the spline's size {self.size}", tuple(images.shape))
+        require(
+            images.shape[2:] == self.size,
+            "images",
+            f"of the spline's size {self.size}",
+            tuple(images.shape),
+        )
         self._check(control)
         _check_match("control", control, images)
         rows = _to_unit(control.to(self._dtype(control)), self.size).mT  # (N, 2, K)
         identity = torch.eye(2, dtype=rows.dtype, device=rows.device).expand(len(rows), 2, 2)
-        return _sample(images, self._combine(torch.cat([rows, identity], -1), self._planes), padding_mode)
+        return _sample(
+            images, self._combine(torch.cat([rows, identity], -1), self._planes), padding_mode
+        )
 
     def to(self, device: torch.device | str) -> ThinPlateSpline:
         """The same spline on another device."""
@@ -106,8 +124,12 @@ class ThinPlateSpline:
     def _combine(self, rows: Tensor, planes: Tensor) -> Tensor:
         """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), a view whose rows of pixels are contiguous."""
         dtype = self._dtype(rows)
-        with torch.autocast(rows.device.type, enabled=False):  # coordinates in bfloat16 are off by pixels
-            planar = rows.to(dtype).flatten(0, 1) @ planes.to(dtype)  # (2N, R) x (R, H*W) -> (2N, H*W)
+        with torch.autocast(
+            rows.device.type, enabled=False
+        ):  # coordinates in bfloat16 are off by pixels
+            planar = rows.to(dtype).flatten(0, 1) @ planes.to(
+                dtype
+            )  # (2N, R) x (R, H*W) -> (2N, H*W)
         return planar.view(len(rows), 2, *self.size).permute(0, 2, 3, 1)
 
     def _dtype(self, control: Tensor) -> torch.dtype:
@@ -148,7 +170,11 @@ class Deformation:
         object.__setattr__(self, "max_displacement", float(largest))
 
     def sample(
-        self, n: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
     ) -> Tensor:
         """n independent displacements of the control points, in pixels: (n, K, 2), float32.
 
@@ -159,11 +185,22 @@ class Deformation:
         """
         require(is_whole(n, 1), "n", "an int >= 1", n)
         rows, columns = _grid_sides(self.grid)
-        unit = torch.rand(int(n), rows * columns, 2, generator=generator, device=device_of(generator), dtype=torch.float32)
+        unit = torch.rand(
+            int(n),
+            rows * columns,
+            2,
+            generator=generator,
+            device=device_of(generator),
+            dtype=torch.float32,
+        )
         return ((2 * unit - 1) * self.max_displacement).to(device)
 
     def spline(
-        self, size: Sequence[int], *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+        self,
+        size: Sequence[int],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> ThinPlateSpline:
         """The spline that carries a sample to every pixel of images of size (H, W)."""
         return ThinPlateSpline(size, self.grid, device=device, dtype=dtype)
@@ -193,7 +230,9 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
     return _sample(images, identity + _to_unit(field.to(dtype), size), padding_mode)
 
 
-def deform(images: Tensor, deformation: Deformation, *, generator: torch.Generator | None = None) -> Tensor:
+def deform(
+    images: Tensor, deformation: Deformation, *, generator: torch.Generator | None = None
+) -> Tensor:
     """Each image (N, C, H, W) under a random deformation of its own (Section 2.1), of the same shape and type; beyond its edge
     the edge goes on.
 
@@ -204,20 +243,31 @@ def deform(images: Tensor, deformation: Deformation, *, generator: torch.Generat
     _check_images(images)
     require(isinstance(deformation, Deformation), "deformation", "a Deformation", deformation)
     spline = deformation.spline(images.shape[2:], device=images.device, dtype=images.dtype)
-    return spline.warp(images, deformation.sample(len(images), generator=generator, device=images.device))
+    return spline.warp(
+        images, deformation.sample(len(images), generator=generator, device=images.device)
+    )
 
 
-def _planes(size: tuple[int, int], grid: tuple[int, int], inset: float, dtype: torch.dtype) -> Tensor:
+def _planes(
+    size: tuple[int, int], grid: tuple[int, int], inset: float, dtype: torch.dtype
+) -> Tensor:
     """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for grid_sample."""
     # The spline does not depend on the unit of length, but in pixels the kernel outgrows the polynomial, which costs a
     # decimal digit of the solution; so the longer side is 2.
-    aspect = torch.tensor([[size[1] - 1], [size[0] - 1]], dtype=torch.float64, device="cpu") / (max(size) - 1)
-    points, pixels = (1 - 2 * inset) * _unit_lattice(grid) * aspect, _unit_lattice(size)  # (2, K), (2, H*W)
+    aspect = torch.tensor([[size[1] - 1], [size[0] - 1]], dtype=torch.float64, device="cpu") / (
+        max(size) - 1
+    )
+    points, pixels = (
+        (1 - 2 * inset) * _unit_lattice(grid) * aspect,
+        _unit_lattice(size),
+    )  # (2, K), (2, H*W)
     k = points.shape[1]
     system = torch.zeros(k + 3, k + 3, dtype=torch.float64, device="cpu")
     system[:, :k] = _terms(points, points)
     system[:k, k:] = system[k:, :k].T
-    weights = torch.linalg.solve(system, torch.eye(k + 3, k, dtype=torch.float64, device="cpu")).T  # (K, K+3)
+    weights = torch.linalg.solve(
+        system, torch.eye(k + 3, k, dtype=torch.float64, device="cpu")
+    ).T  # (K, K+3)
     planes = torch.empty(k + 2, pixels.shape[1], dtype=dtype, device="cpu")
     for start in range(0, pixels.shape[1], CHUNK):
         chunk = slice(start, start + CHUNK)
@@ -247,7 +297,9 @@ def _sample(images: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
     dtype = torch.promote_types(images.dtype, grid.dtype)
     grid = grid.to(dtype).expand(len(images), -1, -1, -1)
     with torch.autocast(images.device.type, enabled=False):
-        warped = F.grid_sample(images.to(dtype), grid, padding_mode=padding_mode, align_corners=True)
+        warped = F.grid_sample(
+            images.to(dtype), grid, padding_mode=padding_mode, align_corners=True
+        )
     return warped.to(images.dtype)
 
 
@@ -258,21 +310,32 @@ def _sides(name: str, value: Any) -> tuple[int, int]:
 
 
 def _grid_sides(grid: Any) -> tuple[int, int]:
-    require(not is_whole(grid, -math.inf) or grid >= 2, "grid", "an int of at least 2, or two of them", grid)
+    require(
+        not is_whole(grid, -math.inf) or grid >= 2,
+        "grid",
+        "an int of at least 2, or two of them",
+        grid,
+    )
     return _sides("grid", (grid, grid) if isinstance(grid, Integral) else grid)
 
 
 def _check_floating(name: str, value: Any) -> None:
     require(isinstance(value, Tensor), name, "a tensor", type(value).__name__)
-    require(value.is_floating_point(), name, "floating point (divide uint8 images by 255)", value.dtype)
+    require(
+        value.is_floating_point(), name, "floating point (divide uint8 images by 255)", value.dtype
+    )
 
 
 def _check_images(images: Tensor, padding_mode: str = "border") -> None:
     _check_floating("images", images)
     valid = images.ndim == 4 and images.numel() > 0 and min(images.shape[2:]) >= 2
-    require(valid, "images", "a non-empty (N, C, H, W) with H and W at least 2", tuple(images.shape))
+    require(
+        valid, "images", "a non-empty (N, C, H, W) with H and W at least 2", tuple(images.shape)
+    )
     _check_finite("images", images)
-    require(padding_mode in PADDING_MODES, "padding_mode", f"one of {PADDING_MODES}", repr(padding_mode))
+    require(
+        padding_mode in PADDING_MODES, "padding_mode", f"one of {PADDING_MODES}", repr(padding_mode)
+    )
 
 
 def _check_displacements(name: str, value: Tensor, shape: tuple[str | int, ...]) -> None:
@@ -289,7 +352,12 @@ def _check_finite(name: str, value: Tensor) -> None:
 
 
 def _check_match(name: str, value: Tensor, images: Tensor) -> None:
-    require(len(value) in (1, len(images)), name, f"one for each of {len(images)} images, or one", len(value))
+    require(
+        len(value) in (1, len(images)),
+        name,
+        f"one for each of {len(images)} images, or one",
+        len(value),
+    )
     require(value.device == images.device, name, f"on {images.device} as the images", value.device)
 
 

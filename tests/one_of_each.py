@@ -1,16 +1,28 @@
 """One small run of every kind, as a study: its records lie in tests/records, made by
 
-DEFORMLIB_STORE=tests/records python -m deformlib run tests/one_of_each.py:STUDY --mode quick --workers 2
+DEFORMLIB_STORE=tests/records python -m reproduction run tests/one_of_each.py:STUDY --mode quick --workers 2
 """
 
-from deformlib.specs import Comparison, Initialization, Intervention, Resampling, Spec, Training, Variation
-from deformlib.studies import Study
-from deformlib.training import Recipe
+from reproduction.experiments.specs import (
+    Comparison,
+    Initialization,
+    Intervention,
+    Recipe,
+    Resampling,
+    Spec,
+    Training,
+    Variation,
+)
+from reproduction.experiments.studies import Study
 
 
 def _make(mode: str, seed: int) -> list[Spec]:
-    training = Training("photos", "max-pool", seed, Recipe(1, 64, 0.02), "quick-2", width=0.25, examples=512)
-    initial = Initialization("photos", "max-pool", seed, images=16, calibration=16, width=1 / 16, size=64)
+    training = Training(
+        "photos", "max-pool", seed, Recipe(1, 64, 0.02), "quick-2", width=0.25, examples=512
+    )
+    initial = Initialization(
+        "photos", "max-pool", seed, images=16, calibration=16, width=1 / 16, size=64
+    )
     return [
         training,
         Intervention(training, images=128, calibration=128),
@@ -21,4 +33,4 @@ def _make(mode: str, seed: int) -> list[Spec]:
     ]
 
 
-STUDY = Study("a run of every kind", _make, {"full": (0,), "quick": (0,)}, weights=(0,), arm="kind")
+STUDY = Study("a run of every kind", _make, {"full": (0,), "quick": (0,)}, weights=(0,), variant="kind")

@@ -1,0 +1,35 @@
+"""Files written whole or not at all."""
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+STALE = 3600  # seconds without a change after which the writer of a draft must have been killed
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Have `write` fill a file of a unique name beside `path`, flush it to disk, and rename it: all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_drafts(path.parent)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        write(draft)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def remove_stale_drafts(folder: Path) -> None:
+    """Remove what killed writers left in `folder`: of any file, because a finished one is not written again."""
+    for draft in folder.glob(
+        ".*." + "[0-9a-f]" * 32
+    ):  # the name that `write_whole` gives, and nobody else
+        with suppress(FileNotFoundError):  # renamed or removed in this moment
+            if time.time() - draft.stat().st_mtime > STALE:
+                draft.unlink()

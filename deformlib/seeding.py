@@ -1,0 +1,33 @@
+"""Randomness: one independent stream for each (seed, purpose, epoch), so that no random state is ever saved."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from deformlib.validation import require
+
+
+def stream(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
+    """A generator on the CPU whose draws depend on these three values alone."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def device_of(generator: torch.Generator | None) -> torch.device | str:
+    """The device on which to draw for `generator`: its own, or the CPU if None. ValueError for anything but a torch.Generator
+    or None."""
+    require(
+        generator is None or isinstance(generator, torch.Generator),
+        "generator",
+        "a torch.Generator or None",
+        generator,
+    )
+    return "cpu" if generator is None else generator.device
+
+
+def noise_as_large(change: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Gaussian noise, image by image of the norm of `change` (N, ...): the control of a deformation."""
+    noise = torch.randn(change.shape, generator=generator, device=device_of(generator)).to(change)
+    ratio = change.flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
+    return noise * ratio.view(-1, *[1] * (change.ndim - 1))

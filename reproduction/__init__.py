@@ -1,0 +1,1 @@
+"""The reproduction: the paper's experiments, done with `deformlib`."""

@@ -1,0 +1,1 @@
+"""Runs: from a study's list of specs to records."""

@@ -1,0 +1,135 @@
+"""Records, checkpoints and weights on disk.
+
+A record is one JSON file SLUG-ID.json, written beside and renamed: a file that exists is finished. What a run in
+progress needs lies in a cache outside the project, as safetensors and JSON, never pickle.
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import safe_open
+from torch import Tensor
+
+from deformlib.files import write_whole
+from reproduction.experiments import specs
+from reproduction.experiments.specs import Spec
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "book" / "results"
+
+
+def cache_root() -> Path:
+    """Where runs in progress keep their state: $DEFORMLIB_CACHE, or ~/.cache/deformlib."""
+    return Path(
+        os.environ.get("DEFORMLIB_CACHE") or Path.home() / ".cache" / "deformlib"
+    ).expanduser()
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an execution left: its spec, the measurements, and where they came from."""
+
+    spec: Spec
+    measurements: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of records. Full mode reads `Store(RESULTS)`; quick mode has one of its own."""
+
+    folder: Path
+
+    def path(self, spec: Spec) -> Path:
+        """Where the record of `spec` lies or will lie."""
+        return self.folder / f"{specs.file_name(spec)}.json"
+
+    def __contains__(self, spec: Spec) -> bool:
+        return self.path(spec).exists()
+
+    def load(self, spec: Spec) -> Record:
+        """The record of `spec`. FileNotFoundError if there is none, ValueError naming the file if it is damaged."""
+        return read(self.path(spec), spec)
+
+    def save(self, record: Record) -> Path:
+        """Write a record. FileExistsError if there is one already, damaged or not: a record is never overwritten."""
+        path = self.path(record.spec)
+        if path.exists():
+            raise FileExistsError(f"{path} exists; delete it to run this spec again")
+        fields = {
+            "id": specs.identity(record.spec),
+            "spec": specs.to_dict(record.spec),
+            "measurements": rounded(record.measurements),
+            "provenance": record.provenance,
+        }
+        text = json.dumps(fields, separators=(",", ":"), allow_nan=False)
+        write_whole(path, lambda file: file.write_text(text + "\n"))
+        return path
+
+    def weights_path(self, spec: Spec) -> Path:
+        """Where the final weights of `spec` lie, if they are kept with the records."""
+        return self.folder / "weights" / f"{specs.file_name(spec)}.safetensors"
+
+    def save_weights(self, spec: Spec, tensors: dict[str, Tensor]) -> None:
+        """Keep final weights beside the records, in bfloat16 (integers as they are)."""
+        halved = {
+            name: value.bfloat16() if value.is_floating_point() else value
+            for name, value in tensors.items()
+        }
+        save_tensors(self.weights_path(spec), halved)
+
+
+def read(path: Path, spec: Spec | None = None) -> Record:
+    """A record file, checked against its own identity, and against `spec` if given."""
+    try:
+        fields = json.loads(path.read_text())
+        found = specs.from_dict(fields["spec"])
+        if fields["id"] != specs.identity(found) or (spec is not None and found != spec):
+            raise ValueError("the spec inside is another one")
+        if not isinstance(fields["measurements"], dict) or not fields["measurements"]:
+            raise ValueError("nothing was measured")
+        return Record(found, fields["measurements"], fields["provenance"])
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a whole record ({error}); delete it to run it again"
+        ) from error
+
+
+def rounded(value: Any) -> Any:
+    """Floats to 6 significant digits, in dicts and lists at any depth; those that are not finite become None."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return value
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], notes: Any = None) -> None:
+    """Tensors, and JSON values beside them, in one safetensors file: both are written or neither."""
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"notes": json.dumps(notes)}
+    write_whole(path, lambda file: safetensors.torch.save_file(whole, file, metadata))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """What `save_tensors` wrote. ValueError naming the file if it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(
+                file.metadata()["notes"]
+            )
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); delete it to start that run anew"
+        ) from error

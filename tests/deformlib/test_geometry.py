@@ -1,0 +1,121 @@
+"""Steepness, folds and affine share of displacement fields, against closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from deformlib import Deformation
+from deformlib.geometry import affine_share, folds, gradient_norm, largest_gradient, shapes
+
+
+def affine_field(matrix, shift=(0.0, 0.0), size=(7, 11)):
+    """u(p) = matrix p + shift at every pixel: (1, H, W, 2) in float64."""
+    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in size), indexing="ij")
+    return (
+        torch.stack([x, y], -1) @ torch.tensor(matrix, dtype=torch.float64).T + torch.tensor(shift)
+    )[None]
+
+
+def random_fields(n=8, size=(20, 31), strength=3.0):
+    deformation = Deformation((3, 4), strength)
+    control = deformation.sample(n, generator=torch.Generator().manual_seed(0))
+    return deformation.spline(size, dtype=torch.float64).field(control)
+
+
+@pytest.mark.parametrize(
+    "matrix", [[[0, 0.3], [0, 0]], [[0, 0], [-0.2, 0]], [[0.1, 0.2], [-0.4, 0.3]]]
+)
+def test_gradient_norm_of_an_affine_field_is_the_spectral_norm_of_its_matrix(matrix):
+    assert gradient_norm(affine_field(matrix, (5, -3))).item() == pytest.approx(
+        np.linalg.norm(matrix, 2), abs=1e-12
+    )
+
+
+def test_gradient_norm_is_the_largest_over_cells_and_one_for_each_field():
+    field = torch.zeros(2, 6, 6, 2)
+    field[1, :, 3:, 0] = 0.5  # a step of half a pixel in x, in one column of cells
+    assert gradient_norm(field).tolist() == [0, 0.5]
+
+
+def test_gradient_norm_is_linear_in_the_field_and_blind_to_shifts():
+    fields = random_fields()
+    torch.testing.assert_close(gradient_norm(-2 * fields + 7), 2 * gradient_norm(fields))
+
+
+def test_affine_share_of_an_affine_field_is_one():
+    assert affine_share(affine_field([[0.1, 0.2], [-0.4, 0.3]], (5, -3))).item() == pytest.approx(
+        1, abs=1e-12
+    )
+
+
+def test_affine_share_of_a_field_orthogonal_to_affine_maps_is_zero():
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 9), torch.linspace(-1, 1, 6), indexing="ij")
+    assert affine_share(torch.stack([x * y, -x * y], -1)[None]).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_affine_share_is_what_least_squares_leaves():
+    fields = random_fields()
+    y, x = np.mgrid[:20, :31].reshape(2, -1)
+    design = np.stack([np.ones_like(x), x, y], 1)
+    for field, fraction in zip(fields.numpy(), affine_share(fields), strict=True):
+        residual = np.linalg.lstsq(design, field.reshape(-1, 2), rcond=None)[1].sum()
+        assert fraction.item() == pytest.approx(1 - residual / (field**2).sum(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "matrix, folded",
+    [
+        ([[-0.9, 0], [0, 0]], False),
+        ([[-1.1, 0], [0, 0]], True),  # x is turned over
+        ([[-1, 0], [0, 0]], True),  # flattened
+        ([[-2.0, 0], [0, -2.0]], False),  # a half turn keeps its orientation
+        ([[0, 5.0], [0, 0]], False),  # no shear folds
+        ([[0, 2.0], [2.0, 0]], True),
+    ],
+)
+def test_folds_where_the_orientation_changes(matrix, folded):
+    assert folds(affine_field(matrix)).tolist() == [folded]
+
+
+def test_folds_in_one_cell_is_enough():
+    fields = torch.zeros(2, 6, 6, 2)
+    fields[1, 2, 2, 0] = 5.0
+    assert folds(fields).tolist() == [False, True]
+
+
+def test_a_gradient_below_one_never_folds():
+    fields = random_fields(64, strength=6.0)
+    below = gradient_norm(fields) < 1
+    assert below.any() and not below.all()
+    assert not folds(fields[below]).any()
+
+
+def test_largest_gradient_on_a_grid_of_corners():
+    # 2x2 control points: the spline is affine plus one bend; pulling two sides apart stretches by 2 * max / side,
+    # along both components at once.
+    spline = Deformation(2, 1.0).spline((9, 9), dtype=torch.float64)
+    assert largest_gradient(spline, 1.0) >= math.sqrt(2) * 2 / 8 - 1e-12
+
+
+def test_largest_gradient_bounds_every_sample_and_is_reached():
+    deformation, spline = (
+        Deformation.CIFAR10,
+        Deformation.CIFAR10.spline((32, 32), dtype=torch.float64),
+    )
+    bound = largest_gradient(spline, 2.0)
+    corners = torch.randint(2, (4096, 9, 2), generator=torch.Generator().manual_seed(0)) * 4.0 - 2
+    corners[1::2, :, 1] = corners[1::2, :, 0]  # the worst have both components alike
+    reached = gradient_norm(spline.field(corners)).max().item()
+    assert 0.99 * bound < reached <= bound * (1 + 1e-4)
+    assert gradient_norm(spline.field(deformation.sample(256))).max() < bound
+
+
+def test_shapes_are_the_measures_of_the_samples():
+    shape = shapes(Deformation(3, 4.0), (32, 24), 20, generator=torch.Generator().manual_seed(5))
+    control = Deformation(3, 4.0).sample(20, generator=torch.Generator().manual_seed(5))
+    fields = Deformation(3, 4.0).spline((32, 24), dtype=torch.float64).field(control)
+    torch.testing.assert_close(shape["gradient_norm"], gradient_norm(fields))
+    torch.testing.assert_close(shape["affine_share"], affine_share(fields))
+    assert shape["folds"].tolist() == folds(fields).tolist()
