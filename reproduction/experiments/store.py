@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deformlib.files import write_whole
 from reproduction.experiments import specs
+from reproduction.experiments.records import measurements_from
 from reproduction.experiments.specs import Spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ class Record:
     """What an execution left: its spec, the measurements, and where they came from."""
 
     spec: Spec
-    measurements: dict[str, Any]
+    measurements: Any  # one of `records.Measurements`; until it is saved, a dict of the same fields
     provenance: dict[str, Any]
 
 
@@ -93,7 +94,8 @@ def read(path: Path, spec: Spec | None = None) -> Record:
             raise ValueError("the spec inside is another one")
         if not isinstance(fields["measurements"], dict) or not fields["measurements"]:
             raise ValueError("nothing was measured")
-        return Record(found, fields["measurements"], fields["provenance"])
+        measurements = measurements_from(fields["measurements"], type(found))
+        return Record(found, measurements, fields["provenance"])
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, TypeError) as error:
