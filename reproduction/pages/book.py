@@ -1,27 +1,30 @@
 """The chapters, executed by papermill into the notebooks that Jupyter Book renders.
 
-A chapter is a percent script `book/NN_name.py`. Executed, it is a git-ignored `book/NN_name.ipynb`, which
-`jupyter-book build .` renders as it is. Its code cells and what they print in full mode, images left out,
-are committed as `tests/references/NN_name.ipynb`; nbval compares against those.
+A chapter is a percent script `book/NN_name.py`. Executed, it is a git-ignored `book/NN_name.ipynb`,
+which `jupyter-book build .` renders as it is. Its code cells and what they print in full mode,
+images left out, are committed as `tests/references/NN_name.ipynb`; nbval compares against those.
 
 How a chapter is written
 ------------------------
-- It opens with a Markdown cell `# Title`; the file name is listed in `_toc.yml`. No jupytext header is needed.
-- One cell is tagged: `# %% tags=["parameters"]`, with `mode = "full"` first. Every other parameter that
-  papermill may set is assigned in the same cell, with the value of the paper.
-- A figure (PNG, never glued) is the last expression of its cell, without a semicolon, which nbval does not heed.
-  Whatever drew it with pyplot has closed it (`plt.close`), or it would be shown twice. Its cell has no other
-  output: records are collected in a cell before it, where quick mode shows its progress. Its caption is the cell's
-  metadata, all on one line:
-  `# %% mystnb={"figure": {"name": "fig-3c", "caption": "..."}}`. Prose refers to it by `` {numref}`fig-3c` ``
-  or `` {ref}`...` ``, to a paper by `` {cite:p}`ruderman2018` `` (`book/references.bib`).
+- It opens with a Markdown cell `# Title`; the file name is listed in `_toc.yml`. No jupytext header
+  is needed.
+- One cell is tagged: `# %% tags=["parameters"]`, with `mode = "full"` first. Every other parameter
+  that papermill may set is assigned in the same cell, with the value of the paper.
+- A figure (PNG, never glued) is the last expression of its cell, without a semicolon, which nbval
+  does not heed. Whatever drew it with pyplot has closed it (`plt.close`), or it would be shown
+  twice. Its cell has no other output: records are collected in a cell before it, where quick mode
+  shows its progress. Its caption is the cell's metadata, all on one line: `# %% mystnb={"figure":
+  {"name": "fig-3c", "caption": "..."}}`. Prose refers to it by `` {numref}`fig-3c` `` or ``
+  {ref}`...` ``, to a paper by `` {cite:p}`ruderman2018` `` (`book/references.bib`).
 - What is only known when the chapter runs (seeds, epochs) enters a caption or the prose through
-  `glue("fig-3c-seeds", 2, display=False)` (from myst_nb) and `` {glue:text}`fig-3c-seeds` ``; keys start with
-  the name of their figure, since they are shared by all chapters.
+  `glue("fig-3c-seeds", 2, display=False)` (from myst_nb) and `` {glue:text}`fig-3c-seeds` ``; keys
+  start with the name of their figure, since they are shared by all chapters.
 - The data of a figure stand under it as a rounded table, the last expression of its own cell.
-- Outputs are the same at every execution: no dates, durations, paths, memory addresses or pandas Styler, and
-  nothing on stderr (progress bars are switched off in the kernel; a warning is an error in the tests).
-- Nothing rests on the current folder: papermill runs a chapter in the repository root, nbval does not.
+- Outputs are the same at every execution: no dates, durations, paths, memory addresses or pandas
+  Styler, and nothing on stderr (progress bars are switched off in the kernel; a warning is an error
+  in the tests).
+- Nothing rests on the current folder: papermill runs a chapter in the repository root, nbval does
+  not.
 - `tags=["hide-input"]` folds code that does not carry the argument; `remove-cell` hides it.
 """
 
@@ -104,9 +107,10 @@ def execute(
 ) -> list[Path]:
     """Execute chapters and write each as `out/NN_name.ipynb`, once it has succeeded.
 
-    `parameters` go to the chapters that have them. A chapter that fails raises papermill's error, which shows
-    the cell, and leaves the notebook of its last success alone. Two go side by side, in quick mode too, where one waits
-    for what the other is training: much of a chapter keeps one core busy, as imports and figures do.
+    `parameters` go to the chapters that have them. A chapter that fails raises papermill's error,
+    which shows the cell, and leaves the notebook of its last success alone. Two go side by side, in
+    quick mode too, where one waits for what the other is training: much of a chapter keeps one core
+    busy, as imports and figures do.
     """
     check_known("mode", mode, MODES)
     parameters, notebooks = (
@@ -152,7 +156,8 @@ def _execute(
         kernel_name="python3",
         language="python",
         cwd=ROOT,
-        # A kernel warns that it is on TCP, at every start, and of the interrupt that ends it; errors of cells come otherwise.
+        # A kernel warns that it is on TCP, at every start, and of the interrupt that ends it;
+        # errors of cells come otherwise.
         extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         progress_bar={"desc": f"  {source.stem}", "leave": False, "disable": None},
     )
