@@ -13,6 +13,7 @@ from reproduction.analysis import claims, quantities
 from reproduction.analysis.claims import CLAIMS, Finding, Part
 from reproduction.pages import ledger
 from reproduction.pages.ledger import (
+    QUICK,
     counts,
     in_detail,
     in_full,
@@ -59,7 +60,7 @@ def cells(html: str) -> list[list[tuple[str, list[str], str]]]:
     return [
         [
             (
-                text(cell),
+                text(cell).strip(),
                 [small.text for small in cell.iter("small")],
                 next((a.get("href") for a in cell.iter("a")), ""),
             )
@@ -112,6 +113,11 @@ def test_in_full(table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
         ["published: 1.87", part],
         [part],
     ]
+
+
+def test_tables_are_added_to_other_html_as_they_are(table: pd.DataFrame) -> None:
+    assert (QUICK + in_full(table)).startswith(QUICK + '<table class="ledger">')
+    assert (QUICK + in_short(table, "")).startswith(QUICK + "<p>Of 5 claims: ")
 
 
 def test_in_short_counts_and_links_to_the_details(table: pd.DataFrame) -> None:
