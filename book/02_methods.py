@@ -27,13 +27,13 @@ from deformlib import (
     sensitivity,
     visit,
 )
-from reproduction.experiments.data import load
+from deformlib.seeding import stream
 from reproduction.analysis.evidence import collect
-from reproduction.pages.figures import deformation_steps
+from reproduction.experiments.data import load
 from reproduction.experiments.photos import COUNTS, square
 from reproduction.experiments.protocol import PROTOCOLS
-from deformlib.seeding import stream
 from reproduction.experiments.studies import study
+from reproduction.pages.figures import deformation_steps
 
 # %% [markdown]
 # ## Deform

@@ -26,8 +26,10 @@ import pandas as pd
 from myst_nb import glue
 
 from deformlib import Deformation, cifar10_vgg, deform, initialize
-from reproduction.analysis.curves import overlay
 from deformlib.decomposition import SMOOTHINGS, expected_share, explained, relative_norm
+from deformlib.metrics import kernels_by_variation
+from deformlib.seeding import stream
+from reproduction.analysis.curves import overlay
 from reproduction.analysis.evidence import (
     at_displacement,
     by_layer,
@@ -37,6 +39,10 @@ from reproduction.analysis.evidence import (
     over_banks,
     smoothness_and_sensitivity,
 )
+from reproduction.experiments.initialization import expected_variation
+from reproduction.experiments.photos import typeset_digits
+from reproduction.experiments.protocol import banks_of
+from reproduction.experiments.studies import SIGMAS, STRENGTHS
 from reproduction.pages.figures import (
     filters,
     image_rows,
@@ -44,12 +50,6 @@ from reproduction.pages.figures import (
     sensitivity_by_layer,
     smoothness_by_layer,
 )
-from reproduction.experiments.initialization import expected_variation
-from deformlib.metrics import kernels_by_variation
-from reproduction.experiments.photos import typeset_digits
-from reproduction.experiments.protocol import banks_of
-from deformlib.seeding import stream
-from reproduction.experiments.studies import SIGMAS, STRENGTHS
 
 evidence = collect("cifar10", mode)
 glue("fig-6b-note", evidence.note, display=False)

@@ -40,6 +40,7 @@ from reproduction.analysis.evidence import (
     smoothness_and_sensitivity,
     spread,
 )
+from reproduction.experiments.studies import TWO, VARIANTS
 from reproduction.pages.figures import (
     course_of_training,
     networks_as_points,
@@ -48,7 +49,6 @@ from reproduction.pages.figures import (
     sensitivity_by_layer,
     smoothness_by_layer,
 )
-from reproduction.experiments.studies import VARIANTS, TWO
 
 random = collect("cifar10-random-labels", mode)
 control = collect("cifar10-subset", mode, variants=controls or (TWO if mode == "quick" else None))

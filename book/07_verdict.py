@@ -22,9 +22,9 @@ from myst_nb import glue
 from reproduction.analysis import claims
 from reproduction.analysis.agreement import beside, compare, gaps, readable
 from reproduction.analysis.evidence import collect, for_claims
+from reproduction.experiments.studies import STUDIES
 from reproduction.pages.figures import over_published
 from reproduction.pages.ledger import QUICK, counts, in_detail, in_full, in_short
-from reproduction.experiments.studies import STUDIES
 
 pd.set_option("display.max_colwidth", None)
 made = [collect("cifar10", mode)] if mode == "quick" else []

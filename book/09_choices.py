@@ -26,7 +26,6 @@ from myst_nb import glue
 
 from reproduction.analysis.curves import published
 from reproduction.analysis.evidence import Evidence, collect, existing
-from reproduction.pages.figures import specification_curve, survival_of_claims
 from reproduction.analysis.outcomes import (
     by_combination,
     changes,
@@ -41,6 +40,7 @@ from reproduction.analysis.outcomes import (
     values,
     worded,
 )
+from reproduction.pages.figures import specification_curve, survival_of_claims
 
 pd.set_option("display.max_colwidth", None)
 made = [collect("cifar10", mode)] if mode == "quick" else []  # the networks that are measured here
