@@ -207,9 +207,8 @@ readable(table)
 # And all of these curves at a glance, in {numref}`fig-7-published`.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six panels, one for each figure of the paper: our curves with bands, the published ones dashed."}, "figure": {"name": "fig-7-published", "caption": "Our curves over the published ones (dashed), figure by figure, with the band in which coverage is counted. How many seeds each has is in the table above."}}
-over_published(
-    points[points["reason"] == ""] if mode == "full" else points
-)  # in quick mode the published curves alone
+# In quick mode the published curves alone.
+over_published(points[points["reason"] == ""] if mode == "full" else points)
 
 # %% [markdown]
 # Figures 3b, 6a, 6c and 7 are not in the file that this table compares with. (The study that stands for the first two,

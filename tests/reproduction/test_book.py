@@ -1,4 +1,4 @@
-"""The chapters run live in quick mode, make a book without a warning, and match their references."""
+"""The chapters run live in quick mode, make a book without a warning, match their references."""
 
 import re
 import runpy
@@ -128,10 +128,13 @@ def test_chapters_of_another_mode_are_lacking(tmp_path: Path, monkeypatch: pytes
 
 def test_two_chapters_that_need_the_same_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """They go side by side, and one waits for what the other makes."""
-    source = (
-        '# %% tags=["parameters"]\nmode = "full"\n\n# %%\nfrom reproduction.analysis.evidence import collect\n'
-        'len(collect("initial-smoothness", mode).records)\n'
-    )
+    source = """# %% tags=["parameters"]
+mode = "full"
+
+# %%
+from reproduction.analysis.evidence import collect
+len(collect("initial-smoothness", mode).records)
+"""
     for name in ("01_one", "02_two"):
         (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.setattr(book, "BOOK", tmp_path)

@@ -199,18 +199,40 @@ def test_in_detail_takes_what_claims_finds() -> None:
     )
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (-0.3291, "−0.329"), (3.9, "3.9"), (1.0, "1"), (100.0, "100"), (0.0, "0"), (-0.0, "0"), (NAN, "–"), (INF, "∞"), (-INF, "−∞"), (0.0001, "0.0001"),
-    (-0.00012345, "−0.00012"), (1.8702, "1.87"), (0.001, "0.001"), (0.9996, "1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-0.3291, "−0.329"),
+        (3.9, "3.9"),
+        (1.0, "1"),
+        (100.0, "100"),
+        (0.0, "0"),
+        (-0.0, "0"),
+        (NAN, "–"),
+        (INF, "∞"),
+        (-INF, "−∞"),
+        (0.0001, "0.0001"),
+        (-0.00012345, "−0.00012"),
+        (1.8702, "1.87"),
+        (0.001, "0.001"),
+        (0.9996, "1"),
+    ],
+)
 def test_number(value: float, text: str) -> None:
     assert number(value) == text
 
 
-@pytest.mark.parametrize(("goal", "text"), [
-    ((-INF, -0.2231), "at most −0.223"), ((4, INF), "at least 4"), ((1.865, 1.875), "1.865 to 1.875"), ((1, 1), "1"), ((-INF, INF), "–"),
-    ((-INF, 1e-4), "at most 0.0001"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("goal", "text"),
+    [
+        ((-INF, -0.2231), "at most −0.223"),
+        ((4, INF), "at least 4"),
+        ((1.865, 1.875), "1.865 to 1.875"),
+        ((1, 1), "1"),
+        ((-INF, INF), "–"),
+        ((-INF, 1e-4), "at most 0.0001"),
+    ],
+)
 def test_wanted(goal: tuple[float, float], text: str) -> None:
     assert wanted(goal) == text
 
@@ -219,10 +241,18 @@ def test_interval() -> None:
     assert interval(-0.5, 0.25) == "−0.5 to 0.25" and interval(NAN, NAN) == "no interval"
 
 
-@pytest.mark.parametrize(("figure", "found"), [
-    ("3a, 3c", ["fig-3c", "fig-3c-calibrated"]), ("3", ["fig-3c", "fig-3c-calibrated", "fig-3d"]), ("4", ["fig-4"]),
-    ("6, 7", ["fig-6b"]), ("6c", []), ("footnote 1", []), ("none", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("figure", "found"),
+    [
+        ("3a, 3c", ["fig-3c", "fig-3c-calibrated"]),
+        ("3", ["fig-3c", "fig-3c-calibrated", "fig-3d"]),
+        ("4", ["fig-4"]),
+        ("6, 7", ["fig-6b"]),
+        ("6c", []),
+        ("footnote 1", []),
+        ("none", []),
+    ],
+)
 def test_figures_are_found_in_the_chapters(
     figure: str, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
