@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book quick test reference bench requirements clean
+.PHONY: help setup book quick check test reference bench requirements clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target what; do printf '%-18s%s\n' "$$target" "$$what"; done
@@ -24,8 +24,14 @@ book: $(STAMP) ## the book from the committed records: every chapter in full mod
 quick: $(STAMP) ## the book in quick mode: small networks trained live, into _build/quick/_build/html
 	@$(BIN)/python -m reproduction book --mode quick
 
+check: $(STAMP) ## format, lint, types, and which module may import which: under a minute
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
 # Two workers of one thread each; a file stays on one worker, so a notebook's cells run in order.
-test: $(STAMP) ## unit tests, every chapter live in quick mode, the full-mode chapters against tests/references
+test: check ## `make check`, unit tests, every chapter live in quick mode, the full-mode chapters against tests/references
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		--nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg tests
 
@@ -43,4 +49,4 @@ requirements: ## write requirements.txt from pyproject.toml
 	@$(PYTHON) .ci/requirements.py > requirements.txt
 
 clean: ## remove what was built; .venv, records and trained networks stay
-	@rm -rf _build book/*.ipynb .pytest_cache
+	@rm -rf _build build book/*.ipynb .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""Print requirements.txt: what the library, the book and its tests need, as pyproject.toml lists it."""
+"""Print requirements.txt: what the library, the book and its tests need, from pyproject.toml."""
 
 import tomllib
 from pathlib import Path
@@ -14,9 +14,8 @@ def requirements(pyproject: Path) -> str:
         "its tests": extras["test"],
     }
     header = "# Written by `make requirements` from pyproject.toml, which is the one to edit.\n"
-    return header + "".join(
-        f"\n# {name}\n" + "\n".join(lines) + "\n" for name, lines in lists.items()
-    )
+    blocks = ["\n".join([f"# {name}", *lines]) for name, lines in lists.items()]
+    return header + "\n" + "\n\n".join(blocks) + "\n"
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@
 
 # %% tags=["parameters"]
 mode = "full"
+seed = 0
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -48,11 +49,11 @@ import torch
 from myst_nb import glue
 
 from deformlib import Deformation, deform
-from reproduction.pages.figures import image_rows
 from deformlib.geometry import largest_gradient, shapes
-from reproduction.experiments.photos import PHOTOGRAPHS, square
 from deformlib.seeding import stream
 from deformlib.vector_distances import median, paired_distances, pairwise_distances
+from reproduction.experiments.photos import PHOTOGRAPHS, square
+from reproduction.pages.figures import image_rows
 
 # %% [markdown]
 # ## What a deformation looks like
@@ -66,7 +67,7 @@ from deformlib.vector_distances import median, paired_distances, pairwise_distan
 images = torch.stack([square(name) for name in PHOTOGRAPHS]).double()  # (5, 3, 224, 224)
 times = {"full": 16, "quick": 4}[mode]  # deformations of each photograph
 originals = images.repeat(times, 1, 1, 1)  # (times * 5, 3, 224, 224)
-deformed = deform(originals, Deformation.IMAGENET, generator=stream(0, "figure 1"))
+deformed = deform(originals, Deformation.IMAGENET, generator=stream(seed, "figure 1"))
 
 # %% [markdown]
 # Look at what should be straight or round: the towers beside the rocket, the rim of the cup, the eyes. The paper's
@@ -127,7 +128,7 @@ used = {"ImageNet": (Deformation.IMAGENET, 224), "CIFAR-10": (Deformation.CIFAR1
 used |= {f"MNIST C={C}": (Deformation(3, C), 32) for C in (1, 2, 3, 4)}
 samples = {"full": 256, "quick": 64}[mode]
 shape = {
-    name: shapes(deformation, (side, side), samples, generator=stream(0, "shapes"))
+    name: shapes(deformation, (side, side), samples, generator=stream(seed, "shapes"))
     for name, (deformation, side) in used.items()
 }
 

@@ -27,13 +27,13 @@ from deformlib import (
     sensitivity,
     visit,
 )
-from reproduction.experiments.data import load
+from deformlib.seeding import stream
 from reproduction.analysis.evidence import collect
-from reproduction.pages.figures import deformation_steps
+from reproduction.experiments.data import load
 from reproduction.experiments.photos import COUNTS, square
 from reproduction.experiments.protocol import PROTOCOLS
-from deformlib.seeding import stream
 from reproduction.experiments.studies import study
+from reproduction.pages.figures import deformation_steps
 
 # %% [markdown]
 # ## Deform
@@ -60,10 +60,8 @@ from reproduction.experiments.studies import study
 # %%
 cat = square("chelsea")  # (3, 224, 224)
 drawn = Deformation(grid=4, max_displacement=16)
-spline, control = (
-    drawn.spline((224, 224)),
-    drawn.sample(1, generator=stream(0, "figure 2")),
-)  # control (1, 16, 2)
+spline = drawn.spline((224, 224))
+control = drawn.sample(1, generator=stream(0, "figure 2"))  # (1, 16, 2)
 bent = spline.warp(cat[None], control)[0]
 
 # %% mystnb={"image": {"alt": "Four panels: a grid of 16 points with short random arrows; a dense smooth field of arrows; the field over the photograph of a cat; the deformed photograph."}, "figure": {"name": "fig-2", "caption": "How an image is deformed, after Figure 2 of the paper. (a)&nbsp;Evenly spaced control points and a random source for each; (b)&nbsp;the field after thin-plate-spline interpolation, at every 16th pixel; (c)&nbsp;over the image: the value at an arrow's tip is the one found, bilinearly, at its tail; (d)&nbsp;the result."}}
@@ -75,9 +73,8 @@ deformation_steps(cat, bent, spline, control[0], step=16)
 
 # %%
 x, y = spline.points.T
-pd.DataFrame({"x": x, "y": y, "dx": control[0, :, 0], "dy": control[0, :, 1]}).astype(float).round(
-    1
-)
+dx, dy = control[0].T
+pd.DataFrame({"x": x, "y": y, "dx": dx, "dy": dy}).astype(float).round(1)
 
 # %% [markdown]
 # ## Measure
@@ -99,20 +96,18 @@ pd.DataFrame({"x": x, "y": y, "dx": control[0, :, 0], "dy": control[0, :, 1]}).a
 # third.
 
 # %%
-views = (
-    load("photos", "test")[0][: {"full": 128, "quick": 64}[mode]].double() / 255
-)  # (N, 3, 32, 32) in [0, 1]
+count = {"full": 128, "quick": 64}[mode]
+photographs, _, _ = load("photos", "test")
+views = photographs[:count].double() / 255  # (N, 3, 32, 32) in [0, 1]
 moved = deform(views, Deformation.CIFAR10, generator=stream(0, "why normalize"))
-network = cifar10_vgg(
-    "max-pool", width=0.25, generator=stream(0, "why normalize, network")
-).double()
+generator = stream(0, "why normalize, network")
+network = cifar10_vgg("max-pool", width=0.25, generator=generator).double()
 
 # %%
 apart = distances(network, views, moved, network.layers)  # {layer: (N,)}
 cosine = sensitivity(network, views, moved, network.layers)
-table = pd.DataFrame(
-    {"to its deformation": {name: float(d.detach().mean()) for name, d in apart.items()}}
-)
+moves = {name: float(d.detach().mean()) for name, d in apart.items()}
+table = pd.DataFrame({"to its deformation": moves})
 table["between images"] = table["to its deformation"] / pd.Series(cosine)
 table["sensitivity"] = pd.Series(cosine)
 table["sensitivity, Euclidean"] = pd.Series(
@@ -121,13 +116,9 @@ table["sensitivity, Euclidean"] = pd.Series(
 table.astype(object).map("{:.3g}".format)
 
 # %% tags=["remove-cell"]
-between = table["between images"]
-glue("normalize-between", f"{between['input'] / between['down4']:.1f}", display=False)
-glue(
-    "normalize-moved",
-    f"{table['to its deformation']['input'] / table['to its deformation']['down4']:.1f}",
-    display=False,
-)
+falls = table.loc["input"] / table.loc["down4"]
+glue("normalize-between", f"{falls['between images']:.1f}", display=False)
+glue("normalize-moved", f"{falls['to its deformation']:.1f}", display=False)
 
 # %% [markdown]
 # From the input to the last layer, the distance of an image to its deformation falls by a factor of
@@ -170,20 +161,19 @@ pd.DataFrame(
 
 
 # %% tags=["hide-input"]
+def shape(representation):
+    return "x".join(map(str, representation.shape[1:]))
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 def architecture(network, side):
-    shapes = visit(
-        network.eval(),
-        torch.zeros(1, 3, side, side),
-        network.layers,
-        lambda r: "x".join(map(str, r.shape[1:])),
-    )
-    sizes = [0] + [
-        sum(p.numel() for p in network.get_submodule(name).parameters())
-        for name in network.layers[1:]
-    ]
-    return pd.DataFrame(
-        {"name": network.layers, "representation": shapes.values(), "parameters": sizes}
-    ).rename_axis("layer")
+    shapes = visit(network.eval(), torch.zeros(1, 3, side, side), network.layers, shape)
+    sizes = [0] + [parameters(network.get_submodule(name)) for name in network.layers[1:]]
+    table = {"name": network.layers, "representation": shapes.values(), "parameters": sizes}
+    return pd.DataFrame(table).rename_axis("layer")
 
 
 # %%
@@ -218,16 +208,9 @@ architecture(imagenet_vgg("max-pool"), 224)
 # for CIFAR-10:
 
 # %%
-sizes = {
-    variant.label: sum(p.numel() for p in cifar10_vgg(name).parameters())
-    for name, variant in DOWNSAMPLINGS.items()
-}
-pd.DataFrame(
-    {
-        "parameters": sizes,
-        "more than Max-pool": {k: f"{n / sizes['Max-pool'] - 1:.0%}" for k, n in sizes.items()},
-    }
-)
+sizes = {variant.label: parameters(cifar10_vgg(name)) for name, variant in DOWNSAMPLINGS.items()}
+more = {label: f"{size / sizes['Max-pool'] - 1:.0%}" for label, size in sizes.items()}
+pd.DataFrame({"parameters": sizes, "more than Max-pool": more})
 
 # %% [markdown]
 # Weights start from a normal distribution with standard deviation $1/\sqrt{n_\mathrm{in}}$, where
@@ -395,15 +378,15 @@ pd.DataFrame(varied).join(tries.probes()[["train_accuracy", "test_accuracy"]].mu
 # %% tags=["hide-input"]
 pilot = collect("mnist-templates-pilot", mode)
 ends = {
-    (run.spec.recipe.learning_rate, run.spec.strength): run.measurements["checkpoints"][-1]
+    (run.spec.recipe.learning_rate, run.spec.strength): run.measurements.checkpoints[-1]
     for run in pilot.records
 }
 table = pd.DataFrame(
     {
         key: {
-            "training %": 100 * end["probe"]["train_accuracy"],
-            "test %": 100 * end["probe"]["test_accuracy"],
-            "least moved": min(end["smoothness"]["change_norm"]),
+            "training %": 100 * end.probe.train_accuracy,
+            "test %": 100 * end.probe.test_accuracy,
+            "least moved": min(end.smoothness.change_norm),
         }
         for key, end in ends.items()
     }
@@ -463,10 +446,8 @@ pd.DataFrame({name: asdict(PROTOCOLS[name]) for name in names}, dtype=object)
 # full one. For the plain recipe these are, in steps and epochs:
 
 # %%
-plain, examples = (
-    specs["plain"].recipe,
-    {"cifar10": 50_000, "photos": COUNTS["train"]}[specs["plain"].data],
-)
+plain = specs["plain"].recipe
+examples = {"cifar10": 50_000, "photos": COUNTS["train"]}[specs["plain"].data]
 epoch = plain.steps_per_epoch(examples)
 when = protocol.checkpoints(epoch * plain.epochs)
 pd.DataFrame(

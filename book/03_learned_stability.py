@@ -40,8 +40,8 @@ from reproduction.analysis.evidence import (
     over_training,
     spread,
 )
-from reproduction.pages.figures import course_of_training, rows_of_panels, sensitivity_by_layer
 from reproduction.experiments.studies import VARIANTS
+from reproduction.pages.figures import course_of_training, rows_of_panels, sensitivity_by_layer
 
 evidence = collect("cifar10", mode)
 glue("fig-3c-note", evidence.note, display=False)

@@ -26,8 +26,10 @@ import pandas as pd
 from myst_nb import glue
 
 from deformlib import Deformation, cifar10_vgg, deform, initialize
-from reproduction.analysis.curves import overlay
 from deformlib.decomposition import SMOOTHINGS, expected_share, explained, relative_norm
+from deformlib.metrics import kernels_by_variation
+from deformlib.seeding import stream
+from reproduction.analysis.curves import overlay
 from reproduction.analysis.evidence import (
     at_displacement,
     by_layer,
@@ -37,6 +39,10 @@ from reproduction.analysis.evidence import (
     over_banks,
     smoothness_and_sensitivity,
 )
+from reproduction.experiments.initialization import expected_variation
+from reproduction.experiments.photos import typeset_digits
+from reproduction.experiments.protocol import banks_of
+from reproduction.experiments.studies import SIGMAS, STRENGTHS
 from reproduction.pages.figures import (
     filters,
     image_rows,
@@ -44,12 +50,6 @@ from reproduction.pages.figures import (
     sensitivity_by_layer,
     smoothness_by_layer,
 )
-from reproduction.experiments.initialization import expected_variation
-from deformlib.metrics import kernels_by_variation
-from reproduction.experiments.photos import typeset_digits
-from reproduction.experiments.protocol import banks_of
-from deformlib.seeding import stream
-from reproduction.experiments.studies import SIGMAS, STRENGTHS
 
 evidence = collect("cifar10", mode)
 glue("fig-6b-note", evidence.note, display=False)
@@ -259,7 +259,7 @@ by_layer(digits.banks("change_norm"), label="C = {:g}")
 # next table shows, run by run, at the moments of measurement:
 
 # %% tags=["hide-input"]
-steps = [entry["step"] for entry in digits.records[0].measurements["checkpoints"]]
+steps = [checkpoint.step for checkpoint in digits.records[0].measurements.checkpoints]
 loss = {
     step: digits.probes(k).groupby(["variant", "seed"])["train_loss"].mean()
     for k, step in enumerate(steps)
@@ -276,16 +276,15 @@ pd.concat(
 # That loss is of the network as it is used afterwards, with the running statistics of batch norm. Of the batches
 # themselves, on average over an epoch:
 
+
 # %% tags=["hide-input"]
-of_batches = {
-    (record.spec.strength, record.spec.seed): pd.DataFrame(
-        record.measurements["epochs"][:3]
-    ).stack()
-    for record in digits.records
-}
-pd.DataFrame(of_batches).T.rename_axis(["variant", "seed"]).rename(
-    columns=lambda epoch: f"epoch {epoch + 1}", level=0
-).round(3)
+def first_epochs(record):
+    table = pd.DataFrame(record.measurements.epochs[:3])
+    return table.set_axis([f"epoch {k + 1}" for k in table.index]).stack()
+
+
+of_batches = {(run.spec.strength, run.spec.seed): first_epochs(run) for run in digits.records}
+pd.DataFrame(of_batches).T.rename_axis(["variant", "seed"]).round(3)
 
 # %% [markdown]
 # In full mode, up to step 32, all twenty runs but two move the filters alike. Then they part. In eleven the loss is at
@@ -550,28 +549,30 @@ by_layer(large_after_bank, large_before_bank)
 # right after it did, and of the two as they are after training. If the smoother banks went with the stabler layers,
 # both would be positive.
 
+
 # %% tags=["hide-input"]
-keys, ranks = ["variant", "seed", "name"], {}
+def both_at(networks, checkpoint):
+    banks = networks.banks(checkpoint=checkpoint)
+    both = smoothness_and_sensitivity(banks, networks.layers(checkpoint=checkpoint))
+    return both.set_index(["variant", "seed", "name"])
+
+
+def rank(banks):
+    return banks["smoothness"].corr(banks["sensitivity"], method="spearman")
+
+
+ranks = {}
 for images, networks in {
     "CIFAR-10": evidence,
     "Tiny ImageNet": large,
     "enlarged": enlarged,
 }.items():
-    first, final = (
-        smoothness_and_sensitivity(
-            networks.banks(checkpoint=k), networks.layers(checkpoint=k)
-        ).set_index(keys)
-        for k in (0, -1)
-    )
+    first, final = both_at(networks, 0), both_at(networks, -1)
+    tables = {"of the changes": np.log(final / first), "after training": final}
     ranks[images] = pd.DataFrame(
         {
-            what: table.groupby(keys[:2], sort=False).apply(
-                lambda banks: banks["smoothness"].corr(banks["sensitivity"], method="spearman")
-            )
-            for what, table in {
-                "of the changes": np.log(final / first),
-                "after training": final,
-            }.items()
+            what: table.groupby(["variant", "seed"], sort=False).apply(rank)
+            for what, table in tables.items()
         }
     )
 pd.concat(ranks, names=["images"]).round(2)
@@ -598,10 +599,8 @@ pd.concat(ranks, names=["images"]).round(2)
 # and shows nine of each, evenly spaced from the smoothest to the roughest.
 
 # %% tags=["hide-input"]
-titles, shown = (
-    ["smoothest", "1/8", "1/4", "3/8", "median", "5/8", "3/4", "7/8", "roughest"],
-    ("conv1_2", "conv2_2", "conv4_2"),
-)
+titles = ["smoothest", "1/8", "1/4", "3/8", "median", "5/8", "3/4", "7/8", "roughest"]
+shown = ("conv1_2", "conv2_2", "conv4_2")
 
 
 def sorted_kernels(network):
@@ -647,30 +646,33 @@ pd.DataFrame.from_dict(rows, orient="index", columns=titles).round(2)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of curves over eight filter banks: shares near 0.6 falling to near 0.5 above a line at 4/9, and shares of 0.12 to 0.26 above a line at 1/9."}, "figure": {"name": "fig-4-decomposition", "caption": "How much of a trained kernel is a smaller filter followed by a smoothing: share of its energy, mean over the kernels of a bank. Left: the smoothing is a 2x2 box, the smaller filter is 2x2. Right: a 3x3 Gaussian of one pixel, the smaller filter is one tap. Grey: the expectation for independent weights, 4/9 and 1/9. Seed 0. Records: {glue:text}`fig-4-note`."}}
 trained = {variant: load_trained("cifar10", variant, mode=mode) for variant in evidence.seed_counts}
-initial = {
-    "initialization": load_initial("cifar10", variant, mode=mode)
-}  # the same 3x3 filters in every arm
-fractions, shares_before = (
-    {
+# The same 3x3 filters in every variant.
+initial = {"initialization": load_initial("cifar10", variant, mode=mode)}
+
+
+def fractions_of(networks):
+    return {
         name: over_banks(networks, partial(explained, smoothing=smoothing))
         for name, smoothing in SMOOTHINGS.items()
     }
-    for networks in (trained, initial)
-)
+
+
+fractions, before_training = fractions_of(trained), fractions_of(initial)
 chance = {name: expected_share(smoothing) for name, smoothing in SMOOTHINGS.items()}
-panels_by_layer(fractions, "share of energy explained", shares_before, ("independent weights", chance))
+level = ("independent weights", chance)
+panels_by_layer(fractions, "share of energy explained", before_training, level)
 
 # %% [markdown]
 # Shares with the 2x2 box:
 
 # %% tags=["hide-input"]
-by_layer(fractions["2x2 box"], shares_before["2x2 box"])
+by_layer(fractions["2x2 box"], before_training["2x2 box"])
 
 # %% [markdown]
 # Shares with the Gaussian:
 
 # %% tags=["hide-input"]
-by_layer(fractions["Gaussian"], shares_before["Gaussian"])
+by_layer(fractions["Gaussian"], before_training["Gaussian"])
 
 # %% [markdown]
 # For scale, the shares of random filters that were smoothed by a Gaussian, as in {numref}`fig-4`:
@@ -752,7 +754,7 @@ glue("fig-4-positions-note", positions.note, display=False)
 changed = {
     what: positions.changed(what, statistics="calibrated") for what in ("shuffled", "averaged")
 }
-panels_by_layer(changed, "test accuracy", level=("chance", {what: 0.1 for what in changed}))
+panels_by_layer(changed, "test accuracy", level=("chance", dict.fromkeys(changed, 0.1)))
 
 # %% [markdown]
 # Shuffled:

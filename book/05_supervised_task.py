@@ -20,7 +20,7 @@
 
 # %% tags=["parameters"]
 mode = "full"
-controls = None  # arms of the control; None for all, in quick mode for two
+controls = None  # variants of the control; None for all, in quick mode for two
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -40,6 +40,7 @@ from reproduction.analysis.evidence import (
     smoothness_and_sensitivity,
     spread,
 )
+from reproduction.experiments.studies import TWO, VARIANTS
 from reproduction.pages.figures import (
     course_of_training,
     networks_as_points,
@@ -48,7 +49,6 @@ from reproduction.pages.figures import (
     sensitivity_by_layer,
     smoothness_by_layer,
 )
-from reproduction.experiments.studies import VARIANTS, TWO
 
 random = collect("cifar10-random-labels", mode)
 control = collect("cifar10-subset", mode, variants=controls or (TWO if mode == "quick" else None))
@@ -303,16 +303,10 @@ by_layer(gap_at_displacement(random, control))
 draws = collect("cifar10-random-labels-draws", mode)
 first = collect("cifar10-random-labels", mode, variants=list(draws.seed_counts))
 drawn = {"first draw": first, "second": draws.only(label_seed=1), "third": draws.only(label_seed=2)}
-tables = [
-    {draw: by_layer(table(of_draw)).iloc[step] for draw, of_draw in drawn.items()}
-    for table, step in ((Evidence.layers, slice(3, None, 3)), (Evidence.banks, slice(1, None, 2)))
-]
-pd.concat(
-    {
-        what: pd.concat(each, axis=1)
-        for what, each in zip(("sensitivity", "total variation"), tables)
-    }
-)
+every_third = {draw: by_layer(of.layers()).iloc[3::3] for draw, of in drawn.items()}
+every_second = {draw: by_layer(of.banks()).iloc[1::2] for draw, of in drawn.items()}
+tables = {"sensitivity": every_third, "total variation": every_second}
+pd.concat({what: pd.concat(of_draw, axis=1) for what, of_draw in tables.items()})
 
 # %% [markdown]
 # In full mode Max-pool's further draws end at 0.30 and 0.28 at the top, where the five seeds of the first draw end at
@@ -345,12 +339,11 @@ glue("fig-5-all-note", of_all.note, display=False)
 pd.concat({what: found.accuracies() for what, found in sizes.items()})
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of two curves each over the layers: with random labels on a part of the images Max-pool ends above Average-pool, on all images far below it; with true labels both decline."}, "figure": {"name": "fig-5-all", "caption": "Sensitivity to deformation after training, one network of each arm, seed 0: on random labels of 10,000 images (as in {numref}`fig-7`) and of all 50,000, and on the true labels of all ({numref}`fig-3d`). Records of the panel in the middle: {glue:text}`fig-5-all-note`."}}
-rows_of_panels(
-    {"normalized cosine distance": {what: found.layers() for what, found in sizes.items()}}
-)
+of_sizes = {what: found.layers() for what, found in sizes.items()}
+rows_of_panels({"normalized cosine distance": of_sizes})
 
 # %% tags=["hide-input"]
-pd.concat({what: by_layer(found.layers()) for what, found in sizes.items()}, axis=1)
+pd.concat({what: by_layer(values) for what, values in of_sizes.items()}, axis=1)
 
 # %% [markdown]
 # In full mode the order is the other one: on all images Max-pool is the stabler at every layer, at the last with 0.15
@@ -390,18 +383,13 @@ means.unstack("variant").round(3)
 # smoothness with what training changed of sensitivity.
 
 # %% tags=["hide-input"]
-keys, means = ["name", "variant"], means[means.index.isin(VARIANTS, level="variant")].copy()
-means["before"] = (
-    smoothness_and_sensitivity(banks, random.layers(checkpoint=0))
-    .groupby(keys)["sensitivity"]
-    .mean()
-)
+keys = ["name", "variant"]
+means = means[means.index.isin(VARIANTS, level="variant")].copy()
+before = smoothness_and_sensitivity(banks, random.layers(checkpoint=0)).groupby(keys)
+means["before"] = before["sensitivity"].mean()
 means["change"] = means["sensitivity"] / means["before"]
-means[["smoothness, true", "sensitivity, true"]] = (
-    smoothness_and_sensitivity(control_banks, control_end)
-    .groupby(keys)[["smoothness", "sensitivity"]]
-    .mean()
-)
+true = smoothness_and_sensitivity(control_banks, control_end).groupby(keys)
+means[["smoothness, true", "sensitivity, true"]] = true[["smoothness", "sensitivity"]].mean()
 pairs = {
     "random labels": ("smoothness", "sensitivity"),
     "true labels": ("smoothness, true", "sensitivity, true"),
@@ -452,23 +440,16 @@ pd.concat({kind: of_kind.accuracies() for kind, of_kind in kinds.items()})
 # Gaussian images do what photographs do, and what white ones do instead.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three panels of curves over the layers."}, "figure": {"name": "fig-5-images", "caption": "Sensitivity after training on random labels of photographs, of Gaussian images and of white ones: for natural test images (above), and for training images, each network's own kind (below). Records: of photographs and Gaussian images {glue:text}`fig-5-images-note`; of white ones {glue:text}`fig-5-images-white-note`."}}
-rows = {
-    "on natural images": {kind: of_kind.layers() for kind, of_kind in kinds.items()},
-    "on their own kind": {
-        kind: of_kind.layers(condition="train-0") for kind, of_kind in kinds.items()
-    },
-}
-rows_of_panels(rows)
+natural = {kind: of_kind.layers() for kind, of_kind in kinds.items()}
+own = {kind: of_kind.layers(condition="train-0") for kind, of_kind in kinds.items()}
+rows_of_panels({"on natural images": natural, "on their own kind": own})
 
 # %% tags=["hide-input"]
-pd.concat(
-    {
-        (on, kind): by_layer(values)
-        for on, of_kind in rows.items()
-        for kind, values in of_kind.items()
-    },
-    axis=1,
-)
+tables = {
+    "on natural images": pd.concat({kind: by_layer(of) for kind, of in natural.items()}, axis=1),
+    "on their own kind": pd.concat({kind: by_layer(of) for kind, of in own.items()}, axis=1),
+}
+pd.concat(tables, axis=1)
 
 # %% [markdown]
 # In full mode, with two seeds, Gaussian images do nearly what photographs do. With Max-pool their networks are 3 to 10%
@@ -487,12 +468,8 @@ pd.concat(
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels of curves over eight filter banks."}, "figure": {"name": "fig-5-images-banks", "caption": "Normalized total variation of the filter banks of the same networks; dotted, at initialization. Records: of photographs and Gaussian images {glue:text}`fig-5-images-note`; of white ones {glue:text}`fig-5-images-white-note`."}}
 banks_of_kind = {kind: of_kind.banks() for kind, of_kind in kinds.items()}
-panels_by_layer(
-    banks_of_kind,
-    "normalized total variation",
-    {kind: of_kind.banks(checkpoint=0) for kind, of_kind in kinds.items()},
-    shared=True,
-)
+initial = {kind: of_kind.banks(checkpoint=0) for kind, of_kind in kinds.items()}
+panels_by_layer(banks_of_kind, "normalized total variation", initial, shared=True)
 
 # %% tags=["hide-input"]
 pd.concat({kind: by_layer(values) for kind, values in banks_of_kind.items()}, axis=1)

@@ -22,9 +22,9 @@ import torchvision
 from myst_nb import glue
 
 from deformlib import Deformation, deform, distances, sensitivity, smoothness, visit
-from reproduction.pages.figures import sensitivity_by_depth
-from reproduction.experiments.photos import crops
 from deformlib.seeding import stream
+from reproduction.experiments.photos import crops
+from reproduction.pages.figures import sensitivity_by_depth
 
 glue("any-weights", f"with the weights {weights}" if weights else "untrained", display=False)
 

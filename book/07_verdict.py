@@ -22,9 +22,9 @@ from myst_nb import glue
 from reproduction.analysis import claims
 from reproduction.analysis.agreement import beside, compare, gaps, readable
 from reproduction.analysis.evidence import collect, for_claims
+from reproduction.experiments.studies import STUDIES
 from reproduction.pages.figures import over_published
 from reproduction.pages.ledger import QUICK, counts, in_detail, in_full, in_short
-from reproduction.experiments.studies import STUDIES
 
 pd.set_option("display.max_colwidth", None)
 made = [collect("cifar10", mode)] if mode == "quick" else []
@@ -207,9 +207,8 @@ readable(table)
 # And all of these curves at a glance, in {numref}`fig-7-published`.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six panels, one for each figure of the paper: our curves with bands, the published ones dashed."}, "figure": {"name": "fig-7-published", "caption": "Our curves over the published ones (dashed), figure by figure, with the band in which coverage is counted. How many seeds each has is in the table above."}}
-over_published(
-    points[points["reason"] == ""] if mode == "full" else points
-)  # in quick mode the published curves alone
+# In quick mode the published curves alone.
+over_published(points[points["reason"] == ""] if mode == "full" else points)
 
 # %% [markdown]
 # Figures 3b, 6a, 6c and 7 are not in the file that this table compares with. (The study that stands for the first two,

@@ -32,9 +32,8 @@ table.drop(columns=["processor", "precision", "threads", "what for"])
 # process of its own, took 1.9 GB.
 
 # %% tags=["hide-input"]
-table[table["processor"] != ""].groupby(["processor", "threads", "precision"]).size().to_frame(
-    "studies"
-)
+made = table[table["processor"] != ""]
+made.groupby(["processor", "threads", "precision"]).size().to_frame("studies")
 
 # %% [markdown]
 # What each study is for:

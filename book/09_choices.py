@@ -25,8 +25,7 @@ import pandas as pd
 from myst_nb import glue
 
 from reproduction.analysis.curves import published
-from reproduction.analysis.evidence import Evidence, collect, existing
-from reproduction.pages.figures import specification_curve, survival_of_claims
+from reproduction.analysis.evidence import collect, existing
 from reproduction.analysis.outcomes import (
     by_combination,
     changes,
@@ -41,6 +40,7 @@ from reproduction.analysis.outcomes import (
     values,
     worded,
 )
+from reproduction.pages.figures import specification_curve, survival_of_claims
 
 pd.set_option("display.max_colwidth", None)
 made = [collect("cifar10", mode)] if mode == "quick" else []  # the networks that are measured here
@@ -106,7 +106,8 @@ worded(table).map("{:.3f}".format).replace("nan", "-")
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A rising curve of points above a matrix of marks, one row for each option of each choice."}, "figure": {"name": "fig-9-distance", "caption": "How far the untrained networks are from the published curves of Figure 3c under every combination of the crossed choices. The large point is the book's combination. Before the training of: {glue:text}`fig-9-note`."}}
 before = values(networks, "crossed").query("when == 'before'")
 crossed = list(before.columns[: list(before.columns).index("variant")])
-distance, book = difference(before, "3c", crossed), before.iloc[0][crossed].to_dict()
+distance = difference(before, "3c", crossed)
+book = before.iloc[0][crossed].to_dict()
 glue("fig-9-note", networks.note, display=False)
 specification_curve(distance, "off Figure 3c", in_words, marked={"the book's": book})
 
@@ -195,9 +196,8 @@ robustness(fractions).round(2)
 
 # %% tags=["hide-input"]
 images = values(inputs)
-photographs = images[images["variant"] == images["variant"].iloc[0]].set_index(["choice", "option"])[
-    "value"
-]
+of_one = images[images["variant"] == images["variant"].iloc[0]]
+photographs = of_one.set_index(["choice", "option"])["value"]
 worded(photographs).round(3).to_frame("layer 0")
 
 # %% [markdown]
@@ -210,9 +210,8 @@ worded(photographs).round(3).to_frame("layer 0")
 
 # %% tags=["hide-input"]
 draws = values(inputs, "crossed").dropna(subset=["draw"])
-draws.groupby(
-    draws["deformations"].map(lambda option: in_words("deformations", option)[1]), sort=False
-)["value"].describe().round(3)
+way = draws["deformations"].map(lambda option: in_words("deformations", option)[1])
+draws.groupby(way, sort=False)["value"].describe().round(3)
 
 # %% [markdown]
 # In full mode, of the sixteen draws with a deformation for each image, the lowest is 0.178, of those with a shared one
@@ -221,19 +220,13 @@ draws.groupby(
 # And {numref}`fig-9-input` crosses what may matter.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A rising curve of points, a dashed line at 0.155, and a matrix of marks below."}, "figure": {"name": "fig-9-input", "caption": "Sensitivity of layer 0, photographs themselves (in full mode of ImageNet's validation set, 224x224; no network enters), under every combination of the crossed choices. The large point is the book's combination. Dashed: the paper's Figure 3a."}}
-varied = values(inputs, "crossed").loc[lambda table: table["draw"].isna()].dropna(axis=1)
+varied = values(inputs, "crossed")
+varied = varied[varied["draw"].isna()].dropna(axis=1)
 names = list(varied.columns[: list(varied.columns).index("variant")])
-layer_0, theirs = (
-    varied.set_index(names)["value"],
-    published("3a").query("layer == 0")["value"].iloc[0],
-)
-specification_curve(
-    layer_0,
-    "sensitivity, layer 0",
-    in_words,
-    ("published", theirs),
-    {"the book's": varied.iloc[0][names].to_dict()},
-)
+layer_0 = varied.set_index(names)["value"]
+theirs = published("3a").query("layer == 0")["value"].iloc[0]
+of_book = {"the book's": varied.iloc[0][names].to_dict()}
+specification_curve(layer_0, "sensitivity, layer 0", in_words, ("published", theirs), of_book)
 
 # %% tags=["hide-input"]
 nearest(layer_0, 12, theirs).round(3).to_frame("layer 0")
@@ -277,15 +270,14 @@ trained.round(
 
 
 # %% tags=["hide-input"]
-def from_published(ways):
-    def of_all(table):
-        return pd.concat(
-            {name: table(way) for name, way in ways.items()}, names=["recipe"]
-        ).reset_index("recipe")
+def of_all(tables):
+    return pd.concat(tables, names=["recipe"]).reset_index("recipe")
 
-    layers, banks, moved = map(
-        of_all, (Evidence.layers, Evidence.banks, lambda way: way.banks("change_norm"))
-    )
+
+def from_published(ways):
+    layers = of_all({name: way.layers() for name, way in ways.items()})
+    banks = of_all({name: way.banks() for name, way in ways.items()})
+    moved = of_all({name: way.banks("change_norm") for name, way in ways.items()})
     less = layers.merge(published("3d"), on=["variant", "layer"]).eval("value = value_x - value_y")
     columns = {
         "off 3d": difference(layers, "3d", ["recipe"]),
@@ -303,15 +295,8 @@ def from_published(ways):
 
 
 # %% tags=["hide-input"]
-ways = dict(
-    zip(
-        trained.index,
-        (
-            recipes.only(recipe=recipe)
-            for recipe in dict.fromkeys(record.spec.recipe for record in recipes.records)
-        ),
-    )
-)
+tried = dict.fromkeys(record.spec.recipe for record in recipes.records)
+ways = dict(zip(trained.index, [recipes.only(recipe=recipe) for recipe in tried]))
 control = existing("cifar10-subset", mode, variants=recipes.seed_counts)
 ways |= {f"the book's, seed {seed}": control.only(seed=seed) for seed in (1, 2)}
 from_published(ways).loc[list(ways)].round(3) if mode == "full" else None

@@ -133,10 +133,8 @@ rank_correlations(before, after)
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of rising curves, one for each arm: sensitivity of the last layer over the largest displacement, before and after training."}, "figure": {"name": "fig-peers-strength", "caption": "The paper's sensitivity of the last layer to deformations of different strength: the largest displacement C of a control point. The paper's is 2 px. Lines and bands as before. Records: {glue:text}`fig-peers-trained-note`."}}
 swept = {when: by_strength(trained, when) for when in ("before", "after")}
 over = {when: last(table).assign(layer=last(table)["strength"]) for when, table in swept.items()}
-rows_of_panels(
-    {"sensitivity, last layer": {f"{when} training": table for when, table in over.items()}},
-    "C, px",
-)
+panels = {f"{when} training": table for when, table in over.items()}
+rows_of_panels({"sensitivity, last layer": panels}, "C, px")
 
 # %% tags=["hide-input"]
 pd.concat(
@@ -175,21 +173,17 @@ orders(swept["before"], swept["after"], 2.0)
 # recipes ({doc}`09_choices`), where there are records. What to look for: a hump.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A scatter of trained networks: test accuracy against sensitivity of the last layer, coloured by arm."}, "figure": {"name": "fig-peers-amount", "caption": "Test accuracy of trained networks against the sensitivity of their last layer; a point is a network. Shapes: the study that it comes from, all trained on CIFAR-10, those of cifar10-subset and cifar10-recipes on the same 10,000 of its images. Records: {glue:text}`fig-peers-trained-note`; cifar10-augmented: {glue:text}`fig-peers-augmented-note`; cifar10-subset: {glue:text}`fig-peers-subset-note`; cifar10-recipes, each recipe: {glue:text}`fig-peers-recipes-note`."}}
-augmented, subset, varied = (
-    existing(name, mode) for name in ("cifar10-augmented", "cifar10-subset", "cifar10-recipes")
-)
+augmented = existing("cifar10-augmented", mode)
+subset = existing("cifar10-subset", mode)
+varied = existing("cifar10-recipes", mode)
 glue("fig-peers-augmented-note", augmented.note, display=False)
 glue("fig-peers-subset-note", subset.note, display=False)
 glue("fig-peers-recipes-note", varied.note, display=False)
-_, *recipes = dict.fromkeys(record.spec.recipe for record in varied.records) or [
-    None
-]  # the first is the book's own
-amount = performance(
-    trained, augmented, subset, *(varied.only(recipe=recipe) for recipe in recipes)
-)
-points = amount.rename(columns={"sensitivity, last layer": "x", "test accuracy": "y"}).assign(
-    name=""
-)
+recipes = list(dict.fromkeys(record.spec.recipe for record in varied.records))
+others = [varied.only(recipe=recipe) for recipe in recipes[1:]]  # the first is the book's own
+amount = performance(trained, augmented, subset, *others)
+points = amount.rename(columns={"sensitivity, last layer": "x", "test accuracy": "y"})
+points = points.assign(name="")
 networks_as_points(points, "sensitivity, last layer", "test accuracy")
 
 # %% [markdown]
@@ -233,9 +227,8 @@ pd.DataFrame(
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Nine panels of points: test error against the paper's sensitivity, D, G and R of the last layer, the same three at the output, flips, and shifts."}, "figure": {"name": "fig-peers-error", "caption": "Test error of the trained networks against nine measures of them; a point is a network. Records: {glue:text}`fig-peers-note`."}}
 found = networks(trained, peers)
-points = found.melt(["variant", "seed", "test error"], var_name="name", value_name="x").rename(
-    columns={"test error": "y"}
-)
+points = found.melt(["variant", "seed", "test error"], var_name="name", value_name="x")
+points = points.rename(columns={"test error": "y"})
 networks_as_points(points, "the measure", "test error")
 
 # %% tags=["hide-input"]

@@ -1,24 +1,27 @@
-"""`python -m reproduction`: what was computed and what is missing, make it, execute the book, deform a photograph.
+"""`python -m reproduction`: what was computed and what is missing, make it, execute the book.
 
-Whatever is slow to import (PyTorch above all) is imported inside the command that needs it: `--help` is quick.
+Whatever is slow to import (PyTorch above all) is imported inside the command that needs it, so that
+`--help` is quick.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from deformlib.command_line import Command, Group, at_least
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Mode(StrEnum):
@@ -60,6 +63,7 @@ def status(
 
     Example: `python -m reproduction status cifar10`
     """
+    needs_checkout("records", mode)
     from reproduction.analysis import evidence
     from reproduction.experiments import specs, studies
     from reproduction.experiments.status import cost, duration, price, seconds_of, standing, summary
@@ -134,6 +138,7 @@ def run(
 
     Example: `python -m reproduction run cifar10 --seeds 0 1 --variants max-pool strided --workers 2`
     """
+    needs_checkout("records", mode)
     from reproduction.analysis import evidence
     from reproduction.analysis.curves import short_name
     from reproduction.experiments import data, runs, studies, sweeps
@@ -203,63 +208,68 @@ def book(
 
     With --chapter the others stay as they are, where they were executed in the same mode.
 
-    Full mode draws from the records and needs no data; quick mode trains small networks while you wait. The pages are
-    those of `make book` and `make quick`. A chapter takes those parameters that its first cell assigns.
+    Full mode draws from the records and needs no data; quick mode trains small networks while you
+    wait. The pages are those of `make book` and `make quick`. A chapter takes those parameters that
+    its first cell assigns, but the mode, which --mode sets.
 
-    Example: `python -m reproduction book --mode quick --chapter 01_introduction --out /tmp/chapters -p seed=1`
+    Example:
+    `python -m reproduction book --mode quick --chapter 01_introduction --out chapters -p seed=1`
     """
+    needs_checkout("chapters and records")
     pages = html and out is None
-    needed = ("jupytext", "papermill", *(["jupyter_book"] if pages else []))
-    if absent := [module for module in needed if importlib.util.find_spec(module) is None]:
+    needed = ["jupytext", "papermill", "jupyter_book"] if pages else ["jupytext", "papermill"]
+    absent = [module for module in needed if importlib.util.find_spec(module) is None]
+    if absent:
         raise ValueError(f"{', '.join(absent)} not installed: pip install -e '.[book]'")
     from papermill.exceptions import PapermillExecutionError
 
-    from reproduction.pages.book import BOOK, ROOT, execute, lacking, sources
+    from reproduction.pages.book import BOOK, execute, lacking, make_pages, pages_folder, sources
 
-    parameters = dict(parameter_of(text) for text in parameter or ())
-    if (
-        pages
-        and chapter
-        and sources(chapter)
-        and (others := [name for name in lacking(mode) if name not in chapter])
-    ):
-        typer.echo(
-            f"Executed too, because the pages need all chapters in {mode} mode: {', '.join(others)}",
-            err=True,
-        )
-        chapter = [*chapter, *others]
+    parameters = parameters_of(parameter or [])
+    chosen = [source.stem for source in sources(chapter or None)]
+    if pages:
+        others = [name for name in lacking(mode) if name not in chosen]
+        if others:
+            why = f"Executed too, because the pages need all chapters in {mode} mode"
+            typer.echo(f"{why}: {', '.join(others)}", err=True)
+        chosen += others
     try:
-        execute(mode, out or BOOK, chapter or None, parameters)
-    except (
-        PapermillExecutionError
-    ) as error:  # shows the cell and its own traceback: ours would add nothing
+        execute(mode, out or BOOK, chosen, parameters)
+    except PapermillExecutionError as error:
+        # It shows the cell and the cell's own traceback; ours would add nothing.
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+    if pages and not make_pages(mode):
+        typer.echo("The pages were not made.", err=True)
+        raise typer.Exit(1)
     if pages:
-        folder = ROOT / "_build" / "quick" if mode is Mode.quick else ROOT
-        # --all: a page whose warning failed one build must not slip through the next as unchanged.
-        options = ["-W", "--keep-going", "--all", "--quiet", "--path-output", str(folder)]
-        code = subprocess.run(
-            [Path(sys.executable).with_name("jupyter-book"), "build", str(ROOT), *options]
-        ).returncode
-        typer.echo(
-            f"Open {folder / '_build' / 'html' / 'index.html'}"
-            if code == 0
-            else "The pages were not made.",
-            err=code != 0,
-        )
-        raise typer.Exit(min(code, 1))
+        typer.echo(f"Open {pages_folder(mode) / 'index.html'}")
 
 
-def parameter_of(text: str) -> tuple[str, Any]:
-    """NAME=VALUE as a pair, the value read as JSON where it is JSON (numbers, true, lists), else as it stands."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise ValueError(f"-p must be NAME=VALUE, got {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+def parameters_of(texts: list[str]) -> dict[str, Any]:
+    """NAME=VALUE, each value read as JSON where it is JSON (numbers, true, lists), else as text."""
+    parameters: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"-p must be NAME=VALUE, got {text!r}")
+        if name in parameters:
+            raise ValueError(f"-p {name} must be given once, got {parameters[name]!r} and {value}")
+        try:
+            parameters[name] = json.loads(value)
+        except ValueError:
+            parameters[name] = value
+    return parameters
+
+
+def needs_checkout(what: str, mode: Mode = Mode.full) -> None:
+    """FileNotFoundError where the installed package stands alone; quick mode needs no records."""
+    from reproduction.experiments.store import ROOT
+
+    folder = ROOT / "book" / "results"
+    if mode is Mode.full and not folder.is_dir():
+        alone = "come with a checkout of the project, not with the installed package"
+        raise FileNotFoundError(f"{what} {alone}: there is no folder {folder}")
 
 
 @app.command(cls=Command)
@@ -276,41 +286,54 @@ def agreement(
 ) -> None:
     """Compare the records with published curves.
 
-    FILE has one row a point and the columns figure, dataset, condition, measure, variant, layer, value, how ("fit" or
-    "eye"). For each curve: the mean absolute difference; the skill, 1 for a perfect match and 0 for one no better than
-    untrained networks give; the correlation over layers without the mean over variants; and the share of published values
-    within the band of seeds, image sets and reading. Rows that have no counterpart are named.
+    FILE has one row a point and the columns figure, dataset, condition, measure, arm (the variant),
+    layer, value, how ("fit" or "eye"). For each curve: the mean absolute difference; the skill, 1
+    for a perfect match and 0 for one no better than untrained networks give; the correlation over
+    layers without the mean over variants; and the fraction of published values within the band of
+    seeds, image sets and reading. Rows that have no counterpart are named.
 
     Example: `python -m reproduction agreement book/published/curves.csv --plot curves.png`
     """
+    if plot:
+        check_plot(plot)
+    needs_checkout("records and published curves")
     from reproduction.analysis import agreement, evidence
     from reproduction.analysis.curves import PUBLISHED
     from reproduction.experiments import studies
     from reproduction.pages.figures import over_published
 
-    if plot and (plot.suffix.lower() not in (".png", ".pdf", ".svg") or not plot.parent.is_dir()):
-        raise ValueError(
-            f"--plot must be a .png, .pdf or .svg file in a folder that exists, got {plot}"
-        )
     points = agreement.beside(evidence.for_claims("full"), file or PUBLISHED)
     table, unmatched = agreement.compare(points)
-    printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    whole = agreement.readable(table).reset_index()
-    rows = whole.drop(columns="study")
-    for title in rows:
-        printed.add_column(title, justify="left" if title in ("figure", "variant") else "right")
-    for row in rows.itertuples(index=False):
-        printed.add_row(*map(str, row))
-    Console().print(printed)
-    for study, figures in whole.groupby("study", sort=False)["figure"].unique().items():
-        typer.echo(f"Figure {', '.join(figures)}: study {study}. {studies.STUDIES[study].purpose}")
+    readable = agreement.readable(table).reset_index()
+    Console().print(as_printed(readable.drop(columns="study")))
+    for study, figures in readable.groupby("study", sort=False)["figure"].unique().items():
+        purpose = studies.STUDIES[str(study)].purpose
+        typer.echo(f"Figure {', '.join(figures)}: study {study}. {purpose}")
     for gap in agreement.gaps(unmatched).itertuples():
-        typer.echo(
-            f"Not matched: figure {gap.figure}, {gap.variant}, layers {gap.layers} (rows {gap.rows}): {gap.reason}"
-        )
+        where = f"figure {gap.figure}, {gap.variant}, layers {gap.layers} (rows {gap.rows})"
+        typer.echo(f"Not matched: {where}: {gap.reason}")
     if plot and len(table):
         over_published(points[points["reason"] == ""]).savefig(plot)
         typer.echo(f"wrote {plot}")
+
+
+def check_plot(plot: Path) -> None:
+    """ValueError for a file that no plot can be written to."""
+    if plot.suffix.lower() not in (".png", ".pdf", ".svg") or not plot.parent.is_dir():
+        raise ValueError(
+            f"--plot must be a .png, .pdf or .svg file in a folder that exists, got {plot}"
+        )
+
+
+def as_printed(table: pd.DataFrame) -> Table:
+    """A table for the terminal; text in brackets is no markup."""
+    printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in table:
+        justify = "left" if title in ("figure", "variant") else "right"
+        printed.add_column(str(title), justify=justify)
+    for row in table.itertuples(index=False):
+        printed.add_row(*[Text(str(cell)) for cell in row])
+    return printed
 
 
 if __name__ == "__main__":

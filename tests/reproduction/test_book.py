@@ -1,4 +1,4 @@
-"""The chapters run live in quick mode and make a book without a warning; their references are theirs."""
+"""The chapters run live in quick mode, make a book without a warning, match their references."""
 
 import re
 import runpy
@@ -128,10 +128,13 @@ def test_chapters_of_another_mode_are_lacking(tmp_path: Path, monkeypatch: pytes
 
 def test_two_chapters_that_need_the_same_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """They go side by side, and one waits for what the other makes."""
-    source = (
-        '# %% tags=["parameters"]\nmode = "full"\n\n# %%\nfrom reproduction.analysis.evidence import collect\n'
-        'len(collect("initial-smoothness", mode).records)\n'
-    )
+    source = """# %% tags=["parameters"]
+mode = "full"
+
+# %%
+from reproduction.analysis.evidence import collect
+len(collect("initial-smoothness", mode).records)
+"""
     for name in ("01_one", "02_two"):
         (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.setattr(book, "BOOK", tmp_path)
@@ -158,7 +161,8 @@ def test_a_failing_chapter_leaves_the_last_good_one(
     [
         (("fast",), r"mode must be one of full, quick, got 'fast'"),
         (("full", ["99_nowhere"]), rf"chapters must be among {NAMES[0]}.*, got 99_nowhere"),
-        (("full", None, {"sede": 1}), r"parameters must be among .*mode.*, got sede"),
+        (("full", None, {"sede": 1}), r"of these chapters must be among .*seed.*, got sede"),
+        (("full", None, {"mode": "quick"}), r"set by --mode, got the parameter mode=quick"),
     ],
 )
 def test_bad_input_is_named_with_what_it_may_be(arguments, message: str, tmp_path: Path):
@@ -171,7 +175,7 @@ def test_bad_input_is_named_with_what_it_may_be(arguments, message: str, tmp_pat
 def test_a_chapter_without_parameters_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "01_one.py").write_text("# %%\n1\n")
     monkeypatch.setattr(book, "BOOK", tmp_path)
-    with pytest.raises(ValueError, match="01_one.py has no cell tagged parameters"):
+    with pytest.raises(ValueError, match=r"01_one\.py has no cell tagged parameters"):
         book.execute("full", tmp_path)
 
 

@@ -22,7 +22,6 @@ from reproduction.experiments import runs, specs, studies, sweeps
 from reproduction.experiments import status as progress
 from reproduction.experiments.status import duration
 from reproduction.experiments.store import Record, Store
-from reproduction.pages import book
 
 FULL = studies.study("cifar10").specs("full")
 
@@ -376,9 +375,6 @@ def test_a_number_out_of_range_is_named_with_its_option(args: list[str], words: 
     (["run", "cifar10", "--variants", "max-pool", "nope"], ["average-pool", "got nope"]),
     (["run", "cifar10-augmented", "--variants", "strided"], ["strided-relu", "got strided"]),
     (["run", "mnist-templates", "--variants", "1.0", "4", "5"], ["among 1, 2, 3, 4, got 5"]),
-    (["book", "--chapter", "99_nope"], ["01_introduction", "got 99_nope"]),
-    (["book", "-p", "seed"], ["NAME=VALUE", "'seed'"]),
-    (["book", "-p", "nope=1"], ["mode", "got nope"]),
 ])  # fmt: skip
 def test_bad_input_is_one_line_that_lists_what_is_known(
     args: list[str], words: list[str], store: Store
@@ -411,94 +407,6 @@ def test_a_study_after_several_values_is_told_to_come_first(
     assert "put STUDY first: --" in line and "--workers" not in line and not executed
     usage = next(line.lower() for line in call("run", "--help").splitlines() if "Usage" in line)
     assert usage.index("study") < usage.index("[options]")
-
-
-# book
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list:
-    """What would be executed and built."""
-    made: list = []
-    monkeypatch.setattr(book, "execute", lambda *args: made.append(args))
-    monkeypatch.setattr(
-        subprocess,
-        "run",
-        lambda args, **_: made.append(args) or subprocess.CompletedProcess(args, 0),
-    )
-    return made
-
-
-def test_book_executes_chapters_and_builds_as_the_makefile_does(calls: list):
-    output = call("book")
-    assert calls[0] == ("full", book.BOOK, None, {})
-    assert calls[1][1:] == [
-        "build",
-        str(book.ROOT),
-        "-W",
-        "--keep-going",
-        "--all",
-        "--quiet",
-        "--path-output",
-        str(book.ROOT),
-    ]
-    assert f"Open {book.ROOT / '_build' / 'html' / 'index.html'}" in output
-    assert "_build/quick/_build/html/index.html" in call("book", "--mode", "quick")
-
-
-def test_book_passes_chapters_and_parameters(calls: list, tmp_path: Path):
-    call(
-        "book",
-        "--mode",
-        "quick",
-        "--chapter",
-        "01_a",
-        "02_b",
-        "--out",
-        tmp_path,
-        "-p",
-        "seed=1",
-        "-p",
-        "variants=[1, 2]",
-        "-p",
-        "name=a=b",
-    )
-    assert calls == [
-        ("quick", tmp_path, ["01_a", "02_b"], {"seed": 1, "variants": [1, 2], "name": "a=b"})
-    ]
-    calls.clear()
-    call("book", "--no-html")
-    assert len(calls) == 1
-
-
-def test_book_executes_what_the_pages_need_in_one_mode(
-    calls: list, monkeypatch: pytest.MonkeyPatch
-):
-    one, two = (source.stem for source in book.sources()[:2])
-    monkeypatch.setattr(book, "lacking", {"full": [one, two], "quick": []}.get)
-    assert f"in full mode: {two}" in call("book", "--chapter", one)
-    call("book", "--chapter", one, "--mode", "quick")
-    call("book", "--chapter", one, "--no-html")
-    assert [args[2] for args in calls if isinstance(args, tuple)] == [[one, two], [one], [one]]
-
-
-def test_book_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "jupyter_book" else name
-    )
-    assert "jupyter_book not installed: pip install" in complaint("book")
-
-
-def test_book_shows_the_cell_that_failed(monkeypatch: pytest.MonkeyPatch):
-    from papermill.exceptions import PapermillExecutionError
-
-    def fail(*args):
-        raise PapermillExecutionError(
-            0, 1, "1 / 0", "ZeroDivisionError", "division by zero", ["the cell and its error"]
-        )
-
-    monkeypatch.setattr(book, "execute", fail)
-    assert "the cell and its error" in call("book", code=1)
 
 
 # deform

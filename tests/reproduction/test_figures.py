@@ -193,7 +193,9 @@ def test_each_seed_is_a_thin_line_in_place_of_the_band():
 
 def test_figure_6a_has_thirteen_banks():
     variants = ["max-pool", "strided-relu"]
-    [axes] = drawn(smoothness_by_layer(curves(variants, range(1, 14)), curves(variants, range(1, 14)))).axes
+    [axes] = drawn(
+        smoothness_by_layer(curves(variants, range(1, 14)), curves(variants, range(1, 14)))
+    ).axes
     assert list(axes.get_xticks()) == list(range(1, 14)) and lines(axes).keys() == {
         "Max-pool",
         "Strided-ReLU",
@@ -203,7 +205,10 @@ def test_figure_6a_has_thirteen_banks():
 
 def test_panels_stand_side_by_side():
     variants = ["max-pool", "strided"]
-    panels = {"one": curves(variants, range(1, 9)), "two": curves(variants, range(1, 9)).assign(value=5.0)}
+    panels = {
+        "one": curves(variants, range(1, 9)),
+        "two": curves(variants, range(1, 9)).assign(value=5.0),
+    }
     initial = {
         title: values.assign(value=value)
         for value, (title, values) in zip((0.5, 0.7), panels.items())

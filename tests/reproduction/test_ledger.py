@@ -13,6 +13,7 @@ from reproduction.analysis import claims, quantities
 from reproduction.analysis.claims import CLAIMS, Finding, Part
 from reproduction.pages import ledger
 from reproduction.pages.ledger import (
+    QUICK,
     counts,
     in_detail,
     in_full,
@@ -59,7 +60,7 @@ def cells(html: str) -> list[list[tuple[str, list[str], str]]]:
     return [
         [
             (
-                text(cell),
+                text(cell).strip(),
                 [small.text for small in cell.iter("small")],
                 next((a.get("href") for a in cell.iter("a")), ""),
             )
@@ -112,6 +113,11 @@ def test_in_full(table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
         ["published: 1.87", part],
         [part],
     ]
+
+
+def test_tables_are_added_to_other_html_as_they_are(table: pd.DataFrame) -> None:
+    assert (QUICK + in_full(table)).startswith(QUICK + '<table class="ledger">')
+    assert (QUICK + in_short(table, "")).startswith(QUICK + "<p>Of 5 claims: ")
 
 
 def test_in_short_counts_and_links_to_the_details(table: pd.DataFrame) -> None:
@@ -193,18 +199,40 @@ def test_in_detail_takes_what_claims_finds() -> None:
     )
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (-0.3291, "−0.329"), (3.9, "3.9"), (1.0, "1"), (100.0, "100"), (0.0, "0"), (-0.0, "0"), (NAN, "–"), (INF, "∞"), (-INF, "−∞"), (0.0001, "0.0001"),
-    (-0.00012345, "−0.00012"), (1.8702, "1.87"), (0.001, "0.001"), (0.9996, "1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-0.3291, "−0.329"),
+        (3.9, "3.9"),
+        (1.0, "1"),
+        (100.0, "100"),
+        (0.0, "0"),
+        (-0.0, "0"),
+        (NAN, "–"),
+        (INF, "∞"),
+        (-INF, "−∞"),
+        (0.0001, "0.0001"),
+        (-0.00012345, "−0.00012"),
+        (1.8702, "1.87"),
+        (0.001, "0.001"),
+        (0.9996, "1"),
+    ],
+)
 def test_number(value: float, text: str) -> None:
     assert number(value) == text
 
 
-@pytest.mark.parametrize(("goal", "text"), [
-    ((-INF, -0.2231), "at most −0.223"), ((4, INF), "at least 4"), ((1.865, 1.875), "1.865 to 1.875"), ((1, 1), "1"), ((-INF, INF), "–"),
-    ((-INF, 1e-4), "at most 0.0001"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("goal", "text"),
+    [
+        ((-INF, -0.2231), "at most −0.223"),
+        ((4, INF), "at least 4"),
+        ((1.865, 1.875), "1.865 to 1.875"),
+        ((1, 1), "1"),
+        ((-INF, INF), "–"),
+        ((-INF, 1e-4), "at most 0.0001"),
+    ],
+)
 def test_wanted(goal: tuple[float, float], text: str) -> None:
     assert wanted(goal) == text
 
@@ -213,10 +241,18 @@ def test_interval() -> None:
     assert interval(-0.5, 0.25) == "−0.5 to 0.25" and interval(NAN, NAN) == "no interval"
 
 
-@pytest.mark.parametrize(("figure", "found"), [
-    ("3a, 3c", ["fig-3c", "fig-3c-calibrated"]), ("3", ["fig-3c", "fig-3c-calibrated", "fig-3d"]), ("4", ["fig-4"]),
-    ("6, 7", ["fig-6b"]), ("6c", []), ("footnote 1", []), ("none", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("figure", "found"),
+    [
+        ("3a, 3c", ["fig-3c", "fig-3c-calibrated"]),
+        ("3", ["fig-3c", "fig-3c-calibrated", "fig-3d"]),
+        ("4", ["fig-4"]),
+        ("6, 7", ["fig-6b"]),
+        ("6c", []),
+        ("footnote 1", []),
+        ("none", []),
+    ],
+)
 def test_figures_are_found_in_the_chapters(
     figure: str, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
