@@ -26,8 +26,13 @@ import pandas as pd
 from myst_nb import glue
 
 from deformlib import Deformation, cifar10_vgg, deform, initialize
-from deformlib.decomposition import SMOOTHINGS, expected_share, explained, relative_norm
-from deformlib.metrics import kernels_by_variation
+from deformlib.filters import (
+    SMOOTHINGS,
+    expected_fraction,
+    explained,
+    kernels_by_variation,
+    relative_norm,
+)
 from deformlib.seeding import stream
 from reproduction.analysis.curves import overlay
 from reproduction.analysis.evidence import (
@@ -658,7 +663,7 @@ def fractions_of(networks):
 
 
 fractions, before_training = fractions_of(trained), fractions_of(initial)
-chance = {name: expected_share(smoothing) for name, smoothing in SMOOTHINGS.items()}
+chance = {name: expected_fraction(smoothing) for name, smoothing in SMOOTHINGS.items()}
 level = ("independent weights", chance)
 panels_by_layer(fractions, "share of energy explained", before_training, level)
 

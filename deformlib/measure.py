@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from deformlib.metrics import sensitivity, smoothness
+from deformlib.filters import smoothness
+from deformlib.metrics import sensitivity
 from deformlib.named_objects import named_object
 from deformlib.photographs import opened, simplified
 from deformlib.warping import Deformation

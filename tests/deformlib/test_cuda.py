@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from deformlib import metrics, models
-from deformlib import other_measures
+from deformlib import filters, metrics, models, other_measures
 from deformlib.measure import measured
 from deformlib.warping import Deformation, deform
 from reproduction.experiments import runs
@@ -46,8 +45,8 @@ def test_sensitivity_is_that_of_the_cpu(network: nn.Module, distance: str, batch
 
 
 def test_smoothness_is_that_of_the_cpu(network: nn.Module):
-    here = metrics.smoothness(network, "kernel")
-    assert metrics.smoothness(network.cuda(), "kernel") == pytest.approx(here, rel=1e-5)
+    here = filters.smoothness(network, "kernel")
+    assert filters.smoothness(network.cuda(), "kernel") == pytest.approx(here, rel=1e-5)
 
 
 @pytest.mark.parametrize("measure", [other_measures.relative_stability, other_measures.shift_consistency])
