@@ -93,7 +93,7 @@ def test_figures_share_a_style_and_leave_none_behind(images):
 
 
 def curves(variants, layers: range, seeds: int = 2) -> pd.DataFrame:
-    """Made-up numbers: the variant's place, a tenth for each layer, and a hundredth for each seed."""
+    """Made-up numbers: the variant's place, a tenth for each layer, a hundredth for each seed."""
     rows = [
         (variant, seed, layer, place + layer / 10 + seed / 100)
         for place, variant in enumerate(variants)
