@@ -151,8 +151,9 @@ def save(photo: Image.Image, out: Path, form: str) -> list[str]:
             reasons.append(error)
             continue
         write_whole(out, partial(Path.write_bytes, data=data))
-        simpler = [f"{form} cannot hold {photo.mode}, saved as {mode}"] if reasons else []
-        return [*simpler, *(f"{form} {loss}" for loss in lost)]
+        if mode not in HOLDING[photo.mode]:
+            lost = [f"cannot hold {photo.mode}, saved as {mode}", *lost]
+        return [f"{form} {loss}" for loss in lost]
     raise ValueError(f"{out} was not written: {form} cannot hold {photo.mode} ({reasons[0]})")
 
 
