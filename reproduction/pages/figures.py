@@ -196,19 +196,6 @@ def over_published(points: pd.DataFrame) -> Figure:
 
 
 @styled
-def sensitivity_of_a_network(values: pd.Series) -> Figure:
-    """Sensitivity of a network's layers, by name from the first (top) to the last: as many lines as layers."""
-    figure = Figure(figsize=(WIDTH, max(2.0, 0.6 + 0.19 * len(values))), layout="constrained")
-    axes = figure.subplots()
-    places = range(len(values))
-    axes.plot(values, places, color=ARROW, linewidth=1.5, marker="o", markersize=4)
-    axes.set(xlabel="normalized cosine distance", xlim=(0, None), ylim=(len(values) - 0.5, -0.5))
-    axes.set_yticks(places, values.index, fontsize=8)
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-    return figure
-
-
-@styled
 def sensitivity_by_depth(networks: Mapping[str, pd.Series]) -> Figure:
     """Sensitivity of the layers of different networks, in execution order, over the share of its layers that a
     representation has behind it: one line per name."""
