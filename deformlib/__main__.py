@@ -26,6 +26,9 @@ DisplacementOption = Annotated[
         show_default="10 on a short side of 224, as in the paper, and in proportion",
     ),
 ]
+SeedOption = Annotated[
+    int, typer.Option(help="Of all that is drawn at random.", callback=at_least(0))
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -48,9 +51,7 @@ def deform(
     out: Annotated[Path, typer.Argument(help="Its suffix is the format.")],
     grid: GridOption = 5,
     max_displacement: DisplacementOption = None,
-    seed: Annotated[
-        int, typer.Option(help="Another seed, another deformation.", callback=at_least(0))
-    ] = 0,
+    seed: SeedOption = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
 ) -> None:
     """Deform a photograph as the paper does.
@@ -85,56 +86,29 @@ def deform(
 @app.command(cls=Command)
 def measure(
     model: Annotated[
-        str,
-        typer.Argument(
-            help="What gives the network when called without arguments: "
-            "MODULE:FACTORY or FILE.py:FACTORY."
-        ),
+        str, typer.Argument(help="What returns the network: MODULE:FACTORY or FILE.py:FACTORY.")
     ],
     images: Annotated[Path, typer.Option(help="A folder of photographs.")],
     size: Annotated[
-        int,
-        typer.Option(
-            help="Pixels: the short side is resized to it, the center cropped.",
-            callback=at_least(2),
-        ),
+        int, typer.Option(help="Resize the short side, crop the center.", callback=at_least(2))
     ] = 224,
     count: Annotated[
         int, typer.Option(help="Photographs, the first by name; 2 or more.", callback=at_least(2))
     ] = 128,
     layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="One or more names or patterns.", show_default="every module without children"
-        ),
+        list[str] | None, typer.Option(help="One or more names or patterns.", show_default="all")
     ] = None,
     grid: GridOption = 5,
     max_displacement: DisplacementOption = None,
     normalize: Annotated[
-        bool,
-        typer.Option(
-            help="Give the network images with ImageNet's mean and deviation per channel."
-        ),
+        bool, typer.Option("--normalize", help="By ImageNet's mean and deviation per channel.")
     ] = False,
-    grey: Annotated[
-        bool, typer.Option("--grey", help="Give the network grey images, of one channel.")
-    ] = False,
+    grey: Annotated[bool, typer.Option("--grey", help="Images of one channel.")] = False,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            help="Photographs at a time, where memory is short.",
-            show_default="all",
-            callback=at_least(1),
-        ),
+        typer.Option(help="Photographs at a time.", show_default="all", callback=at_least(1)),
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            help="Another seed, other deformations, and another network if its factory draws "
-            "weights.",
-            callback=at_least(0),
-        ),
-    ] = 0,
+    seed: SeedOption = 0,
     out: Annotated[
         Path, typer.Option(help="The table is OUT.csv and the plot OUT.png; earlier ones go.")
     ] = Path("stability"),
@@ -150,7 +124,8 @@ def measure(
 
     \b
     Example:
-      python -m deformlib measure torchvision.models:resnet18 --images photos --grid 3 --layers fc
+      python -m deformlib measure torchvision.models:resnet18 --images photos \\
+        --normalize --layers "layer*.relu" fc
     """
     import torch
 
@@ -167,16 +142,12 @@ def measure(
     torch.manual_seed(seed)
     network = own.network(model)
     photos = own.photographs(files, size, "L" if grey else "RGB")
+    normalized = own.normalized if normalize else None
+    generator = torch.Generator().manual_seed(seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         rows = own.measured(
-            network,
-            photos,
-            deformation,
-            layers or None,
-            own.normalized if normalize else None,
-            batch_size,
-            torch.Generator().manual_seed(seed),
+            network, photos, deformation, layers or None, normalized, batch_size, generator
         )
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         typer.echo(f"Warning: {message}", err=True)

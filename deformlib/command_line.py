@@ -22,10 +22,9 @@ def at_least(low: int, high: int = 2**63 - 1) -> Callable[[Any], Any]:
     def check(value: int | list[int] | None) -> int | list[int] | None:
         values = value if isinstance(value, list) else [value]
         for given in values:
-            if given is not None and given < low:
-                raise typer.BadParameter(f"must be {low} or more, got {given}")
-            if given is not None and given > high:
-                raise typer.BadParameter(f"must be at most {high}, got {given}")
+            if given is not None and not low <= given <= high:
+                rule = f"{low} or more" if given < low else f"at most {high}"
+                raise typer.BadParameter(f"must be {rule}, got {given}")
         return value
 
     return check
@@ -55,9 +54,8 @@ def progress(things: Iterable[T], label: str) -> Iterator[T]:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, for which PyTorch has no class on the CPU."""
-    words = str(error)
-    known = isinstance(error, MemoryError)
-    return known or "allocate memory" in words or "out of memory" in words
+    words = ("allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 class Group(TyperGroup):

@@ -4,7 +4,7 @@ import csv
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +23,12 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured at a layer; NaN where that is impossible there.
-
-    sensitivity: normalized cosine distance
-    euclidean: normalized Euclidean distance
-    smoothness: normalized total variation of the filters, mean over kernels
-    """
+    """What was measured at a layer; NaN where that is impossible there."""
 
     layer: str
-    sensitivity: float
-    euclidean: float
-    smoothness: float
+    sensitivity: float  # normalized cosine distance
+    euclidean: float  # normalized Euclidean distance
+    smoothness: float  # normalized total variation of the filters, mean over kernels
 
 
 def network(text: str) -> nn.Module:
@@ -53,16 +48,12 @@ def network(text: str) -> nn.Module:
 
 
 def image_files(folder: Path, count: int) -> list[Path]:
-    """The first `count` images of a folder and those below it, by name, without what is hidden.
-
-    Raises:
-        ValueError: no folder, or fewer than two images in it.
-    """
+    """The first `count` images in and below a folder, by name; hidden ones are left out."""
     if not folder.is_dir():
         state = "a file" if folder.exists() else "not there"
         raise ValueError(f"--images must be a folder, and {folder} is {state}")
     found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
-    files = [path for path in found if path.is_file() and not _hidden(path.relative_to(folder))]
+    files = [path for path in found if path.is_file() and not _hidden(path, folder)]
     if len(files) < 2:
         raise ValueError(
             f"--images must be a folder with at least two images ({', '.join(SUFFIXES)}), "
@@ -71,20 +62,16 @@ def image_files(folder: Path, count: int) -> list[Path]:
     return sorted(files)[:count]
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def photographs(files: Sequence[Path], size: int, mode: str = "RGB") -> Tensor:
-    """Images cropped at the center and resized: (N, C, size, size) in [0, 1].
-
-    Raises:
-        ValueError: a file that cannot be read, or whose values have no known white.
-    """
+    """Images cropped at the center and resized: (N, C, size, size) in [0, 1]."""
     images = torch.empty(len(files), len(mode), size, size)
     for k, file in enumerate(progress(files, "reading")):
         photo = opened(file)
-        if photo.mode in ("I", "F"):
+        if photo.mode in ("I", "F"):  # what is white in them is not known
             raise ValueError(f"{file} must have 8 or 16 bits, got Pillow's mode {photo.mode}")
         fitted = ImageOps.fit(simplified(photo, mode), (size, size), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(fitted)).view(size, size, -1)
@@ -125,10 +112,7 @@ def measured(
     """Sensitivity of layers and smoothness of their filters, in execution order.
 
     Images (N, C, H, W) in [0, 1] are deformed, then normalized, then moved to the model's device
-    and type.
-
-    Raises:
-        ValueError: images that the network cannot take.
+    and type. ValueError if the network cannot take them.
     """
     control = deformation.sample(len(images), generator=generator)
     deformed = deformation.spline(images.shape[2:]).warp(images, control)
@@ -137,10 +121,10 @@ def measured(
     floating = [value for value in model.parameters() if value.is_floating_point()]
     like = floating[0] if floating else images
     images, deformed = images.to(like), deformed.to(like)
-    columns = {}
+    columns = []
     try:
-        for distance in progress(["cosine", "euclidean"], "measuring"):
-            columns[distance] = sensitivity(model, images, deformed, layers, distance, batch_size)
+        for distance in progress(("cosine", "euclidean"), "measuring"):
+            columns.append(sensitivity(model, images, deformed, layers, distance, batch_size))
     except (RuntimeError, AssertionError) as error:
         if out_of_memory(error):
             raise
@@ -148,32 +132,29 @@ def measured(
             f"the network fails on images {tuple(images.shape[1:])}; "
             f"see --size and --grey ({error})"
         ) from error
-    cosine, euclidean = columns["cosine"], columns["euclidean"]
-    smooth = smoothness(model, "kernel", layers)
+    cosine, euclidean = columns
+    columns.append(smoothness(model, "kernel", layers))
     names = dict.fromkeys([*euclidean, *cosine])  # cosine distance leaves out more
-    return [
-        Row(name, *(column.get(name, math.nan) for column in (cosine, euclidean, smooth)))
-        for name in names
-    ]
+    return [Row(name, *(column.get(name, math.nan) for column in columns)) for name in names]
 
 
 def cells(rows: Sequence[Row], form: str) -> list[list[str]]:
     """The rows as text below their titles, numbers in a format, NaN as nothing."""
     table = [[field.name for field in fields(Row)]]
     for row in rows:
-        layer, *values = asdict(row).values()
-        table.append([layer, *("" if math.isnan(value) else f"{value:{form}}" for value in values)])
+        values = (row.sensitivity, row.euclidean, row.smoothness)
+        table.append([row.layer, *(format(value, form).replace("nan", "") for value in values)])
     return table
 
 
 def printed(rows: Sequence[Row]) -> str:
     """The rows as a table of aligned columns."""
     table = cells(rows, ".3f")
-    widths = [max(map(len, column)) for column in zip(*table)]
+    first, *others = [max(map(len, column)) for column in zip(*table)]
     lines = []
     for layer, *values in table:
-        numbers = [value.rjust(width) for value, width in zip(values, widths[1:])]
-        lines.append("  ".join([layer.ljust(widths[0]), *numbers]).rstrip())
+        numbers = [value.rjust(width) for value, width in zip(values, others)]
+        lines.append("  ".join([layer.ljust(first), *numbers]).rstrip())
     return "\n".join(lines)
 
 
@@ -190,12 +171,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     height = max(2.0, 0.6 + 0.19 * len(rows))  # inches: as many lines of text as layers
     figure = Figure(figsize=(6.5, height), dpi=150, layout="constrained")
     axes = figure.subplots()
-    places = range(len(rows))
-    values = [row.sensitivity for row in rows]
-    axes.plot(values, places, color="#0072B2", linewidth=1.5, marker="o", markersize=4)
+    names, values = [row.layer for row in rows], [row.sensitivity for row in rows]
+    axes.plot(values, range(len(rows)), color="#0072B2", marker="o", markersize=4)
     axes.set(xlabel="normalized cosine distance", xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
-    names = [row.layer for row in rows]
-    axes.set_yticks(places, names, fontsize=8, parse_math=False)  # a name may hold a $
+    axes.set_yticks(range(len(rows)), names, fontsize=8, parse_math=False)  # a name may hold a $
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

@@ -32,13 +32,7 @@ SIMPLER = {"LA": ("RGBA", "L"), "RGBA": ("RGB",), "CMYK": ("RGB",), "I;16": ("L"
 
 
 def writable(out: Path, force: bool) -> str:
-    """Pillow's name of the format of `out`.
-
-    Raises:
-        ValueError: a suffix of no format that Pillow writes and reads, a file that exists or that
-            cannot be written.
-        FileNotFoundError: no such folder.
-    """
+    """Pillow's name of the format of `out`. ValueError if it cannot or must not be written."""
     form = Image.registered_extensions().get(out.suffix.lower())
     if form not in Image.SAVE or form not in Image.OPEN:
         raise ValueError(
@@ -46,7 +40,7 @@ def writable(out: Path, force: bool) -> str:
             f"(.png, .jpg, .tif, .webp), got {out}"
         )
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.parent}")
+        raise ValueError(f"there is no folder {out.parent}")
     if out.exists() and not force:
         raise ValueError(f"{out} exists; --force overwrites it")
     check_writable(out)
@@ -65,7 +59,7 @@ def decoded(file: Path | IO[bytes]) -> Image.Image:
 def opened(path: Path) -> Image.Image:
     """A photograph, upright, in a mode whose values can be averaged."""
     if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise ValueError(f"there is no file {path}")
     try:
         photo = averageable(decoded(path))
     except ValueError as error:
@@ -138,8 +132,7 @@ def strip(pixels: np.ndarray, field: np.ndarray, top: int, alpha: bool) -> np.nd
 def save(photo: Image.Image, out: Path, form: str) -> list[str]:
     """Write the photograph, or the best that the format can hold of it; what was lost, in words.
 
-    Raises:
-        ValueError: the format can hold nothing of the kind; then nothing is written.
+    ValueError if the format can hold nothing of the kind; then nothing is written.
     """
     reasons: list[Exception] = []
     for mode in (photo.mode, *SIMPLER.get(photo.mode, ())):
@@ -180,11 +173,7 @@ def simplified(photo: Image.Image, mode: str) -> Image.Image:
 
 
 def unlike(photo: Image.Image, kept: Image.Image) -> list[str]:
-    """What differs between a photograph and what was read from its file, in words.
-
-    Raises:
-        ValueError: the size, the kind of values or a value of more than 8 bits differs, or all do.
-    """
+    """What differs between a photograph and what its file holds. ValueError if it is too much."""
     if kept.size != photo.size:
         raise ValueError(f"it would become {kept.width}x{kept.height} pixels")
     if kept.mode not in HOLDING[photo.mode]:

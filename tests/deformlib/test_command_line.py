@@ -61,7 +61,7 @@ def examples() -> list[str]:
     found = []
     for command in ([], ["deform"], ["measure"]):
         text = CliRunner().invoke(app, [*command, "--help"], env=LONG).output
-        found += re.findall(r"^ +python -m deformlib (.+)$", text, re.M)
+        found += re.findall(r"^ +python -m deformlib (.+)$", text.replace("\\\n", " "), re.M)
     return found
 
 
