@@ -187,7 +187,7 @@ glue("shape-above-half", f"{100 * gradients['share above 1/2'].iloc[0]:.0f}%", d
 # %% tags=["hide-input"]
 levels = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
 affine = pd.DataFrame(
-    {name: values["affine_share"].quantile(levels).tolist() for name, values in shape.items()},
+    {name: values["affine_fraction"].quantile(levels).tolist() for name, values in shape.items()},
     index=["5% of samples below", "median", "95% of samples below"],
 ).T
 affine.round(3)

@@ -27,7 +27,13 @@ from myst_nb import glue
 
 from deformlib import Deformation, cifar10_vgg, deform, initialize
 from reproduction.analysis.curves import overlay
-from deformlib.decomposition import SMOOTHINGS, expected_share, explained, relative_norm
+from deformlib.filters import (
+    SMOOTHINGS,
+    expected_fraction,
+    explained,
+    kernels_by_variation,
+    relative_norm,
+)
 from reproduction.analysis.evidence import (
     at_displacement,
     by_layer,
@@ -45,7 +51,6 @@ from reproduction.pages.figures import (
     smoothness_by_layer,
 )
 from reproduction.experiments.initialization import expected_variation
-from deformlib.metrics import kernels_by_variation
 from reproduction.experiments.photos import typeset_digits
 from reproduction.experiments.protocol import banks_of
 from deformlib.seeding import stream
@@ -657,7 +662,7 @@ fractions, shares_before = (
     }
     for networks in (trained, initial)
 )
-chance = {name: expected_share(smoothing) for name, smoothing in SMOOTHINGS.items()}
+chance = {name: expected_fraction(smoothing) for name, smoothing in SMOOTHINGS.items()}
 panels_by_layer(fractions, "share of energy explained", shares_before, ("independent weights", chance))
 
 # %% [markdown]

@@ -5,20 +5,15 @@
     deformed = deform(images, Deformation.CIFAR10)  # (N, C, H, W)
     sensitivity(network, images, deformed)  # {layer: value}, for any torch.nn.Module
 
-A name is imported when it is first asked for: `import deformlib` alone, and so the command line, waits for nothing.
+A name is imported when it is first asked for: `import deformlib` alone waits for nothing.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for type checkers and editors, which run nothing
-    from deformlib.metrics import (
-        distances,
-        normalized_distance,
-        normalized_total_variation,
-        sensitivity,
-        smoothness,
-    )
+    from deformlib.filters import normalized_total_variation, smoothness
+    from deformlib.metrics import distances, normalized_distance, sensitivity
     from deformlib.models import DOWNSAMPLINGS, cifar10_vgg, imagenet_vgg, initialize
     from deformlib.other_measures import relative_stability, shift_consistency
     from deformlib.representations import visit
@@ -35,11 +30,11 @@ _MODULE_OF = {
     "imagenet_vgg": "models",
     "initialize": "models",
     "normalized_distance": "metrics",
-    "normalized_total_variation": "metrics",
+    "normalized_total_variation": "filters",
     "relative_stability": "other_measures",
     "sensitivity": "metrics",
     "shift_consistency": "other_measures",
-    "smoothness": "metrics",
+    "smoothness": "filters",
     "visit": "representations",
     "warp": "warping",
 }

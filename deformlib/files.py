@@ -12,7 +12,7 @@ STALE = 3600  # seconds without a change after which the writer of a draft must 
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Have `write` fill a file of a unique name beside `path`, flush it to disk, and rename it: all or nothing."""
+    """Have `write` fill a file of a unique name beside `path`, flush it to disk, and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale_drafts(path.parent)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -26,10 +26,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def remove_stale_drafts(folder: Path) -> None:
-    """Remove what killed writers left in `folder`: of any file, because a finished one is not written again."""
-    for draft in folder.glob(
-        ".*." + "[0-9a-f]" * 32
-    ):  # the name that `write_whole` gives, and nobody else
+    """Remove what killed writers left in `folder`: drafts of any file, told by their names."""
+    for draft in folder.glob(".*." + "[0-9a-f]" * 32):
         with suppress(FileNotFoundError):  # renamed or removed in this moment
             if time.time() - draft.stat().st_mtime > STALE:
                 draft.unlink()

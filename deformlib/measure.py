@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from deformlib.command_line import out_of_memory, progress
-from deformlib.metrics import sensitivity, smoothness
+from deformlib.filters import smoothness
+from deformlib.metrics import sensitivity
 from deformlib.named_objects import named_object
 from deformlib.photographs import opened, simplified
 from deformlib.warping import Deformation

@@ -1,4 +1,4 @@
-"""The paper's networks (Section 2.2): one VGG family, its ways of downsampling and one more, one initialization.
+"""The paper's networks (Section 2.2): one VGG family, its ways of downsampling, one initialization.
 
 >>> model = cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0))
 >>> model.layers[:4], len(model.layers)
@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from deformlib.filters import is_filter, smoothed
 from deformlib.representations import check_model
 from deformlib.seeding import device_of
 from deformlib.validation import check_known, is_real, is_whole, require
@@ -39,10 +39,11 @@ class GlobalAveragePool(nn.Module):
         return x.mean((2, 3))
 
 
-def _conv(inputs: int, outputs: int, side: int, **options) -> nn.Conv2d:
+def _conv(inputs: int, outputs: int, side: int, **options: int) -> nn.Conv2d:
     # Left uninitialized, so that building a network leaves torch's global random state alone.
+    device = torch.get_default_device()
     return nn.utils.skip_init(
-        nn.Conv2d, inputs, outputs, side, bias=False, device=torch.get_default_device(), **options
+        nn.Conv2d, inputs, outputs, side, bias=False, device=device, **options
     )
 
 
@@ -51,10 +52,26 @@ def _with_norm_and_relu(conv: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(OrderedDict(conv=conv, norm=norm, relu=relu))
 
 
+def _strided(channels: int) -> nn.Conv2d:
+    return _conv(channels, channels, 2, stride=2)
+
+
+def _strided_relu(channels: int) -> nn.Sequential:
+    return _with_norm_and_relu(_strided(channels))
+
+
+def _blur_pool(channels: int) -> nn.Sequential:
+    # Two means over 2x2 are the binomial [1 2 1] x [1 2 1] / 16, centred where the others' squares
+    # are. Beyond the edge the edge goes on, as for deformed images; Zhang reflects, which 2x2 is
+    # too small for.
+    blur = nn.ReplicationPad2d(1), nn.AvgPool2d(2, 1), nn.AvgPool2d(2)
+    return nn.Sequential(nn.MaxPool2d(2, 1), *blur)
+
+
 @dataclass(frozen=True)
 class Downsampling:
-    """A layer that halves height and width: `build(channels)` makes the module; label and colour draw it. `paper`: one of
-    the paper's five, on which its claims are judged; others are measured beside them."""
+    """A layer that halves height and width: `build(channels)` makes the module; label and colour
+    draw it. `paper`: one of the paper's five, on which its claims are judged."""
 
     build: Callable[[int], nn.Module]
     label: str
@@ -62,33 +79,18 @@ class Downsampling:
     paper: bool = False
 
 
-# Section 2.2, the paper's five in its order; colours of Okabe and Ito, told apart by the colour-blind.
+# Section 2.2, the paper's five in its order, and Zhang (2019). Colours of Okabe and Ito, told apart
+# by the colour-blind.
 DOWNSAMPLINGS: dict[str, Downsampling] = {
     "subsample": Downsampling(lambda channels: Subsample(), "Subsample", "#0072B2", paper=True),
     "max-pool": Downsampling(lambda channels: nn.MaxPool2d(2), "Max-pool", "#E69F00", paper=True),
     "average-pool": Downsampling(
         lambda channels: nn.AvgPool2d(2), "Average-pool", "#009E73", paper=True
     ),
-    "strided": Downsampling(
-        lambda channels: _conv(channels, channels, 2, stride=2), "Strided", "#D55E00", paper=True
-    ),
-    "strided-relu": Downsampling(
-        lambda channels: _with_norm_and_relu(_conv(channels, channels, 2, stride=2)),
-        "Strided-ReLU",
-        "#CC79A7",
-        paper=True,
-    ),
-    # Not the paper's (Zhang 2019). Two means over 2x2 are the binomial [1 2 1] x [1 2 1] / 16, centred where the others'
-    # squares are. Beyond the edge the edge goes on, as for deformed images; Zhang reflects, which 2x2 is too small for.
-    "blur-pool": Downsampling(
-        lambda channels: nn.Sequential(
-            nn.MaxPool2d(2, 1), nn.ReplicationPad2d(1), nn.AvgPool2d(2, 1), nn.AvgPool2d(2)
-        ),
-        "Blur-pool",
-        "#56B4E9",
-    ),
+    "strided": Downsampling(_strided, "Strided", "#D55E00", paper=True),
+    "strided-relu": Downsampling(_strided_relu, "Strided-ReLU", "#CC79A7", paper=True),
+    "blur-pool": Downsampling(_blur_pool, "Blur-pool", "#56B4E9"),
 }
-
 
 READOUT = ("pool", "head")  # the modules after the paper's layers; they are measured as well
 # Section 2.2: (convolutions, channels) of each block.
@@ -99,14 +101,15 @@ BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
 
 
 class VGG(nn.Module):
-    """Blocks of 3x3 convolutions, each followed by a downsampling layer; global average pool; one linear layer.
+    """Blocks of 3x3 convolutions, each followed by a downsampling layer; global average pool; one
+    linear layer: (N, in_channels, H, W) -> (N, classes).
 
-    `blocks` holds (depth, channels) of each block. `layers` names the representations in execution order:
-    "input", then submodules. A conv layer "conv1_1" has the children `conv`, `norm`, `relu`, and its
-    representation is what the ReLU returns; "conv1_1.norm" is the one before it.
+    `blocks` holds (depth, channels) of each block. `layers` names the representations in execution
+    order: "input", then submodules. A conv layer "conv1_1" has the children `conv`, `norm`, `relu`,
+    and its representation is what the ReLU returns; "conv1_1.norm" is the one before it.
 
-    (N, in_channels, H, W) -> (N, classes), H and W multiples of 2**len(blocks): otherwise a ValueError,
-    because the downsampling layers would disagree on sizes.
+    ValueError unless H and W are multiples of 2**len(blocks): otherwise the downsampling layers
+    would disagree on sizes.
     """
 
     def __init__(
@@ -119,38 +122,28 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         check_known("downsampling", downsampling, DOWNSAMPLINGS)
-        for name, value in (("classes", classes), ("in_channels", in_channels)):
-            require(is_whole(value, 1), name, "an integer >= 1", repr(value))
-        require(
-            is_real(width) and 0 < width < math.inf, "width", "a finite number > 0", repr(width)
-        )
+        require(is_whole(classes, 1), "classes", "an integer >= 1", repr(classes))
+        require(is_whole(in_channels, 1), "in_channels", "an integer >= 1", repr(in_channels))
+        valid = is_real(width) and 0 < width < math.inf
+        require(valid, "width", "a finite number > 0", repr(width))
         self.downsampling, self.in_channels = downsampling, in_channels
         self.multiple = 2 ** len(blocks)  # H and W must be multiples of this
         channels = in_channels
         for block, (depth, full) in enumerate(blocks, 1):
-            for conv in range(1, depth + 1):
+            for number in range(1, depth + 1):
                 inputs, channels = channels, max(1, round(width * full))
-                self.add_module(
-                    f"conv{block}_{conv}",
-                    _with_norm_and_relu(_conv(inputs, channels, 3, padding=1)),
-                )
+                conv = _conv(inputs, channels, 3, padding=1)
+                self.add_module(f"conv{block}_{number}", _with_norm_and_relu(conv))
             self.add_module(f"down{block}", DOWNSAMPLINGS[downsampling].build(channels))
         self.layers: tuple[str, ...] = ("input", *dict(self.named_children()))
         self.pool = GlobalAveragePool()
-        self.head = nn.utils.skip_init(
-            nn.Linear, channels, classes, device=torch.get_default_device()
-        )
+        device = torch.get_default_device()
+        self.head = nn.utils.skip_init(nn.Linear, channels, classes, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
-        if (
-            x.ndim != 4
-            or x.shape[1] != self.in_channels
-            or any(s < 1 or s % self.multiple for s in x.shape[2:])
-        ):
-            raise ValueError(
-                f"x must be (N, {self.in_channels}, H, W) with H and W multiples of {self.multiple}, "
-                f"got {tuple(x.shape)}"
-            )
+        fits = x.ndim == 4 and all(side and side % self.multiple == 0 for side in x.shape[2:])
+        rule = f"(N, {self.in_channels}, H, W) with H and W multiples of {self.multiple}"
+        require(fits and x.shape[1] == self.in_channels, "x", rule, tuple(x.shape))
         for name in (*self.layers[1:], *READOUT):
             x = self.get_submodule(name)(x)
         return x
@@ -164,15 +157,15 @@ def cifar10_vgg(
     *,
     generator: torch.Generator | None = None,
 ) -> VGG:
-    """The CIFAR-10 network of Section 2.2, blocks 2x32, 2x64, 2x128, 2x256: 13 representations. It takes (N, in_channels, H, W),
-    H and W multiples of 16, and gives (N, classes).
+    """The CIFAR-10 network of Section 2.2, blocks 2x32, 2x64, 2x128, 2x256: 13 representations.
+    (N, in_channels, H, W), H and W multiples of 16, -> (N, classes).
 
-    `width` scales the channel counts (rounded, at least 1). The weights are those of `initialize`: one seed gives
-    the same 3x3 filters and head whatever the downsampling. A ValueError names an argument out of range.
+    `width` scales the channel counts (rounded, at least 1). The weights are those of `initialize`:
+    one seed gives the same 3x3 filters and head whatever the downsampling. A ValueError names an
+    argument out of range.
     """
-    return initialize(
-        VGG(BLOCKS["cifar10_vgg"], downsampling, classes, in_channels, width), generator=generator
-    )
+    model = VGG(BLOCKS["cifar10_vgg"], downsampling, classes, in_channels, width)
+    return initialize(model, generator=generator)
 
 
 def imagenet_vgg(
@@ -183,84 +176,68 @@ def imagenet_vgg(
     *,
     generator: torch.Generator | None = None,
 ) -> VGG:
-    """The ImageNet network of Section 2.2, blocks 2x64, 2x128, 3x256, 3x512, 3x512: 19 representations. H and W must be
-    multiples of 32.
+    """The ImageNet network of Section 2.2, blocks 2x64, 2x128, 3x256, 3x512, 3x512: 19
+    representations. H and W must be multiples of 32.
 
     Arguments and errors as for `cifar10_vgg`.
     """
-    return initialize(
-        VGG(BLOCKS["imagenet_vgg"], downsampling, classes, in_channels, width), generator=generator
-    )
+    model = VGG(BLOCKS["imagenet_vgg"], downsampling, classes, in_channels, width)
+    return initialize(model, generator=generator)
 
 
+@torch.no_grad()
 def initialize(
     model: Model, *, generator: torch.Generator | None = None, smoothing: float = 0.0
 ) -> Model:
-    """Set every Conv2d and Linear of `model` to the paper's initialization, in place; returns `model`.
+    """Set every Conv2d and Linear of `model` to the paper's initialization, in place; return it.
 
-    Weights are normal with standard deviation 1/sqrt(n_in), n_in = in * kh * kw, truncated at two of these
-    (footnote 2), so with an actual standard deviation of 0.880/sqrt(n_in). Biases are zero; batch norm is reset,
-    statistics included. Drawn on the generator's device (the CPU if none) and copied. The order of draws is
-    filters (kernel sides at least 3), then linear layers, then other convolutions, each in module order: one seed
-    gives networks that differ in their downsampling the same filters and head.
+    Weights are normal with standard deviation 1/sqrt(n_in), n_in = in * kh * kw, truncated at two
+    of these (footnote 2), so with an actual standard deviation of 0.880/sqrt(n_in). Biases are
+    zero; batch norm is reset, statistics included. Drawn on the generator's device (the CPU if
+    none) and copied. The order of draws is filters (`is_filter`), then linear layers, then other
+    convolutions, each in module order: one seed gives networks that differ in their downsampling
+    the same filters and head.
 
-    `smoothing` is the standard deviation, in pixels, of a Gaussian that filters are convolved with (Section 4.2,
-    Figure 4): sampled on 3x3 and normalized to sum 1; a filter is zero beyond its edge and keeps its size. Smaller
-    kernels are not smoothed; 0 is no smoothing. ValueError unless it is finite and at least 0.
+    `smoothing` is the standard deviation, in pixels, of a Gaussian that filters are convolved with
+    (Section 4.2, Figure 4): sampled on 3x3 and normalized to sum 1; a filter is zero beyond its
+    edge and keeps its size. 0 is no smoothing. ValueError unless it is finite and at least 0.
     """
     check_model(model)
-    require(
-        is_real(smoothing) and 0 <= smoothing < math.inf,
-        "smoothing",
-        "a finite number >= 0, in pixels",
-        repr(smoothing),
-    )
-    with torch.no_grad():
-        for module in sorted(filter(_is_drawn, model.modules()), key=_draw_order):
-            weight = _truncated_normal(module.weight.shape, generator)
-            weight = (
-                _smooth(weight, smoothing) if _draw_order(module) == 0 and smoothing else weight
-            )
-            if parametrize.is_parametrized(
-                module, "weight"
-            ):  # what can be read is computed; to assign inverts that
-                module.weight = weight.to(module.weight)
-            else:
-                module.weight.copy_(weight)
-            if module.bias is not None:
-                module.bias.zero_()
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-                module.reset_parameters()
+    valid = is_real(smoothing) and 0 <= smoothing < math.inf
+    require(valid, "smoothing", "a finite number >= 0, in pixels", repr(smoothing))
+    drawn = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    for module in sorted(drawn, key=_draw_order):
+        weight = _truncated_normal(module.weight.shape, generator)
+        if smoothing and is_filter(module):
+            weight = smoothed(weight, smoothing)
+        if parametrize.is_parametrized(module, "weight"):
+            module.weight = weight.to(module.weight)  # inverts what the weight is computed by
+        else:
+            module.weight.copy_(weight)
+        if module.bias is not None:
+            module.bias.zero_()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            module.reset_parameters()
     return model
 
 
-def _is_drawn(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d | nn.Linear)
-
-
 def _draw_order(module: nn.Module) -> int:
-    return 1 if isinstance(module, nn.Linear) else 0 if min(module.kernel_size) >= 3 else 2
+    if is_filter(module):
+        return 0
+    return 1 if isinstance(module, nn.Linear) else 2
 
 
 def _truncated_normal(shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-    """Normal draws, those beyond the bounds drawn anew until there are none. Not `nn.init.trunc_normal_`, which draws other
-    values in other versions of PyTorch: these are those of 2.14; 2.11 has others."""
+    """Normal draws, those beyond the bounds drawn anew until there are none. Not
+    `nn.init.trunc_normal_`, whose values depend on the version of PyTorch: 2.11 and 2.14 differ."""
     std = 1 / math.sqrt(shape[1:].numel())  # (out, in, kh, kw) or (out, in)
-    weight = torch.empty(shape, device=device_of(generator), dtype=torch.float32).normal_(
-        0, std, generator=generator
-    )
+
+    def draw() -> Tensor:
+        weight = torch.empty(shape, device=device_of(generator), dtype=torch.float32)
+        return weight.normal_(0, std, generator=generator)
+
+    weight = draw()
     while (beyond := weight.abs() > 2 * std).any():
-        weight = torch.where(
-            beyond, torch.empty_like(weight).normal_(0, std, generator=generator), weight
-        )
+        weight = torch.where(beyond, draw(), weight)
     return weight
-
-
-def _smooth(weight: Tensor, sigma: float) -> Tensor:
-    line = torch.tensor([-1.0, 0.0, 1.0], device=weight.device, dtype=torch.float64)
-    line = torch.softmax(-((line / sigma) ** 2) / 2, 0).to(
-        weight.dtype
-    )  # the Gaussian is separable
-    planes = weight.flatten(0, 1)[:, None]  # (out, in, kh, kw) -> (out * in, 1, kh, kw)
-    return F.conv2d(planes, torch.outer(line, line)[None, None], padding=1).reshape(weight.shape)

@@ -1,7 +1,8 @@
-"""What others measure of the same thing: relative stability to diffeomorphisms, and consistency under shifts.
+"""What others measure of the same thing: relative stability to diffeomorphisms, and consistency
+under shifts.
 
-The paper's own measure is `metrics.sensitivity`. These two ask a neighbouring question of the same network, so that
-one can see whether the answers agree.
+The paper's own measure is `metrics.sensitivity`. These two ask a neighbouring question of the same
+network, so that one can see whether the answers agree.
 """
 
 import math
@@ -11,19 +12,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from deformlib.metrics import evaluating, finite, visit_versions
+from deformlib.metrics import finite, visit_versions
 from deformlib.representations import (
     Unfit,
     check_input,
-    check_model,
+    evaluating,
     fitting,
     forward,
     only_tensor,
     patterns_of,
 )
 from deformlib.seeding import device_of, noise_as_large
-from deformlib.validation import check_batch_size, is_real, is_whole, require
-from deformlib.vector_distances import check_vectors
+from deformlib.validation import check_batch_size, check_vectors, is_real, is_whole, require
 from deformlib.warping import warp
 
 
@@ -35,46 +35,38 @@ def diffeomorphisms(
     *,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Random fields of maximum entropy, (n, H, W, 2) in pixels, for `warp` (Petrini et al. 2021, Section 2).
+    """Random fields of maximum entropy, (n, H, W, 2) in pixels, for `warp` (Petrini et al. 2021,
+    Section 2).
 
-    Each component is a sum over i, j >= 1 with i^2 + j^2 < (cutoff + 1/2)^2 of C_ij sin(i pi x) sin(j pi y), x and y
-    from 0 to 1 over the image, C_ij normal with variance T / (i^2 + j^2): zero at the edges. The temperature T is that
-    of the typical `displacement` in pixels, delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W. Beyond
-    side / (pi cutoff), 3.4 px for 32 pixels and the default, such a field folds the image and is no diffeomorphism; below
-    half a pixel it moves little.
+    Each component is a sum over i, j >= 1 with i^2 + j^2 < (cutoff + 1/2)^2 of
+    C_ij sin(i pi x) sin(j pi y), x and y from 0 to 1 over the image, C_ij normal with variance
+    T / (i^2 + j^2): zero at the edges. The temperature T is that of the typical `displacement` in
+    pixels, delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W. Beyond
+    side / (pi cutoff), 3.4 px for 32 pixels and the default, such a field folds the image and is no
+    diffeomorphism; below half a pixel it moves little.
 
-    Drawn on the generator's device and moved to the CPU. ValueError for n < 1, a side < 2, a displacement that is not finite
-    and > 0, a cutoff < 2.
+    Drawn on the generator's device and moved to the CPU. ValueError for n < 1, a side < 2, a
+    displacement that is not finite and > 0, a cutoff < 2.
     """
     require(is_whole(n, 1), "n", "an integer >= 1", n)
     require(len(size) == 2 and min(size) >= 2, "size", "(H, W), at least 2 each", tuple(size))
-    height, width = size
-    require(
-        is_real(displacement) and 0 < displacement < math.inf,
-        "displacement",
-        "a finite number > 0, in pixels",
-        displacement,
-    )
+    valid = is_real(displacement) and 0 < displacement < math.inf
+    require(valid, "displacement", "a finite number > 0, in pixels", displacement)
     require(is_whole(cutoff, 2), "cutoff", "an integer >= 2", cutoff)
+    height, width = size
     i = torch.arange(1.0, cutoff + 1, device="cpu")
     square = i[:, None] ** 2 + i**2  # (i, j)
     root = torch.where(square < (cutoff + 0.5) ** 2, 1 / square.sqrt(), 0)
-    coefficients = (
-        torch.randn(n, 2, cutoff, cutoff, generator=generator, device=device_of(generator)).cpu()
-        * root
-    )
-    across, down = (
-        torch.sin(math.pi * i[:, None] * torch.linspace(0, 1, side, device="cpu"))
-        for side in (width, height)
-    )
-    field = torch.einsum(
-        "ncij,ix,jy->nyxc", coefficients, across, down
-    )  # (n, H, W, 2), in units of sqrt(T) * side
+    shape, origin = (n, 2, cutoff, cutoff), device_of(generator)
+    coefficients = torch.randn(shape, generator=generator, device=origin).cpu() * root
+    across = torch.sin(math.pi * i[:, None] * torch.linspace(0, 1, width, device="cpu"))
+    down = torch.sin(math.pi * i[:, None] * torch.linspace(0, 1, height, device="cpu"))
+    field = torch.einsum("ncij,ix,jy->nyxc", coefficients, across, down)  # (n, H, W, 2)
     return field * (2 * displacement / math.sqrt(math.pi * math.log(cutoff)))
 
 
 class RelativeStability(NamedTuple):
-    """`ratio` = `deformation` / `noise` (R = D / G): below 1, a layer is stabler to deformation than to noise."""
+    """`ratio` = `deformation` / `noise` (R = D / G): below 1, stabler to deformation than noise."""
 
     deformation: float
     noise: float
@@ -94,39 +86,36 @@ def relative_stability(
 ) -> dict[str, RelativeStability]:
     """{layer: relative stability} of Petrini et al. 2021: images (N, C, H, W) with N at least 2.
 
-    D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2, tau one of
-    `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian noise of the norm of
-    tau x - x (of each image; theirs, as far as we know, has the mean norm for all). The three versions go through as
-    one batch, or `batch_size` images of each at a time with the same result, in eval mode. Layers and errors as for
-    `sensitivity`; ValueError for images that are not (N, C, H, W), too few, or all alike.
+    D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2,
+    tau one of `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian
+    noise of the norm of tau x - x (of each image; theirs, as far as we know, has the mean norm for
+    all). The three versions go through as one batch, or `batch_size` images of each at a time with
+    the same result, in eval mode. Layers and errors as for `sensitivity`; ValueError for images
+    that are not (N, C, H, W), too few, or all alike.
     """
     _check(images, least=2)
-    layers = patterns_of(layers)
     check_batch_size(batch_size)
-    field = diffeomorphisms(
-        len(images), images.shape[2:], displacement, cutoff, generator=generator
-    )
+    layers = patterns_of(layers)
+    size = images.shape[2:]
+    field = diffeomorphisms(len(images), size, displacement, cutoff, generator=generator)
     deformed = warp(images, field.to(images.device))
     noisy = images + noise_as_large(deformed - images, generator)
+    step = batch_size or len(images)
+    batches = zip(*(x.split(step) for x in (images, deformed, noisy)), strict=True)
     totals: dict[str, _Sums] = {}
     with evaluating(model):
-        for versions in zip(
-            *(all_of.split(batch_size or len(images)) for all_of in (images, deformed, noisy)),
-            strict=True,
-        ):
-            for layer, sums in visit_versions(
-                model, versions, layers, _sums, probe=not totals
-            ).items():
+        for versions in batches:
+            passed = visit_versions(model, versions, layers, _sums, probe=not totals)
+            for layer, sums in passed.items():
                 totals[layer] = _together(totals[layer], sums) if layer in totals else sums
     found = {}
     for layer, total in totals.items():
-        if total.count < len(
-            images
-        ):  # not measurable in one of the batches, as a warning said then
+        if total.count < len(images):  # not measurable in one of the batches, as a warning said
             continue
         with fitting(layer, layers):
             # The mean over pairs of |x - z|^2 is twice the variance, summed over coordinates.
-            if not (spread := 2 * total.scatter / (total.count - 1)):
+            spread = 2 * total.scatter / (total.count - 1)
+            if not spread:
                 raise Unfit(f"layer {layer!r}: all images have the same representation")
             d, g = (changed / total.count / spread for changed in (total.deformation, total.noise))
             found[layer] = RelativeStability(d, g, d / g if g else math.nan)
@@ -134,7 +123,8 @@ def relative_stability(
 
 
 class _Sums(NamedTuple):
-    """Of one layer, over images: the mean representation (D,), and sums of squared distances from it and by the changes."""
+    """Of one layer, over images: the mean representation (D,), and sums of squared distances from
+    it and by the changes."""
 
     count: int
     center: Tensor
@@ -144,24 +134,22 @@ class _Sums(NamedTuple):
 
 
 def _sums(clean: Tensor, deformed: Tensor, noisy: Tensor) -> _Sums:
-    clean, *changed = (part.flatten(1).double() for part in (clean, deformed, noisy))
-    finite(torch.stack([part.square().sum() for part in (clean, *changed)]))
+    clean, deformed, noisy = (part.flatten(1).double() for part in (clean, deformed, noisy))
+    finite(torch.stack([part.square().sum() for part in (clean, deformed, noisy)]))
     apart = clean - clean[0]  # exactly zero where all are alike
     center = apart.mean(0)
-    return _Sums(
-        len(clean),
-        clean[0] + center,
-        *(float(x.square().sum()) for x in (apart - center, *(x - clean for x in changed))),
+    scatter, by_deformation, by_noise = (
+        float(change.square().sum()) for change in (apart - center, deformed - clean, noisy - clean)
     )
+    return _Sums(len(clean), clean[0] + center, scatter, by_deformation, by_noise)
 
 
 def _together(a: _Sums, b: _Sums) -> _Sums:
     count, apart = a.count + b.count, b.center - a.center
     between = float(apart.square().sum()) * a.count * b.count / count
-    center = a.center + apart * (b.count / count)
     return _Sums(
         count,
-        center,
+        a.center + apart * (b.count / count),
         a.scatter + b.scatter + between,
         a.deformation + b.deformation,
         a.noise + b.noise,
@@ -177,48 +165,42 @@ def shift_consistency(
     *,
     generator: torch.Generator | None = None,
 ) -> float:
-    """Share of images that two random shifts leave in the same predicted class (Zhang 2019, Section 4.1).
+    """Fraction of images that two random shifts leave in the same predicted class (Zhang 2019,
+    Section 4.1).
 
-    Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for each image (N, C, H, W);
-    what comes in from outside continues the border. All images go through at once, or `batch_size` at a time with the same
-    result. ValueError for images that are not (N, C, H, W), a max_shift < 1, or a `model` that gives anything but finite
-    (N, classes) of at least two classes.
+    Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for
+    each image (N, C, H, W); what comes in from outside continues the border. All images go through
+    at once, or `batch_size` at a time with the same result. ValueError for images that are not
+    (N, C, H, W), a max_shift < 1, or a `model` that gives anything but finite (N, classes) of at
+    least two classes.
     """
     require(is_whole(max_shift, 1), "max_shift", "an integer >= 1, in pixels", max_shift)
     _check(images)
     check_batch_size(batch_size)
-    check_model(model)
-    check_input(model, images)
     span = (-max_shift, max_shift + 1, (2, len(images), 1, 1, 2))
     shifts = torch.randint(*span, generator=generator, device=device_of(generator)).to(images)
     step, agreed = batch_size or len(images), 0
     with evaluating(model):
-        for chunk, *pair in zip(
-            images.split(step), *(one.split(step) for one in shifts), strict=True
-        ):
-            first, second = (
-                _classes(
-                    forward(model, warp(chunk, s.expand(-1, *chunk.shape[2:], -1))), len(chunk)
-                )
-                for s in pair
-            )
+        check_input(model, images)
+        for chunk, *pair in zip(images.split(step), *(s.split(step) for s in shifts), strict=True):
+            first, second = (_classes(model, _shifted(chunk, shift)) for shift in pair)
             agreed += int((first == second).sum())
     return agreed / len(images)
 
 
-def _classes(output: Any, count: int) -> Tensor:
-    logits = only_tensor("the model", output)
-    valid = logits.ndim == 2 and len(logits) == count and logits.shape[1] >= 2
-    require(
-        valid,
-        "model's output",
-        f"(N, classes) for N = {count} images, with at least 2 classes",
-        tuple(logits.shape),
-    )
+def _shifted(images: Tensor, shift: Tensor) -> Tensor:
+    return warp(images, shift.expand(-1, *images.shape[2:], -1))  # (N, 1, 1, 2) -> (N, H, W, 2)
+
+
+def _classes(model: nn.Module, images: Tensor) -> Tensor:
+    logits = only_tensor("the model", forward(model, images))
+    valid = logits.ndim == 2 and len(logits) == len(images) and logits.shape[1] >= 2
+    rule = f"(N, classes) for N = {len(images)} images, with at least 2 classes"
+    require(valid, "model's output", rule, tuple(logits.shape))
     require(bool(logits.isfinite().all()), "model's output", "finite", "NaN or infinite values")
     return logits.argmax(1)
 
 
-def _check(images: Tensor, least: int = 1) -> None:
+def _check(images: Any, least: int = 1) -> None:
     check_vectors("images", images, least)
     require(images.ndim == 4, "images", "(N, C, H, W)", tuple(images.shape))

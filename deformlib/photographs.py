@@ -1,6 +1,7 @@
 """One photograph of any size and mode, from file to file: read it, deform it, write it."""
 
 import io
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -84,13 +85,13 @@ def unread(path: Path) -> list[str]:
     """What of an image file `opened` leaves out, in words."""
     lost = []
     with Image.open(path) as file:
-        frames = getattr(file, "n_frames", 1)
-        if frames > 1:
-            lost.append(f"{path.name}: the first of {frames} frames")
         if file.mode in HOLDING and file.mode[0] != "I" and ";16" in str(file.tile):
             lost.append(f"{path.name}: 8 of its 16 bits a channel")
         if file.mode.startswith("I;16") and file.has_transparency_data:
             lost.append(f"{path.name}: no transparency")
+        with suppress(Exception):  # decoders raise whatever they like, here at the end of the file
+            file.seek(1)
+            lost.append(f"{path.name}: all frames but the first")
     return lost
 
 

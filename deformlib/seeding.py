@@ -1,4 +1,4 @@
-"""Randomness: one independent stream for each (seed, purpose, epoch), so that no random state is ever saved."""
+"""Randomness: one independent stream per (seed, purpose, epoch); no random state is ever saved."""
 
 import hashlib
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from deformlib.validation import require
+from deformlib.vector_distances import power_of_two
 
 
 def stream(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
@@ -15,19 +16,18 @@ def stream(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
 
 
 def device_of(generator: torch.Generator | None) -> torch.device | str:
-    """The device on which to draw for `generator`: its own, or the CPU if None. ValueError for anything but a torch.Generator
-    or None."""
-    require(
-        generator is None or isinstance(generator, torch.Generator),
-        "generator",
-        "a torch.Generator or None",
-        generator,
-    )
+    """The device on which to draw: the generator's own, or the CPU if None. ValueError if it is not
+    a torch.Generator."""
+    valid = generator is None or isinstance(generator, torch.Generator)
+    require(valid, "generator", "a torch.Generator or None", generator)
     return "cpu" if generator is None else generator.device
 
 
 def noise_as_large(change: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Gaussian noise, image by image of the norm of `change` (N, ...): the control of a deformation."""
+    """Gaussian noise, image by image of the norm of `change` (N, ...): the control of a
+    deformation."""
     noise = torch.randn(change.shape, generator=generator, device=device_of(generator)).to(change)
-    ratio = change.flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
-    return noise * ratio.view(-1, *[1] * (change.ndim - 1))
+    each = (len(change), *[1] * (change.ndim - 1))
+    power = power_of_two(change.flatten(1).abs().amax(1)).view(each)  # so that no square overflows
+    ratio = (change / power).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
+    return noise * ratio.view(each) * power

@@ -1,12 +1,17 @@
-"""Errors that name an argument, its value and what it may be."""
+"""Checks at public doors: errors that name an argument, its value and what it may be."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the command line checks its arguments without waiting for torch
+    from torch import Tensor
 
 
 def unwrap(fields: Any) -> None:
-    """NumPy's and PyTorch's single numbers in a frozen dataclass as Python's, which is what JSON has."""
+    """Convert NumPy and torch scalars in a frozen dataclass to Python numbers, for JSON."""
     for name, value in list(vars(fields).items()):
         if hasattr(value, "item"):
             object.__setattr__(fields, name, value.item())
@@ -28,17 +33,50 @@ def is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def check_known(name: str, value: Any, table: Iterable[Any]) -> None:
+    """ValueError unless `value` is one of `table`; works for unhashable values."""
+    if value not in list(table):
+        raise ValueError(f"{name} must be one of {', '.join(map(str, table))}, got {value!r}")
+
+
 def check_batch_size(batch_size: Any) -> None:
     """ValueError unless it is an integer of at least 1, or None."""
-    require(
-        batch_size is None or is_whole(batch_size, 1),
-        "batch_size",
-        "an integer >= 1, or None for one batch",
-        batch_size,
-    )
+    valid = batch_size is None or is_whole(batch_size, 1)
+    require(valid, "batch_size", "an integer >= 1, or None for one batch", batch_size)
 
 
-def check_known(name: str, value: Any, table: Iterable[Any]) -> None:
-    """ValueError that names an argument, lists the names it may be and says what it is, unless it is one of them."""
-    if value not in list(table):  # which asks for no hash
-        raise ValueError(f"{name} must be one of {', '.join(map(str, table))}, got {value!r}")
+def check_floating(name: str, x: Any) -> None:
+    """ValueError unless `x` is a floating-point tensor."""
+    if not hasattr(x, "is_meta"):  # no torch.Tensor
+        raise ValueError(f"{name} must be a floating-point tensor, got {type(x).__name__}")
+    rule = "a floating-point tensor (divide uint8 images by 255)"
+    require(x.is_floating_point(), name, rule, x.dtype)
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    """ValueError if `x` holds NaN or infinite values, or, on the device meta, none at all."""
+    require(not x.is_meta, name, "a tensor that holds values", "one on the device meta")
+    # A finite sum has finite terms and costs no copy; only if it overflows must each be looked at.
+    if not x.detach().sum().isfinite() and not (finite := x.isfinite()).all():
+        raise ValueError(
+            f"{name} must be finite, got {int((~finite).sum())} NaN or infinite values"
+        )
+
+
+def check_vectors(name: str, x: Any, least: int = 1) -> None:
+    """ValueError unless `x` is (N, ...), floating point, finite, not empty, N at least `least`."""
+    check_floating(name, x)
+    valid = x.ndim >= 2 and len(x) >= least and x.numel() > 0
+    require(valid, name, f"(N, ...), N at least {least} and none of it empty", tuple(x.shape))
+    check_finite(name, x)
+
+
+def check_pair(one: tuple[str, Any], two: tuple[str, Any], least: int = 1) -> None:
+    """ValueError unless both are as `check_vectors` demands, of one shape, dtype and device."""
+    (name, x), (other, y) = one, two
+    check_vectors(name, x, least)
+    check_floating(other, y)
+    kinds = [f"{tuple(z.shape)}, {z.dtype}, {z.device}" for z in (x, y)]
+    rule = f"of the shape, dtype and device of {name}, {kinds[0]}"
+    require(kinds[0] == kinds[1], other, rule, kinds[1])
+    check_finite(other, y)

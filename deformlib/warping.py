@@ -1,7 +1,7 @@
-"""Deform an image: random thin-plate-spline deformations (paper, section 2.1 and Figure 2).
+"""Deform an image: random thin-plate-spline deformations (paper, Section 2.1 and Figure 2).
 
-Displacements are in pixels, (dx, dy), x to the right and y downwards. The map is backward: the displacement
-at a point says where the value there is taken from, out(p) = image(p + field(p)).
+Displacements are in pixels, (dx, dy), x to the right and y downwards. The map is backward: the
+displacement at a point says where the value there is taken from, out(p) = image(p + field(p)).
 """
 
 from __future__ import annotations
@@ -18,24 +18,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deformlib.seeding import device_of
-from deformlib.validation import is_real, is_whole, require
+from deformlib.validation import (
+    check_finite,
+    check_floating,
+    check_known,
+    is_real,
+    is_whole,
+    require,
+)
 
 PADDING_MODES = ("border", "zeros", "reflection")
-CHUNK = (
-    1 << 12
-)  # pixels whose basis is held in float64 at a time: about a megabyte, which stays in the cache
+CHUNK = 1 << 12  # pixels whose basis is held in float64 at a time: about a megabyte, in the cache
 
 
 class ThinPlateSpline:
     """The smoothest field through given displacements of a grid of control points.
 
-    It is linear in those displacements, so the spline is one matrix, solved once, for any number of fields.
+    It is linear in those displacements, so the spline is one matrix, solved once, for any number of
+    fields.
 
     Args:
         size: (H, W) of the images in pixels, at least 2 each.
-        grid: control points as an int or (rows, columns), at least 2, evenly spaced from edge to edge.
-        inset: how far the outermost control points lie from the edge, as a share of the image's side, below a half.
-        device: where the matrix is kept; the CPU if None. It is solved on the CPU, so all devices agree.
+        grid: control points as an int or (rows, columns), at least 2, evenly spaced edge to edge.
+        inset: distance of the outermost control points from the edge, as a fraction of the side,
+            below a half.
+        device: where the matrix is kept; the CPU if None. It is solved on the CPU, so all devices
+            agree.
         dtype: float32 or float64; a lower one is raised to float32, which coordinates need.
 
     Attributes:
@@ -43,7 +51,7 @@ class ThinPlateSpline:
         basis: (H*W, K), pixels row by row: field = basis @ control.
 
     Raises:
-        ValueError: a side of size or grid below 2, another inset, or a dtype that is not floating point.
+        ValueError: a side of size or grid below 2, another inset, or no floating-point dtype.
     """
 
     def __init__(
@@ -55,22 +63,15 @@ class ThinPlateSpline:
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.size = _sides("size", size)
+        self.size = _sides("size", size, "two ints of at least 2")
         self.grid = _grid_sides(grid)
         require(is_real(inset) and 0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
-        require(
-            isinstance(dtype, torch.dtype) and dtype.is_floating_point,
-            "dtype",
-            "a floating-point type",
-            dtype,
-        )
+        valid = isinstance(dtype, torch.dtype) and dtype.is_floating_point
+        require(valid, "dtype", "a floating-point type", dtype)
         dtype = torch.promote_types(dtype, torch.float32)
-        extent = torch.tensor(
-            [self.size[1] - 1, self.size[0] - 1], dtype=torch.float64, device="cpu"
-        )  # (x, y)
-        self.points = (((1 - 2 * inset) * _unit_lattice(self.grid).T + 1) / 2 * extent).to(
-            device, dtype
-        )
+        points = (1 - 2 * inset) * unit_lattice(self.grid).T  # (K, 2) in [-1, 1]
+        extent = points.new_tensor([self.size[1] - 1, self.size[0] - 1])  # (x, y)
+        self.points = ((points + 1) / 2 * extent).to(device, dtype)
         self._planes = _planes(self.size, self.grid, inset, dtype).to(device)  # (K+2, H*W)
 
     @property
@@ -101,19 +102,14 @@ class ThinPlateSpline:
             ValueError: an input of another shape, type or device, empty or not finite.
         """
         _check_images(images, padding_mode)
-        require(
-            images.shape[2:] == self.size,
-            "images",
-            f"of the spline's size {self.size}",
-            tuple(images.shape),
-        )
+        shape = tuple(images.shape)
+        require(shape[2:] == self.size, "images", f"of the spline's size {self.size}", shape)
         self._check(control)
         _check_match("control", control, images)
         rows = _to_unit(control.to(self._dtype(control)), self.size).mT  # (N, 2, K)
         identity = torch.eye(2, dtype=rows.dtype, device=rows.device).expand(len(rows), 2, 2)
-        return _sample(
-            images, self._combine(torch.cat([rows, identity], -1), self._planes), padding_mode
-        )
+        grid = self._combine(torch.cat([rows, identity], -1), self._planes)  # (N, H, W, 2)
+        return _sample(images, grid, padding_mode)
 
     def to(self, device: torch.device | str) -> ThinPlateSpline:
         """The same spline on another device."""
@@ -122,29 +118,25 @@ class ThinPlateSpline:
         return moved
 
     def _combine(self, rows: Tensor, planes: Tensor) -> Tensor:
-        """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), a view whose rows of pixels are contiguous."""
+        """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), a view whose rows of pixels
+        are contiguous."""
         dtype = self._dtype(rows)
-        with torch.autocast(
-            rows.device.type, enabled=False
-        ):  # coordinates in bfloat16 are off by pixels
-            planar = rows.to(dtype).flatten(0, 1) @ planes.to(
-                dtype
-            )  # (2N, R) x (R, H*W) -> (2N, H*W)
+        with torch.autocast(rows.device.type, enabled=False):  # bfloat16 is off by pixels
+            planar = rows.to(dtype).flatten(0, 1) @ planes.to(dtype)  # (2N, R) x (R, H*W)
         return planar.view(len(rows), 2, *self.size).permute(0, 2, 3, 1)
 
     def _dtype(self, control: Tensor) -> torch.dtype:
         return torch.promote_types(control.dtype, self._planes.dtype)
 
     def _check(self, control: Tensor) -> None:
-        _check_displacements("control", control, ("N", len(self.points), 2))
         device = self.points.device
-        require(control.device == device, "control", f"on {device} as the spline", control.device)
-        _check_finite("control", control)
+        _check_displacements("control", control, (len(self.points), 2), device, "the spline")
 
 
 @dataclass(frozen=True)
 class Deformation:
-    """A distribution of deformations: every control point displaced uniformly within a square (paper, section 2.1).
+    """A distribution of deformations: every control point displaced uniformly within a square
+    (paper, Section 2.1).
 
     Args:
         grid: control points as an int or (rows, columns), at least 2; (5, 5) is kept as 5.
@@ -178,21 +170,14 @@ class Deformation:
     ) -> Tensor:
         """n independent displacements of the control points, in pixels: (n, K, 2), float32.
 
-        Drawn on the generator's device (the CPU if None) and then moved to device, so that devices agree.
+        Drawn on the generator's device (the CPU if None), then moved: devices agree.
 
         Raises:
-            ValueError: n below 1, or a generator that is none.
+            ValueError: n below 1, or a generator that is not a torch.Generator.
         """
         require(is_whole(n, 1), "n", "an int >= 1", n)
-        rows, columns = _grid_sides(self.grid)
-        unit = torch.rand(
-            int(n),
-            rows * columns,
-            2,
-            generator=generator,
-            device=device_of(generator),
-            dtype=torch.float32,
-        )
+        shape, origin = (int(n), math.prod(_grid_sides(self.grid)), 2), device_of(generator)
+        unit = torch.rand(shape, generator=generator, device=origin, dtype=torch.float32)
         return ((2 * unit - 1) * self.max_displacement).to(device)
 
     def spline(
@@ -221,43 +206,41 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
         ValueError: an input of another shape, type or device, empty or not finite.
     """
     _check_images(images, padding_mode)
-    size = images.shape[2:]
-    _check_displacements("field", field, ("N", *size, 2))
+    size = tuple(images.shape[2:])
+    _check_displacements("field", field, (*size, 2), images.device, "the images")
     _check_match("field", field, images)
-    _check_finite("field", field)
     dtype = torch.promote_types(torch.promote_types(images.dtype, field.dtype), torch.float32)
-    identity = _unit_lattice(size).to(field.device, dtype).T.unflatten(0, size)  # (H, W, 2)
+    identity = unit_lattice(size).to(field.device, dtype).T.unflatten(0, size)  # (H, W, 2)
     return _sample(images, identity + _to_unit(field.to(dtype), size), padding_mode)
 
 
 def deform(
     images: Tensor, deformation: Deformation, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Each image (N, C, H, W) under a random deformation of its own (Section 2.1), of the same shape and type; beyond its edge
-    the edge goes on.
+    """Each image (N, C, H, W) under a random deformation of its own (Section 2.1), of the same
+    shape and type; beyond its edge the edge goes on.
 
     Raises:
-        ValueError: images that are not a non-empty floating-point batch of at least 2x2 pixels, or not finite; a
-            deformation that is no Deformation.
+        ValueError: images that are not a non-empty floating-point batch of at least 2x2 pixels, or
+            not finite; a deformation that is not a Deformation.
     """
     _check_images(images)
     require(isinstance(deformation, Deformation), "deformation", "a Deformation", deformation)
     spline = deformation.spline(images.shape[2:], device=images.device, dtype=images.dtype)
-    return spline.warp(
-        images, deformation.sample(len(images), generator=generator, device=images.device)
-    )
+    control = deformation.sample(len(images), generator=generator, device=images.device)
+    return spline.warp(images, control)
 
 
 def _planes(
     size: tuple[int, int], grid: tuple[int, int], inset: float, dtype: torch.dtype
 ) -> Tensor:
-    """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for grid_sample."""
+    """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for
+    grid_sample."""
+    pixels = unit_lattice(size)  # (2, H*W)
     aspect, points, system = _system(size, grid, inset)
-    pixels = _unit_lattice(size)  # (2, H*W)
     k = points.shape[1]
-    weights = torch.linalg.solve(
-        system, torch.eye(k + 3, k, dtype=torch.float64, device="cpu")
-    ).T  # (K, K+3)
+    unit = torch.eye(k + 3, k, dtype=torch.float64, device="cpu")
+    weights = torch.linalg.solve(system, unit).T  # (K, K+3)
     planes = torch.empty(k + 2, pixels.shape[1], dtype=dtype, device="cpu")
     for start in range(0, pixels.shape[1], CHUNK):
         chunk = slice(start, start + CHUNK)
@@ -272,12 +255,11 @@ def _system(
     """Half the sides (2, 1), points (2, K) and equations (K+3, K+3); the longer side is 2."""
     # The spline does not depend on the unit of length, but in pixels the kernel outgrows the
     # polynomial, which costs a decimal digit of the solution.
-    aspect = torch.tensor([[size[1] - 1], [size[0] - 1]], dtype=torch.float64, device="cpu") / (
-        max(size) - 1
-    )
-    points = (1 - 2 * inset) * _unit_lattice(grid) * aspect  # (2, K)
+    points = (1 - 2 * inset) * unit_lattice(grid)
+    aspect = points.new_tensor([[size[1] - 1], [size[0] - 1]]) / (max(size) - 1)
+    points = points * aspect
     k = points.shape[1]
-    system = torch.zeros(k + 3, k + 3, dtype=torch.float64, device="cpu")
+    system = points.new_zeros(k + 3, k + 3)
     system[:, :k] = _terms(points, points)
     system[:k, k:] = system[k:, :k].T
     return aspect, points, system
@@ -294,11 +276,12 @@ def field_by_rows(
     values = F.pad(control.double(), (0, 0, 0, 3))  # (K+3, 2)
     weights = torch.linalg.solve(system, values).T  # (2, K+3)
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in size)
+    chunk = CHUNK * 25 // (25 + grid**2) + 1  # pixels: few where control points are many
 
     def rows(top: int, bottom: int) -> Tensor:
         lattice = torch.meshgrid(x, y[top:bottom], indexing="xy")
         pixels = torch.stack(lattice).flatten(1) * aspect  # (2, rows * W)
-        parts = [weights @ _terms(points, part) for part in pixels.split(CHUNK, 1)]
+        parts = [weights @ _terms(points, part) for part in pixels.split(chunk, 1)]
         return torch.cat(parts, 1).T.unflatten(0, (-1, size[1]))
 
     return rows
@@ -310,8 +293,8 @@ def _terms(points: Tensor, x: Tensor) -> Tensor:
     return torch.cat([torch.special.xlogy(squared, squared) / 2, torch.ones_like(x[:1]), x])
 
 
-def _unit_lattice(shape: Sequence[int]) -> Tensor:
-    """(2, rows * columns) points x and y, row by row, from edge to edge of [-1, 1]."""
+def unit_lattice(shape: Sequence[int]) -> Tensor:
+    """(2, rows * columns) points x and y, row by row, from edge to edge of [-1, 1], in float64."""
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64, device="cpu") for n in shape)
     return torch.stack(torch.meshgrid(x, y, indexing="xy")).flatten(1)
 
@@ -325,67 +308,46 @@ def _sample(images: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
     dtype = torch.promote_types(images.dtype, grid.dtype)
     grid = grid.to(dtype).expand(len(images), -1, -1, -1)
     with torch.autocast(images.device.type, enabled=False):
-        warped = F.grid_sample(
-            images.to(dtype), grid, padding_mode=padding_mode, align_corners=True
-        )
+        values = images.to(dtype)
+        warped = F.grid_sample(values, grid, padding_mode=padding_mode, align_corners=True)
     return warped.to(images.dtype)
 
 
-def _sides(name: str, value: Any) -> tuple[int, int]:
+def _sides(name: str, value: Any, rule: str) -> tuple[int, int]:
     valid = isinstance(value, Sequence) and len(value) == 2 and all(is_whole(n, 2) for n in value)
-    require(valid, name, "two ints of at least 2", value)
+    require(valid, name, rule, value)
     return int(value[0]), int(value[1])
 
 
 def _grid_sides(grid: Any) -> tuple[int, int]:
-    require(
-        not is_whole(grid, -math.inf) or grid >= 2,
-        "grid",
-        "an int of at least 2, or two of them",
-        grid,
-    )
-    return _sides("grid", (grid, grid) if isinstance(grid, Integral) else grid)
-
-
-def _check_floating(name: str, value: Any) -> None:
-    require(isinstance(value, Tensor), name, "a tensor", type(value).__name__)
-    require(
-        value.is_floating_point(), name, "floating point (divide uint8 images by 255)", value.dtype
-    )
+    if isinstance(grid, Integral) and grid >= 2 and not isinstance(grid, bool):
+        grid = (grid, grid)
+    return _sides("grid", grid, "an int of at least 2, or two of them")
 
 
 def _check_images(images: Tensor, padding_mode: str = "border") -> None:
-    _check_floating("images", images)
+    check_floating("images", images)
     valid = images.ndim == 4 and images.numel() > 0 and min(images.shape[2:]) >= 2
-    require(
-        valid, "images", "a non-empty (N, C, H, W) with H and W at least 2", tuple(images.shape)
-    )
-    _check_finite("images", images)
-    require(
-        padding_mode in PADDING_MODES, "padding_mode", f"one of {PADDING_MODES}", repr(padding_mode)
-    )
+    rule = "a non-empty (N, C, H, W) with H and W at least 2"
+    require(valid, "images", rule, tuple(images.shape))
+    check_finite("images", images)
+    check_known("padding_mode", padding_mode, PADDING_MODES)
 
 
-def _check_displacements(name: str, value: Tensor, shape: tuple[str | int, ...]) -> None:
-    _check_floating(name, value)
-    valid = value.ndim == len(shape) and len(value) > 0 and value.shape[1:] == shape[1:]
-    require(valid, name, f"({', '.join(map(str, shape))}) with N at least 1", tuple(value.shape))
-
-
-def _check_finite(name: str, value: Tensor) -> None:
-    require(not value.is_meta, name, "a tensor that holds values", "one on the device meta")
-    # A sum is finite only if all its terms are, and costs next to nothing; where it overflows, the extremes decide.
-    finite = value.detach().sum().isfinite() or all(map(math.isfinite, value.detach().aminmax()))
-    require(finite, name, "finite", "nan or inf")
+def _check_displacements(
+    name: str, value: Tensor, shape: tuple[int, ...], device: torch.device, owner: str
+) -> None:
+    check_floating(name, value)
+    valid = value.ndim > 1 and len(value) > 0 and value.shape[1:] == shape
+    rule = f"(N, {', '.join(map(str, shape))}) with N at least 1"
+    require(valid, name, rule, tuple(value.shape))
+    require(value.device == device, name, f"on {device} as {owner}", value.device)
+    check_finite(name, value)
 
 
 def _check_match(name: str, value: Tensor, images: Tensor) -> None:
-    require(
-        len(value) in (1, len(images)),
-        name,
-        f"one for each of {len(images)} images, or one",
-        len(value),
-    )
+    rule = f"one for each of {len(images)} images, or one"
+    require(len(value) in (1, len(images)), name, rule, len(value))
     require(value.device == images.device, name, f"on {images.device} as the images", value.device)
 
 

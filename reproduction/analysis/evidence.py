@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from deformlib import models
-from deformlib.metrics import AVERAGES
+from deformlib.filters import AVERAGES
 from deformlib.models import DOWNSAMPLINGS
 from deformlib.validation import check_known, is_whole, require
 from reproduction.analysis import quantities

@@ -13,7 +13,7 @@ from scipy import integrate, stats
 from torch import Tensor
 
 from deformlib import models
-from deformlib.metrics import AVERAGES, variation_and_size
+from deformlib.filters import AVERAGES, variation_and_size
 from deformlib.seeding import stream
 from reproduction.experiments import protocol
 from reproduction.experiments.specs import Initialization, Resampling

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deformlib.metrics import evaluating, normalized_total_variation
+from deformlib import metrics
+from deformlib.filters import filters_of, normalized_total_variation
 from deformlib.models import READOUT
-from deformlib.representations import visit
+from deformlib.representations import evaluating, visit
 from deformlib.seeding import noise_as_large, stream
-from deformlib.vector_distances import median, paired_distances, pairwise_distances
 from deformlib.warping import Deformation, deform, warp
 from reproduction.experiments import data
 from reproduction.experiments.specs import Training
@@ -266,6 +266,15 @@ def calibrated(model: nn.Module, images: Tensor, chunk_size: int = CHUNK) -> nn.
     return model.eval()
 
 
+STATISTICS = (
+    "mean",
+    "median",
+    "mean_square",
+    "pairs_median",
+    "pairs_mean",
+    "pairs_mean_square",
+    "normalized",
+)
 # What is kept of each distance; squares are the two factors of relative stability (Petrini et al. 2021).
 WHOLE = {
     distance: ("mean", "pairs_median", "pairs_mean", "normalized")
@@ -296,28 +305,14 @@ def _profiles(
 
 
 def statistics(clean: Tensor, deformed: Tensor, distance: str) -> dict[str, float]:
-    """Of representations (N, ...) each: distances of deformed from clean, and those of all pairs of clean; "normalized" is
-    nan where the pairs' median is zero."""
-    paired, pairs = paired_distances(clean, deformed, distance), pairwise_distances(clean, distance)
-    mean, middle = float(paired.mean()), float(median(pairs))
-    return {
-        "mean": mean,
-        "median": float(median(paired)),
-        "mean_square": float(paired.square().mean()),
-        "pairs_median": middle,
-        "pairs_mean": float(pairs.mean()),
-        "pairs_mean_square": float(pairs.square().mean()),
-        "normalized": mean / middle if middle else math.nan,
-    }
+    """`metrics.statistics` of representations (N, ...) each, by their names in records."""
+    found = metrics.statistics(clean, deformed, distance)
+    return {name: float(getattr(found, name)) for name in STATISTICS}
 
 
 def banks_of(model: nn.Module) -> dict[str, Tensor]:
     """Weights (out, in, 3, 3) of the convolutions that the paper counts as filters."""
-    return {
-        name.removesuffix(".conv"): module.weight.detach()
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) and min(module.kernel_size) >= 3
-    }
+    return {name.removesuffix(".conv"): w.detach() for name, w in filters_of(model).items()}
 
 
 def smoothness_of(model: nn.Module, initial: dict[str, Tensor]) -> Numbers:

@@ -483,8 +483,21 @@ def test_what_is_not_read_of_a_file_is_said(tmp_path: Path):
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
     deep = np.full((20, 20), 300, dtype=np.uint16)
     Image.fromarray(deep).save(tmp_path / "key.png", transparency=300)
-    for name, words in (("film.gif", "the first of 3 frames"), ("key.png", "no transparency")):
+    for name, words in (("film.gif", "all frames but the first"), ("key.png", "no transparency")):
         assert words in call("deform", tmp_path / name, tmp_path / f"{name}.out.png")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".tif"])
+def test_a_film_that_is_cut_off_is_a_photograph_or_an_error(suffix: str, tmp_path: Path):
+    frames = [Image.fromarray(noise(40, 60)) for _ in range(4)]
+    film, cut = tmp_path / f"film{suffix}", tmp_path / f"cut{suffix}"
+    frames[0].save(film, save_all=True, append_images=frames[1:])
+    whole = film.read_bytes()
+    for length in range(len(whole) // 8, len(whole), len(whole) // 37):
+        cut.write_bytes(whole[:length])
+        words = ["deform", str(cut), str(tmp_path / "out.png"), "--force"]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0 or f"{cut} is not an image" in result.output
 
 
 def test_sixteen_bits_of_colour_are_read_as_eight_and_that_is_said(tmp_path: Path):

@@ -1,14 +1,13 @@
 """On a GPU the numbers are those of the CPU, and a run comes out the same twice. Skipped where there is no GPU."""
 
 import dataclasses
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from deformlib import metrics, models, other_measures
+from deformlib import filters, metrics, models, other_measures
 from deformlib.measure import measured
 from deformlib.warping import Deformation, deform
 from reproduction.experiments import runs
@@ -46,8 +45,8 @@ def test_sensitivity_is_that_of_the_cpu(network: nn.Module, distance: str, batch
 
 
 def test_smoothness_is_that_of_the_cpu(network: nn.Module):
-    here = metrics.smoothness(network, "kernel")
-    assert metrics.smoothness(network.cuda(), "kernel") == pytest.approx(here, rel=1e-5)
+    here = filters.smoothness(network, "kernel")
+    assert filters.smoothness(network.cuda(), "kernel") == pytest.approx(here, rel=1e-5)
 
 
 @pytest.mark.parametrize("measure", [other_measures.relative_stability, other_measures.shift_consistency])
@@ -70,8 +69,8 @@ def test_a_network_on_the_gpu_takes_photographs_from_the_cpu(network: nn.Module)
         )
     )
     torch.testing.assert_close(
-        torch.tensor([astuple(row)[1:] for row in there]),
-        torch.tensor([astuple(row)[1:] for row in here]),
+        torch.tensor([dataclasses.astuple(row)[1:] for row in there]),
+        torch.tensor([dataclasses.astuple(row)[1:] for row in here]),
         rtol=1e-3,
         atol=1e-4,
         equal_nan=True,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deformlib import Deformation
-from deformlib.geometry import affine_share, folds, gradient_norm, largest_gradient, shapes
+from deformlib.geometry import affine_fraction, folds, gradient_norm, largest_gradient, shapes
 
 
 def affine_field(matrix, shift=(0.0, 0.0), size=(7, 11)):
@@ -44,22 +44,22 @@ def test_gradient_norm_is_linear_in_the_field_and_blind_to_shifts():
     torch.testing.assert_close(gradient_norm(-2 * fields + 7), 2 * gradient_norm(fields))
 
 
-def test_affine_share_of_an_affine_field_is_one():
-    assert affine_share(affine_field([[0.1, 0.2], [-0.4, 0.3]], (5, -3))).item() == pytest.approx(
+def test_affine_fraction_of_an_affine_field_is_one():
+    assert affine_fraction(affine_field([[0.1, 0.2], [-0.4, 0.3]], (5, -3))).item() == pytest.approx(
         1, abs=1e-12
     )
 
 
-def test_affine_share_of_a_field_orthogonal_to_affine_maps_is_zero():
+def test_affine_fraction_of_a_field_orthogonal_to_affine_maps_is_zero():
     y, x = torch.meshgrid(torch.linspace(-1, 1, 9), torch.linspace(-1, 1, 6), indexing="ij")
-    assert affine_share(torch.stack([x * y, -x * y], -1)[None]).item() == pytest.approx(0, abs=1e-6)
+    assert affine_fraction(torch.stack([x * y, -x * y], -1)[None]).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_affine_share_is_what_least_squares_leaves():
+def test_affine_fraction_is_what_least_squares_leaves():
     fields = random_fields()
     y, x = np.mgrid[:20, :31].reshape(2, -1)
     design = np.stack([np.ones_like(x), x, y], 1)
-    for field, fraction in zip(fields.numpy(), affine_share(fields), strict=True):
+    for field, fraction in zip(fields.numpy(), affine_fraction(fields), strict=True):
         residual = np.linalg.lstsq(design, field.reshape(-1, 2), rcond=None)[1].sum()
         assert fraction.item() == pytest.approx(1 - residual / (field**2).sum(), abs=1e-12)
 
@@ -117,5 +117,5 @@ def test_shapes_are_the_measures_of_the_samples():
     control = Deformation(3, 4.0).sample(20, generator=torch.Generator().manual_seed(5))
     fields = Deformation(3, 4.0).spline((32, 24), dtype=torch.float64).field(control)
     torch.testing.assert_close(shape["gradient_norm"], gradient_norm(fields))
-    torch.testing.assert_close(shape["affine_share"], affine_share(fields))
+    torch.testing.assert_close(shape["affine_fraction"], affine_fraction(fields))
     assert shape["folds"].tolist() == folds(fields).tolist()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
-from deformlib import measure, metrics
+from deformlib import filters, measure, metrics
 from deformlib.__main__ import app
 from deformlib.warping import Deformation
 
@@ -121,7 +121,7 @@ def test_a_network_of_ones_own(name: str, folder: Path):
         assert table[column].to_dict() == pytest.approx(expected, rel=1e-4)
     assert list(table.index) == ["input", "conv", "relu", "fc"]
     assert table["smoothness"].dropna().to_dict() == pytest.approx(
-        metrics.smoothness(model, "kernel"), rel=1e-4
+        filters.smoothness(model, "kernel"), rel=1e-4
     )
     assert (
         f"{table.loc['relu', 'sensitivity']:.3f}" in output

@@ -353,7 +353,7 @@ def test_compiles_in_one_graph():
             lambda: cifar10_vgg("max-pool", generator=3),
             "generator must be a torch.Generator or None, got 3",
         ),
-        (lambda: initialize(3), "model must be a torch.nn.Module, .* got int"),
+        (lambda: initialize(3), "model must be a torch.nn.Module, got int"),
         (lambda: cifar10_vgg("max-pool", classes=2.5), "classes must be an integer >= 1, got 2.5"),
         (
             lambda: imagenet_vgg("max-pool", in_channels=0),

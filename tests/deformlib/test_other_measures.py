@@ -305,7 +305,7 @@ def test_classes_alone_in_a_dict_are_counted():
         ),
         (
             lambda: shift_consistency(None, torch.rand(4, 1, 8, 8)),
-            "model must be a torch.nn.Module, .* got NoneType",
+            "model must be a torch.nn.Module, got NoneType",
         ),
         (
             lambda: shift_consistency(nn.Conv2d(1, 2, 8), torch.rand(4, 1, 8, 8).bfloat16()),

@@ -235,16 +235,6 @@ def test_a_layer_whose_weights_are_computed_is_one_layer():
     assert list(visit(model, torch.rand(2, 3, 8, 8))) == ["input", "0", "1"]
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit")
-@pytest.mark.parametrize(
-    "make", [torch.jit.script, lambda module: torch.jit.trace(module, torch.rand(2, 5))]
-)
-def test_torchscript_inside_a_model_is_left_out_by_name(make):
-    model = nn.Sequential(nn.Linear(5, 5), make(nn.Sequential(nn.ReLU())))
-    with pytest.warns(UserWarning, match="left out: 1.0, which the forward pass never called"):
-        assert list(visit(model, torch.rand(2, 5))) == ["input", "0"]
-
-
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -384,16 +374,9 @@ def test_another_type_is_an_error_unless_the_model_takes_it(vgg, images):
         visit(nn.Linear(4, 2), torch.rand(2, 3))
 
 
-def test_what_is_no_module_or_runs_no_hooks_is_refused(images):
-    for model in (
-        lambda x: x,
-        torch.jit.trace(nn.Sequential(nn.ReLU()), images),
-        torch.jit.script(nn.Sequential(nn.ReLU())),
-    ):
-        with pytest.raises(
-            ValueError, match="model must be a torch.nn.Module, and not TorchScript"
-        ):
-            visit(model, images)
+def test_what_is_no_module_is_refused(images):
+    with pytest.raises(ValueError, match="model must be a torch.nn.Module, got function"):
+        visit(lambda x: x, images)
 
 
 class Route(nn.Module):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from deformlib import decomposition, metrics, models
+from deformlib import filters, models
 from reproduction.analysis import costs, evidence, quantities
 from reproduction.analysis.evidence import Evidence, by_layer, collect, existing, spread, store_for
 from reproduction.experiments import runs, studies, sweeps
@@ -375,7 +375,7 @@ def test_a_trained_network_is_that_of_its_record():
         ],
     )
     last = evidence.store_for("full").load(spec).measurements["checkpoints"][-1]
-    found = metrics.smoothness(network, "kernel")  # the weights are kept in bfloat16: three digits
+    found = filters.smoothness(network, "kernel")  # the weights are kept in bfloat16: three digits
     assert list(found.values()) == pytest.approx(last["smoothness"]["kernel"], rel=1e-3)
     assert not network.training and next(network.parameters()).dtype == torch.float32
     assert network.conv1_1.norm.running_var.ne(1).all()
@@ -801,7 +801,7 @@ def test_a_network_before_its_training_has_the_smoothness_of_its_first_checkpoin
         if spec.downsampling == "strided"
     ]
     first = evidence.store_for("full").load(spec).measurements["checkpoints"][0]
-    assert list(metrics.smoothness(network, "kernel").values()) == pytest.approx(
+    assert list(filters.smoothness(network, "kernel").values()) == pytest.approx(
         first["smoothness"]["kernel"], rel=1e-5
     )
     assert not network.training and network.head.out_features == 10
@@ -853,7 +853,7 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
 def test_over_banks_is_the_mean_over_kernels():
     networks = {variant: models.cifar10_vgg(variant, width=0.1) for variant in VARIANTS}
     networks["strided"].conv1_1.conv.weight.data[0, 0] = 0
-    fractions = lambda weight: decomposition.explained(weight, decomposition.SMOOTHINGS["2x2 box"])  # noqa: E731
+    fractions = lambda weight: filters.explained(weight, filters.SMOOTHINGS["2x2 box"])  # noqa: E731
     table = evidence.over_banks(networks, fractions, seed=3)
     assert table.columns.tolist() == Evidence("", "full", [], []).banks().columns.tolist()
     assert table["variant"].tolist() == [variant for variant in VARIANTS for _ in range(8)] and set(

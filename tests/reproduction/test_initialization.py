@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from deformlib import metrics, models, representations
+from deformlib import filters, metrics, models, representations
 from deformlib.seeding import stream
 from reproduction.experiments import data, initialization, protocol, runs
 from reproduction.experiments.specs import Initialization, Resampling
@@ -76,7 +76,7 @@ def test_a_network_is_measured_as_by_sensitivity(photographs: torch.Tensor):
                 list(expected.values()), rel=1e-4
             )
     assert entry["smoothness"]["kernel"] == pytest.approx(
-        list(metrics.smoothness(model, "kernel").values()), rel=1e-5
+        list(filters.smoothness(model, "kernel").values()), rel=1e-5
     )
     assert not np.allclose(
         entry["calibrated"]["cosine"]["normalized"],
