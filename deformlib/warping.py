@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar
@@ -236,15 +236,9 @@ def _planes(
 ) -> Tensor:
     """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for
     grid_sample."""
-    # The spline does not depend on the unit of length, but in pixels the kernel outgrows the
-    # polynomial, which costs a decimal digit of the solution; so the longer side is 2.
     pixels = unit_lattice(size)  # (2, H*W)
-    aspect = pixels.new_tensor([[size[1] - 1], [size[0] - 1]]) / (max(size) - 1)
-    points = (1 - 2 * inset) * unit_lattice(grid) * aspect  # (2, K)
+    aspect, points, system = _system(size, grid, inset)
     k = points.shape[1]
-    system = pixels.new_zeros(k + 3, k + 3)
-    system[:, :k] = _terms(points, points)
-    system[:k, k:] = system[k:, :k].T
     unit = torch.eye(k + 3, k, dtype=torch.float64, device="cpu")
     weights = torch.linalg.solve(system, unit).T  # (K, K+3)
     planes = torch.empty(k + 2, pixels.shape[1], dtype=dtype, device="cpu")
@@ -253,6 +247,44 @@ def _planes(
         planes[:k, chunk] = weights @ _terms(points, pixels[:, chunk] * aspect)
     planes[k:] = pixels
     return planes
+
+
+def _system(
+    size: tuple[int, int], grid: tuple[int, int], inset: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Half the sides (2, 1), points (2, K) and equations (K+3, K+3); the longer side is 2."""
+    # The spline does not depend on the unit of length, but in pixels the kernel outgrows the
+    # polynomial, which costs a decimal digit of the solution.
+    points = (1 - 2 * inset) * unit_lattice(grid)
+    aspect = points.new_tensor([[size[1] - 1], [size[0] - 1]]) / (max(size) - 1)
+    points = points * aspect
+    k = points.shape[1]
+    system = points.new_zeros(k + 3, k + 3)
+    system[:, :k] = _terms(points, points)
+    system[:k, k:] = system[k:, :k].T
+    return aspect, points, system
+
+
+def field_by_rows(
+    size: tuple[int, int], grid: int, control: Tensor
+) -> Callable[[int, int], Tensor]:
+    """The field of control (K, 2) without the spline's matrix, for images too large for it.
+
+    Returns a function of the first row and the one after the last: (rows, W, 2), float64.
+    """
+    aspect, points, system = _system(size, (grid, grid), 0.0)
+    values = F.pad(control.double(), (0, 0, 0, 3))  # (K+3, 2)
+    weights = torch.linalg.solve(system, values).T  # (2, K+3)
+    y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in size)
+    chunk = CHUNK * 25 // (25 + grid**2) + 1  # pixels: few where control points are many
+
+    def rows(top: int, bottom: int) -> Tensor:
+        lattice = torch.meshgrid(x, y[top:bottom], indexing="xy")
+        pixels = torch.stack(lattice).flatten(1) * aspect  # (2, rows * W)
+        parts = [weights @ _terms(points, part) for part in pixels.split(chunk, 1)]
+        return torch.cat(parts, 1).T.unflatten(0, (-1, size[1]))
+
+    return rows
 
 
 def _terms(points: Tensor, x: Tensor) -> Tensor:

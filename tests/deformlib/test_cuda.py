@@ -69,8 +69,8 @@ def test_a_network_on_the_gpu_takes_photographs_from_the_cpu(network: nn.Module)
         )
     )
     torch.testing.assert_close(
-        torch.tensor(there.to_numpy()),
-        torch.tensor(here.to_numpy()),
+        torch.tensor([dataclasses.astuple(row)[1:] for row in there]),
+        torch.tensor([dataclasses.astuple(row)[1:] for row in here]),
         rtol=1e-3,
         atol=1e-4,
         equal_nan=True,
