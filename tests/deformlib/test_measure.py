@@ -293,7 +293,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(mode: str, tmp_path: Path):
 
 @pytest.mark.filterwarnings("ignore:left out")
 def test_rows_are_in_execution_order_where_one_distance_leaves_a_layer_out():
-    """One positive number for each image: of cosine distance 0 from each other, not of Euclidean."""
+    """One positive number an image: of cosine distance 0 from each other, not of Euclidean."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Flatten(), torch.nn.Linear(48, 1), torch.nn.Sigmoid(), torch.nn.Linear(1, 3)
