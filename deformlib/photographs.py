@@ -46,8 +46,8 @@ def opened(path: Path) -> Image.Image:
     if min(photo.size) < 2:
         raise ValueError(f"{path} must be at least 2x2 pixels, got {photo.width}x{photo.height}")
     if (
-        photo.mode in ("L", "RGB")
-        and not photo.has_transparency_data
+        (photo.mode in ("L", "RGB")
+        and not photo.has_transparency_data)
         or photo.mode in (*SIMPLER, "I", "F")
     ):
         return photo

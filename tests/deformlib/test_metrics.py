@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import distance as scipy_distance
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from deformlib import metrics
 from deformlib import vector_distances as vectors
@@ -17,6 +18,7 @@ from deformlib.metrics import (
     distances,
     normalized_distance,
     sensitivity,
+    statistics,
 )
 from deformlib.models import DOWNSAMPLINGS, cifar10_vgg
 from deformlib.representations import visit
@@ -842,3 +844,153 @@ def test_thousands_of_images_in_chunks_give_the_result_of_one_batch():
         torch.testing.assert_close(
             torch.cat([part[layer] for part in apart]), moved, rtol=1e-5, atol=1e-9
         )
+
+
+SCALES = [1e-45, 1e-38, 1e-23, 1e-10, 1.0, 1e18, 1e30, 1e37]
+MIXED = torch.tensor([1e-38, 1e37, 1.0, 1e-23, 1e20, 1e-10, 1e30], dtype=torch.float64)
+
+
+def every_distance(a, b, distance):
+    paired = np.array([by_pair(x, y, distance) for x, y in zip(a, b, strict=True)])
+    return paired, all_pairs(a, distance)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_values_far_from_1_keep_their_digits(scale, distance):
+    a, b = ((scale * (normal(7, 300, seed=s).double() + 0.5)).float() for s in (0, 1))
+    paired, pairs = every_distance(a, b, distance)
+    np.testing.assert_allclose(paired_distances(a, b, distance), paired, rtol=2e-5)
+    np.testing.assert_allclose(pairwise_distances(a, distance), pairs, rtol=2e-5)
+    if a.any(1).all():  # at 1e-45 nothing but single bits is left
+        found = normalized_distance(a, b, distance).item()
+        assert found == pytest.approx(paired.mean() / np.median(pairs), rel=2e-5)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_rows_of_mixed_scale_keep_their_digits(distance):
+    a, b = ((MIXED[:, None] * (normal(7, 300, seed=s).double() + 0.5)).float() for s in (0, 1))
+    paired, pairs = every_distance(a, b, distance)
+    np.testing.assert_allclose(paired_distances(a, b, distance), paired, rtol=2e-5)
+    np.testing.assert_allclose(pairwise_distances(a, distance), pairs, rtol=2e-5)
+    flipped = [by_pair(x, y, distance) for x, y in zip(a, b.flip(0), strict=True)]
+    np.testing.assert_allclose(paired_distances(a, b.flip(0), distance), flipped, rtol=2e-5)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("dtype, scale", [
+    (torch.float16, 6e-8), (torch.float16, 1e4), (torch.bfloat16, 1e-38), (torch.bfloat16, 1e37),
+    (torch.float64, 1e-140), (torch.float64, 1e140),
+])  # fmt: skip
+def test_other_types_keep_their_digits_at_the_ends_of_their_range(dtype, scale, distance):
+    a, b = ((scale * (normal(7, 300, seed=s).double() + 0.5)).to(dtype) for s in (0, 1))
+    paired, pairs = every_distance(a.double(), b.double(), distance)
+    np.testing.assert_allclose(paired_distances(a, b, distance), paired, rtol=2e-5)
+    np.testing.assert_allclose(pairwise_distances(a, distance), pairs, rtol=2e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-305, 1e200, 1e300])
+def test_cosine_distance_of_float64_has_no_scale_either(scale):
+    a, b = (normal(7, 300, seed=s, dtype=torch.float64) for s in (0, 1))
+    torch.testing.assert_close(paired_distances(scale * a, b), paired_distances(a, b))
+    torch.testing.assert_close(pairwise_distances(scale * a), pairwise_distances(a))
+
+
+def test_coordinates_of_mixed_scale_have_a_euclidean_distance():
+    a, b = torch.tensor([[1.0, 1e-30], [3.0, 0.0]]), torch.tensor([[1.0, 3e-30], [0.0, 4.0]])
+    np.testing.assert_allclose(paired_distances(a, b, "euclidean"), [2e-30, 5], rtol=1e-6)
+    near = torch.cat([a[:1], b[:1], torch.tensor([[5.0, 1.0]])])
+    assert pairwise_distances(near, "euclidean")[0].item() == pytest.approx(2e-30, rel=1e-6)
+
+
+def test_ordinary_rows_keep_their_bits_beside_far_ones():
+    a, b = normal(6, 300), normal(6, 300, seed=1)
+    far = a.clone()
+    far[2] *= 2.0**-100
+    for distance in DISTANCES:
+        expected, found = paired_distances(a, b, distance), paired_distances(far, b, distance)
+        kept = torch.arange(6) != 2
+        assert torch.equal(found[kept], expected[kept])
+    assert torch.equal(pairwise_distances(far), pairwise_distances(a))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("scale", [2.0**-80, 2.0**100])
+def test_gradients_far_from_1(scale, distance):
+    a, b = normal(5, 20), normal(5, 20, seed=1)
+    gradients = []
+    for factor in (1.0, scale):
+        x = (a * factor).requires_grad_()
+        x_far = torch.cat([x, a[:1]])  # and an ordinary row
+        moved = paired_distances(x_far, torch.cat([b * factor, b[:1]]), distance)
+        pairs = pairwise_distances(x, distance)
+        power = factor if distance == "euclidean" else 1.0
+        ((moved[:5] / power).sum() + (pairs / power).sum()).backward()
+        gradients.append(x.grad * factor)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("scale", [2.0**-76, 2.0**60, 2.0**110])
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_sensitivity_does_not_depend_on_scale(scale, distance, batch_size, images):
+    class Scaled(nn.Module):
+        def forward(self, x):
+            return x * scale
+
+    model = nn.Sequential(nn.Identity(), Scaled())
+    found = sensitivity(model, *images, ["0", "1"], distance, batch_size)
+    assert found["1"] == pytest.approx(found["0"], rel=1e-5)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_statistics_agree_with_numpy(distance):
+    clean, deformed = normal(9, 40), normal(9, 40, seed=1)
+    paired, pairs = every_distance(clean, deformed, distance)
+    found = statistics(clean, deformed, distance)
+    expected = {
+        "mean": paired.mean(),
+        "median": np.median(paired),
+        "mean_square": (paired**2).mean(),
+        "pairs_mean": pairs.mean(),
+        "pairs_median": np.median(pairs),
+        "pairs_mean_square": (pairs**2).mean(),
+        "normalized": paired.mean() / np.median(pairs),
+    }
+    for name, value in expected.items():
+        assert float(getattr(found, name)) == pytest.approx(value, rel=1e-5), name
+    assert normalized_distance(clean, deformed, distance) == found.normalized.float()
+    assert statistics(clean[:1].expand(3, -1), clean[:3]).normalized.isnan()
+    large = statistics(1e30 * clean, 1e30 * deformed, "euclidean")  # whose squares float32 lacks
+    assert float(large.mean_square) == pytest.approx(
+        1e60 * float(statistics(clean, deformed, "euclidean").mean_square)
+    )
+
+
+class Checkpointed(nn.Module):
+    """A block that is computed again in the backward pass, with layers in it."""
+
+    def __init__(self, again: bool):
+        super().__init__()
+        self.again = again
+        self.block = nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 6))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = checkpoint(self.block, x, use_reentrant=False) if self.again else self.block(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_distances_of_a_checkpointed_network_are_differentiable(distance):
+    gradients = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = Checkpointed(again)
+        clean, deformed = normal(4, 6).requires_grad_(), normal(4, 6, seed=1)
+        moved = distances(model, clean, deformed, None, distance)
+        assert list(moved) == ["input", "block.0", "block.1", "block.2", "head"]
+        sum(m.sum() for m in moved.values()).backward()
+        gradients.append([clean.grad, *(p.grad for p in model.parameters())])
+    for plain, computed_again in zip(*gradients, strict=True):
+        torch.testing.assert_close(computed_again, plain)

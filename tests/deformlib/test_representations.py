@@ -9,6 +9,7 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from deformlib.models import DOWNSAMPLINGS, cifar10_vgg
 from deformlib.representations import named_layers, visit
@@ -484,3 +485,39 @@ def test_an_error_of_the_network_s_own_is_not_taken_for_one_of_types():
 
     with pytest.raises(RuntimeError, match="to have 3 channels"):
         visit(Casts(), torch.rand(2, 1, 8, 8))
+
+
+def test_what_a_backward_pass_computes_again_is_not_seen_twice():
+    class Energy(nn.Module):
+        """A network whose forward pass holds a backward pass, which computes a layer again."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            x = x.detach().requires_grad_()
+            energy = checkpoint(lambda y: self.inner(y).tanh(), x, use_reentrant=False).sum()
+            [force] = torch.autograd.grad(energy, x)
+            return self.outer(force)
+
+    with torch.enable_grad():
+        assert list(visit(Energy(), torch.rand(2, 3))) == ["input", "inner", "outer"]
+
+
+def test_the_default_copies_of_a_checkpointed_network_are_differentiable():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+
+        def forward(self, x):
+            return checkpoint(self.block, x, use_reentrant=False)
+
+    model, x = Net(), torch.rand(2, 3, requires_grad=True)
+    seen = visit(model, x, ["block.*"], fn=lambda r: r.square().sum())
+    sum(seen.values()).backward()
+    y = x.detach().requires_grad_()
+    first = model.block[0](y)
+    (first.square().sum() + first.tanh().square().sum()).backward()
+    torch.testing.assert_close(x.grad, y.grad)

@@ -352,9 +352,9 @@ def test_a_spline_moves():
 
 
 def test_the_papers_deformations():
-    assert Deformation.IMAGENET == Deformation(5, 10.0) and Deformation.CIFAR10 == Deformation(
+    assert Deformation(5, 10.0) == Deformation.IMAGENET and Deformation(
         3, 2.0
-    )
+    ) == Deformation.CIFAR10
 
 
 @pytest.mark.parametrize(
