@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deformlib.representations import Unfit, evaluating, fitting, named, named_layers
+from deformlib.representations import Unfit, evaluating, measuring, named_layers
 from deformlib.validation import check_known, check_vectors, require
 from deformlib.vector_distances import power_of_two
 
@@ -65,15 +65,11 @@ def smoothness(
     whose weights are all zero is left out with a warning.
     """
     check_known("average", average, AVERAGES)
-
-    def roughness(weight: Tensor) -> float:
-        return normalized_total_variation(weight, average).item()
-
     values = {}
     with evaluating(model):
         for name, weight in filters_of(model, layers).items():
-            with fitting(name, layers):
-                values[name] = named(name, roughness, weight)
+            with measuring(name, layers):
+                values[name] = normalized_total_variation(weight, average).item()
     return values
 
 

@@ -216,9 +216,9 @@ def initialize(
             module.weight.copy_(weight)
         if module.bias is not None:
             module.bias.zero_()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            module.reset_parameters()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            norm.reset_parameters()
     return model
 
 

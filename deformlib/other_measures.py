@@ -17,8 +17,7 @@ from deformlib.representations import (
     Unfit,
     check_input,
     evaluating,
-    fitting,
-    forward,
+    measuring,
     only_tensor,
     patterns_of,
 )
@@ -110,14 +109,14 @@ def relative_stability(
                 totals[layer] = _together(totals[layer], sums) if layer in totals else sums
     found = {}
     for layer, total in totals.items():
-        if total.count < len(images):  # not measurable in one of the batches, as a warning said
+        if total.images < len(images):  # not measurable in one of the batches, as a warning said
             continue
-        with fitting(layer, layers):
+        with measuring(layer, layers):
             # The mean over pairs of |x - z|^2 is twice the variance, summed over coordinates.
-            spread = 2 * total.scatter / (total.count - 1)
+            spread = 2 * total.scatter / (total.images - 1)
             if not spread:
-                raise Unfit(f"layer {layer!r}: all images have the same representation")
-            d, g = (changed / total.count / spread for changed in (total.deformation, total.noise))
+                raise Unfit("all images have the same representation")
+            d, g = (changed / total.images / spread for changed in (total.deformation, total.noise))
             found[layer] = RelativeStability(d, g, d / g if g else math.nan)
     return found
 
@@ -126,7 +125,7 @@ class _Sums(NamedTuple):
     """Of one layer, over images: the mean representation (D,), and sums of squared distances from
     it and by the changes."""
 
-    count: int
+    images: int
     center: Tensor
     scatter: float
     deformation: float
@@ -145,11 +144,11 @@ def _sums(clean: Tensor, deformed: Tensor, noisy: Tensor) -> _Sums:
 
 
 def _together(a: _Sums, b: _Sums) -> _Sums:
-    count, apart = a.count + b.count, b.center - a.center
-    between = float(apart.square().sum()) * a.count * b.count / count
+    count, apart = a.images + b.images, b.center - a.center
+    between = float(apart.square().sum()) * a.images * b.images / count
     return _Sums(
         count,
-        a.center + apart * (b.count / count),
+        a.center + apart * (b.images / count),
         a.scatter + b.scatter + between,
         a.deformation + b.deformation,
         a.noise + b.noise,
@@ -193,7 +192,8 @@ def _shifted(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def _classes(model: nn.Module, images: Tensor) -> Tensor:
-    logits = only_tensor("the model", forward(model, images))
+    with measuring("output", ["output"]):
+        logits = only_tensor(model(images))
     valid = logits.ndim == 2 and len(logits) == len(images) and logits.shape[1] >= 2
     rule = f"(N, classes) for N = {len(images)} images, with at least 2 classes"
     require(valid, "model's output", rule, tuple(logits.shape))

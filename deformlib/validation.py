@@ -25,7 +25,7 @@ def require(valid: bool, name: str, rule: str, value: Any) -> None:
 
 def is_whole(value: Any, least: int) -> bool:
     """Whether it is an integer (and not True or False) of at least `least`."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def is_real(value: Any) -> bool:

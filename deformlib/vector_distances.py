@@ -126,8 +126,10 @@ def _pairwise(
         some = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)  # rows of these pairs
         some[i[lost]] = some[j[lost]] = True
         length, blocks = _embedded(rows[some], distance, torch.float64)
-        exact = distance.of_square(sum(torch.pdist(block / length).square() for block in blocks))
-        values = values.masked_scatter(some[i] & some[j], exact.to(values.dtype))
+        exact = sum(torch.pdist(block / length).square() for block in blocks)
+        values = values.masked_scatter(
+            some[i] & some[j], distance.of_square(exact).to(values.dtype)
+        )
     return values, spread
 
 
@@ -194,7 +196,8 @@ def _far(lengths: Tensor) -> Tensor:
 
 
 def _memory_order(x: Tensor) -> list[int]:
-    return sorted(range(1, x.ndim), key=lambda dim: -x.stride(dim))
+    strides = x.stride()
+    return sorted(range(1, x.ndim), key=lambda dim: -strides[dim])
 
 
 def _rows(x: Tensor, order: list[int]) -> Tensor:

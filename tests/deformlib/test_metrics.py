@@ -486,7 +486,6 @@ NAN = X.clone().index_put_((torch.tensor(1),), torch.tensor(math.nan))
         (X.tolist(), X, {}, "clean must be a floating-point tensor, got list"),
         (X.numpy(), X, {}, "clean must be a floating-point tensor, got ndarray"),
         (X.to("meta"), X.to("meta"), {}, "clean must be a tensor that holds values, got one on the device meta"),
-        (X.half(), X.half(), {}, "x must be of the model's type, torch.float32, got torch.float16"),
         (NAN, X, {}, "clean must be finite, got 768 NaN or infinite values"),
         (X, X / 0, {}, "deformed must be finite"),
         (X, X, {"distance": "cos"}, "distance must be one of cosine, euclidean, got 'cos'"),
@@ -860,11 +859,12 @@ def every_distance(a, b, distance):
 def test_values_far_from_1_keep_their_digits(scale, distance):
     a, b = ((scale * (normal(7, 300, seed=s).double() + 0.5)).float() for s in (0, 1))
     paired, pairs = every_distance(a, b, distance)
-    np.testing.assert_allclose(paired_distances(a, b, distance), paired, rtol=2e-5)
-    np.testing.assert_allclose(pairwise_distances(a, distance), pairs, rtol=2e-5)
+    np.testing.assert_allclose(paired_distances(a, b, distance), paired, rtol=2e-5, atol=1e-45)
+    np.testing.assert_allclose(pairwise_distances(a, distance), pairs, rtol=2e-5, atol=1e-45)
     if a.any(1).all():  # at 1e-45 nothing but single bits is left
         found = normalized_distance(a, b, distance).item()
-        assert found == pytest.approx(paired.mean() / np.median(pairs), rel=2e-5)
+        tolerance = 0.05 if scale == 1e-45 else 2e-5
+        assert found == pytest.approx(paired.mean() / np.median(pairs), rel=tolerance)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

@@ -255,9 +255,9 @@ def test_the_only_tensor_of_a_container_is_taken(wrap):
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        (lambda x: (x, x), "layer 'middle' returns 2 tensors in a tuple"),
-        (lambda x: {"a": x, "b": x}, "layer 'middle' returns 2 tensors in a dict"),
-        (lambda x: None, "layer 'middle' returns 0 tensors in a NoneType"),
+        (lambda x: (x, x), "layer 'middle': it returns 2 tensors in a tuple"),
+        (lambda x: {"a": x, "b": x}, "layer 'middle': it returns 2 tensors in a dict"),
+        (lambda x: None, "layer 'middle': it returns 0 tensors in a NoneType"),
     ],
 )
 def test_several_tensors_or_none_are_refused(wrap, message):
@@ -347,9 +347,9 @@ def test_an_input_without_images_or_with_nan_is_an_error_before_any_work():
         def forward(self, x):
             raise AssertionError
 
-    with pytest.raises(ValueError, match=r"x must not be empty, got \(0, 3\)"):
+    with pytest.raises(ValueError, match=r"x must be a tensor with values, got \(0, 3\)"):
         visit(Untouched(), torch.rand(0, 3))
-    with pytest.raises(ValueError, match="x must have no NaN, got 2 of 6"):
+    with pytest.raises(ValueError, match="x must be free of NaN, got 2 of 6"):
         visit(Untouched(), torch.tensor([[1.0, math.nan, 2.0], [math.nan, 0.0, 1.0]]))
 
 
@@ -360,19 +360,12 @@ def test_whatever_else_an_input_holds_is_the_networks_affair(x):
     assert list(visit(nn.Sequential(nn.Flatten()), x)) == ["input", "0"]
 
 
-def test_another_type_is_an_error_unless_the_model_takes_it(vgg, images):
-    with pytest.raises(
-        ValueError,
-        match="x must be of the model's type, torch.float32, got torch.float16; or use torch.autocast",
-    ):
-        visit(vgg, images.half())
+def test_a_model_may_convert_its_input(vgg, images):
     converts = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
     converts.register_forward_pre_hook(lambda module, args: args[0].float())
     assert visit(converts, torch.rand(2, 3).half())["1"].dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert visit(vgg, images.bfloat16(), ["head"])["head"].dtype == torch.bfloat16
-    with pytest.raises(RuntimeError, match="shape"):
-        visit(nn.Linear(4, 2), torch.rand(2, 3))
 
 
 def test_what_is_no_module_is_refused(images):
@@ -425,10 +418,10 @@ def test_a_pattern_leaves_out_what_a_name_insists_on():
     model = nn.Sequential(nn.Linear(3, 4), nn.LSTM(4, 2, batch_first=True))
     x = torch.rand(2, 5, 3)
     with pytest.raises(
-        ValueError, match=r"layer '1' returns 3 tensors in a tuple, .* or put an nn.Identity\(\)"
+        ValueError, match=r"layer '1': it returns 3 tensors in a tuple, .* or put an nn.Identity\(\)"
     ):
         visit(model, x, ["1"])
-    with pytest.warns(UserWarning, match="left out: layer '1' returns 3 tensors"):
+    with pytest.warns(UserWarning, match="left out: layer '1': it returns 3 tensors"):
         assert list(visit(model, x, ["*"])) == ["input", "0"]
     with (
         pytest.warns(UserWarning),
@@ -472,19 +465,6 @@ def test_what_holds_weights_is_no_layer():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert list(visit(model, torch.rand(2, 2, 3))) == ["input", "0", "1"]
-
-
-def test_an_error_of_the_network_s_own_is_not_taken_for_one_of_types():
-    class Casts(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3).bfloat16()
-
-        def forward(self, x):
-            return self.conv(x.bfloat16())
-
-    with pytest.raises(RuntimeError, match="to have 3 channels"):
-        visit(Casts(), torch.rand(2, 1, 8, 8))
 
 
 def test_what_a_backward_pass_computes_again_is_not_seen_twice():

@@ -511,7 +511,7 @@ def with_last(x: Tensor, value: float) -> Tensor:
         ),
         (
             lambda: SPLINE.to("meta").warp(IMAGES, CONTROL.to("meta")),
-            "control must be a tensor that holds values, .* meta",
+            "images must be on meta as the spline, got cpu",
         ),
         (lambda: SPLINE.warp(IMAGES.byte(), CONTROL), "images .*255.*got torch.uint8"),
         (
