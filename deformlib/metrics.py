@@ -49,21 +49,17 @@ class Statistics:
 
 
 def statistics(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Statistics:
-    """What is measured of representations: (N, ...), (N, ...) -> scalars; N at least 2.
-
-    `sensitivity` is the `normalized` of each layer. Errors as for
-    `vector_distances.paired_distances`.
-    """
+    """What is measured of representations: (N, ...), (N, ...) -> scalars; N at least 2. Errors as
+    for `vector_distances.paired_distances`."""
     _check(clean, deformed, distance, least=2)
     return _statistics(clean, deformed, DISTANCES[distance])
 
 
 def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Tensor:
-    """Mean distance of deformed from clean over the median of all pairs of clean: (N, ...),
-    (N, ...) -> scalar.
+    """The paper's normalized distance (Section 2.1), averaged over images: mean distance of
+    deformed from clean over the median of all pairs of clean, (N, ...), (N, ...) -> scalar.
 
-    Section 2.1's normalized cosine distance, averaged over images; differentiable. Errors as for
-    `statistics`; also a ValueError if the median is zero.
+    Differentiable. Errors as for `statistics`; also a ValueError if the median is zero.
     """
     return _normalized(statistics(clean, deformed, distance), DISTANCES[distance])
 
@@ -79,8 +75,7 @@ def distances(
 
     Clean and deformed images, (N, ...) each, go through as one batch, in eval mode with every
     submodule's own mode restored. Differentiable in images and parameters. Layers as in `visit`,
-    and a representation must have the images along its first axis; errors as there and for
-    `vector_distances.paired_distances`.
+    with the images along the first axis; errors as there and for `statistics`.
     """
     _check(clean, deformed, distance)
     measure = DISTANCES[distance]
@@ -101,16 +96,14 @@ def sensitivity(
     distance: str = "cosine",
     batch_size: int | None = None,
 ) -> dict[str, float]:
-    """{layer: sensitivity to deformation}: `normalized_distance` of the representations (Section
-    2.1, Figure 3).
+    """{layer: sensitivity to deformation}, `normalized_distance` of representations (Figure 3).
 
     Clean and deformed images, (N, ...) each with N at least 2, go through as one batch, or
-    `batch_size` of each at a time with the same result (unless a layer mixes images, as batch norm
-    without running statistics does). The pairs need all clean representations of a layer, so these
-    are then kept, for as many layers as fit in `KEPT_BYTES`; further layers cost further passes.
-    Mode, layers and errors as for `distances`; a layer where the median distance between clean
-    images is zero is as one without representation: left out with a warning by default, a
-    ValueError if it was asked for.
+    `batch_size` of each at a time with the same result (unless a layer mixes images). The pairs
+    need all clean representations of a layer: they are then kept, for as many layers as fit in
+    `KEPT_BYTES`, and further layers cost further passes. Mode, layers and errors as for
+    `distances`; a layer where the median distance between clean images is zero is left out with a
+    warning, or a ValueError if it was asked for.
     """
     _check(clean, deformed, distance, least=2)
     check_batch_size(batch_size)

@@ -1,9 +1,5 @@
-"""What others measure of the same thing: relative stability to diffeomorphisms, and consistency
-under shifts.
-
-The paper's own measure is `metrics.sensitivity`. These two ask a neighbouring question of the same
-network, so that one can see whether the answers agree.
-"""
+"""What others measure: relative stability to diffeomorphisms, and consistency under shifts. They
+ask a neighbouring question to `metrics.sensitivity`, to see whether the answers agree."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -34,18 +30,15 @@ def diffeomorphisms(
     *,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Random fields of maximum entropy, (n, H, W, 2) in pixels, for `warp` (Petrini et al. 2021,
-    Section 2).
+    """Random fields of maximum entropy, (n, H, W, 2) in pixels (Petrini et al. 2021, Section 2).
 
     Each component is a sum over i, j >= 1 with i^2 + j^2 < (cutoff + 1/2)^2 of
     C_ij sin(i pi x) sin(j pi y), x and y from 0 to 1 over the image, C_ij normal with variance
-    T / (i^2 + j^2): zero at the edges. The temperature T is that of the typical `displacement` in
-    pixels, delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W. Beyond
-    side / (pi cutoff), 3.4 px for 32 pixels and the default, such a field folds the image and is no
-    diffeomorphism; below half a pixel it moves little.
+    T / (i^2 + j^2). The temperature T is that of the typical `displacement` in pixels,
+    delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W. Beyond side / (pi cutoff), 3.4
+    px for 32 pixels, such a field folds the image; below half a pixel it moves little.
 
-    Drawn on the generator's device and moved to the CPU. ValueError for n < 1, a side < 2, a
-    displacement that is not finite and > 0, a cutoff < 2.
+    Drawn on the generator's device and moved to the CPU. ValueError names an argument out of range.
     """
     require(is_whole(n, 1), "n", "an integer >= 1", n)
     require(len(size) == 2 and min(size) >= 2, "size", "(H, W), at least 2 each", tuple(size))
@@ -87,10 +80,9 @@ def relative_stability(
 
     D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2,
     tau one of `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian
-    noise of the norm of tau x - x (of each image; theirs, as far as we know, has the mean norm for
-    all). The three versions go through as one batch, or `batch_size` images of each at a time with
-    the same result, in eval mode. Layers and errors as for `sensitivity`; ValueError for images
-    that are not (N, C, H, W), too few, or all alike.
+    noise of the norm of tau x - x (theirs, as far as we know, has the mean norm for all images). In
+    eval mode, all images at once or `batch_size` at a time with the same result. Layers and errors
+    as for `sensitivity`; ValueError for images of another shape, too few, or all alike.
     """
     _check(images, least=2)
     check_batch_size(batch_size)
@@ -165,13 +157,12 @@ def shift_consistency(
     generator: torch.Generator | None = None,
 ) -> float:
     """Fraction of images that two random shifts leave in the same predicted class (Zhang 2019,
-    Section 4.1).
+    Section 4.1): images (N, C, H, W).
 
     Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for
-    each image (N, C, H, W); what comes in from outside continues the border. All images go through
-    at once, or `batch_size` at a time with the same result. ValueError for images that are not
-    (N, C, H, W), a max_shift < 1, or a `model` that gives anything but finite (N, classes) of at
-    least two classes.
+    each image; the border goes on outside. All images at once, or `batch_size` at a time with the
+    same result. ValueError for images of another shape, a max_shift < 1, or a `model` that gives
+    anything but finite (N, classes) of at least two classes.
     """
     require(is_whole(max_shift, 1), "max_shift", "an integer >= 1, in pixels", max_shift)
     _check(images)

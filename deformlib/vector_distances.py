@@ -42,10 +42,9 @@ DISTANCES: dict[str, Distance] = {
 def paired_distances(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
     """Distance of each row of `a` from the same row of `b`: (N, ...), (N, ...) -> (N,).
 
-    A zero vector has cosine distance 1 from any other, 0 from another zero. Computed in float32,
-    or float64 if the inputs are, whatever their scale; differentiable. ValueError names an input
-    that is empty, not floating or not finite, a `b` unlike `a` in shape, dtype or device, an
-    unknown distance.
+    A zero vector has cosine distance 1 from any other, 0 from another zero. Computed in float32, or
+    float64 if the inputs are, whatever their scale; differentiable. ValueError for an input that is
+    empty, not floating or not finite, inputs unlike each other, or an unknown distance.
     """
     check_known("distance", distance, DISTANCES)
     check_pair(("a", a), ("b", b))
@@ -126,7 +125,7 @@ def _pairwise(
         some = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)  # rows of these pairs
         some[i[lost]] = some[j[lost]] = True
         length, blocks = _embedded(rows[some], distance, torch.float64)
-        exact = sum(torch.pdist(block / length).square() for block in blocks)
+        exact = torch.stack([torch.pdist(block / length).square() for block in blocks]).sum(0)
         values = values.masked_scatter(
             some[i] & some[j], distance.of_square(exact).to(values.dtype)
         )

@@ -49,7 +49,9 @@ def test_smoothness_is_that_of_the_cpu(network: nn.Module):
     assert filters.smoothness(network.cuda(), "kernel") == pytest.approx(here, rel=1e-5)
 
 
-@pytest.mark.parametrize("measure", [other_measures.relative_stability, other_measures.shift_consistency])
+@pytest.mark.parametrize(
+    "measure", [other_measures.relative_stability, other_measures.shift_consistency]
+)
 def test_the_measures_of_others_are_those_of_the_cpu(network: nn.Module, measure):
     x = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     here = measure(network, x, generator=torch.Generator().manual_seed(2))

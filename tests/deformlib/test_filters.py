@@ -113,7 +113,9 @@ def test_neither_scale_nor_precision_matters_and_zero_kernels_have_no_share():
     weight[1, 2] = 0
     fraction = explained(weight, SMOOTHINGS["2x2 box"])
     assert fraction.isnan().nonzero().tolist() == [[1, 2]] and fraction.dtype == torch.float64
-    torch.testing.assert_close(explained(-7 * weight, SMOOTHINGS["2x2 box"]), fraction, equal_nan=True)
+    torch.testing.assert_close(
+        explained(-7 * weight, SMOOTHINGS["2x2 box"]), fraction, equal_nan=True
+    )
     torch.testing.assert_close(
         explained(weight.bfloat16(), SMOOTHINGS["2x2 box"]),
         fraction,

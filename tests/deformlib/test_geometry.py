@@ -45,14 +45,16 @@ def test_gradient_norm_is_linear_in_the_field_and_blind_to_shifts():
 
 
 def test_affine_fraction_of_an_affine_field_is_one():
-    assert affine_fraction(affine_field([[0.1, 0.2], [-0.4, 0.3]], (5, -3))).item() == pytest.approx(
-        1, abs=1e-12
-    )
+    assert affine_fraction(
+        affine_field([[0.1, 0.2], [-0.4, 0.3]], (5, -3))
+    ).item() == pytest.approx(1, abs=1e-12)
 
 
 def test_affine_fraction_of_a_field_orthogonal_to_affine_maps_is_zero():
     y, x = torch.meshgrid(torch.linspace(-1, 1, 9), torch.linspace(-1, 1, 6), indexing="ij")
-    assert affine_fraction(torch.stack([x * y, -x * y], -1)[None]).item() == pytest.approx(0, abs=1e-6)
+    assert affine_fraction(torch.stack([x * y, -x * y], -1)[None]).item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_affine_fraction_is_what_least_squares_leaves():

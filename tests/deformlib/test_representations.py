@@ -418,7 +418,8 @@ def test_a_pattern_leaves_out_what_a_name_insists_on():
     model = nn.Sequential(nn.Linear(3, 4), nn.LSTM(4, 2, batch_first=True))
     x = torch.rand(2, 5, 3)
     with pytest.raises(
-        ValueError, match=r"layer '1': it returns 3 tensors in a tuple, .* or put an nn.Identity\(\)"
+        ValueError,
+        match=r"layer '1': it returns 3 tensors in a tuple, .* or put an nn.Identity\(\)",
     ):
         visit(model, x, ["1"])
     with pytest.warns(UserWarning, match="left out: layer '1': it returns 3 tensors"):

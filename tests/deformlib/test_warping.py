@@ -352,9 +352,9 @@ def test_a_spline_moves():
 
 
 def test_the_papers_deformations():
-    assert Deformation(5, 10.0) == Deformation.IMAGENET and Deformation(
-        3, 2.0
-    ) == Deformation.CIFAR10
+    assert (
+        Deformation(5, 10.0) == Deformation.IMAGENET and Deformation(3, 2.0) == Deformation.CIFAR10
+    )
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,10 @@ def with_last(x: Tensor, value: float) -> Tensor:
         (lambda: SPLINE.field(CONTROL[:, :4]), r"control .*\(N, 9, 2\).*got \(2, 4, 2\)"),
         (lambda: SPLINE.field(CONTROL[:0]), r"control .*at least 1, got \(0, 9, 2\)"),
         (lambda: SPLINE.field(CONTROL.long()), "control .*floating-point.*got torch.int64"),
-        (lambda: SPLINE.field(CONTROL.numpy()), "control must be a floating-point tensor, got ndarray"),
+        (
+            lambda: SPLINE.field(CONTROL.numpy()),
+            "control must be a floating-point tensor, got ndarray",
+        ),
         (lambda: SPLINE.field(with_last(CONTROL, float("nan"))), "control must be finite"),
         (lambda: SPLINE.field(with_last(CONTROL, float("inf"))), "control must be finite"),
         (
@@ -520,7 +523,10 @@ def with_last(x: Tensor, value: float) -> Tensor:
         ),
         (lambda: warp(IMAGES.byte(), FIELD), "images .*255.*got torch.uint8"),
         (lambda: warp(IMAGES.cfloat(), FIELD), "images .*floating-point.*got torch.complex64"),
-        (lambda: warp(IMAGES.numpy(), FIELD), "images must be a floating-point tensor, got ndarray"),
+        (
+            lambda: warp(IMAGES.numpy(), FIELD),
+            "images must be a floating-point tensor, got ndarray",
+        ),
         (lambda: warp(IMAGES[0], FIELD), r"images .*got \(3, 6, 7\)"),
         (lambda: warp(IMAGES[:0], FIELD), r"images .*non-empty.*got \(0, 3, 6, 7\)"),
         (lambda: warp(IMAGES[:, :0], FIELD), r"images .*non-empty.*got \(2, 0, 6, 7\)"),
