@@ -33,18 +33,14 @@ CHUNK = 1 << 12  # pixels whose basis is held in float64 at a time: about a mega
 class ThinPlateSpline:
     """The smoothest field through given displacements of a grid of control points.
 
-    It is linear in those displacements, so it is one matrix, `basis`, solved once for any number of
-    fields: field = basis @ control. It is solved on the CPU, so all devices agree.
+    It is linear in those, so it is one matrix, solved once, on the CPU: all devices agree.
 
-    Args:
-        size: (H, W) of the images in pixels, at least 2 each.
-        grid: control points as an int or (rows, columns), at least 2, evenly spaced edge to edge.
-        inset: how far they stay from the edge, as a fraction of the image's side, below 0.5.
-        dtype: float32 or float64; a lower one is raised to float32, which coordinates need.
-
-    Attributes:
-        points: (K, 2) control points in pixels, (x, y), row by row.
-        basis: (H*W, K), pixels row by row.
+    size    (H, W) of the images in pixels, at least 2 each
+    grid    control points, an int or (rows, columns), at least 2, evenly spaced from edge to edge
+    inset   how far they stay from the edge, as a fraction of the image's side, below 0.5
+    dtype   float32 or float64; a lower one is raised to float32, which coordinates need
+    points  (K, 2) control points in pixels, (x, y), row by row
+    basis   (H*W, K), pixels row by row: field = basis @ control
     """
 
     def __init__(

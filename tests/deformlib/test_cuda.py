@@ -1,4 +1,5 @@
-"""On a GPU the numbers are those of the CPU, and a run comes out the same twice. Skipped where there is no GPU."""
+"""On a GPU the numbers are those of the CPU, and a run comes out the same twice. Skipped where
+there is no GPU."""
 
 import dataclasses
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_a_run_begins_as_on_the_cpu_and_comes_out_the_same_twice(
 ):
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
     of_digits = (
-        dict(classes=4, strength=2.0, examples=None, recipe=Recipe(1, 64, 0.05))
+        {"classes": 4, "strength": 2.0, "examples": None, "recipe": Recipe(1, 64, 0.05)}
         if task != "real"
         else {}
     )

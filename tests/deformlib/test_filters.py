@@ -1,4 +1,5 @@
-"""Kernels as a smaller filter followed by a smoothing, against least squares by brute force and exact expectations."""
+"""Kernels as a smaller filter followed by a smoothing, against least squares by brute force and
+exact expectations."""
 
 import math
 
@@ -35,7 +36,8 @@ def bank(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 def brute_force(kernel: np.ndarray, smoothing: np.ndarray) -> tuple[np.ndarray, float]:
-    """The smaller filter and the share of energy, by lstsq on SciPy's convolution of unit filters."""
+    """The smaller filter and the share of energy, by lstsq on SciPy's convolution of unit
+    filters."""
     p, q = (k - s + 1 for k, s in zip(kernel.shape, smoothing.shape))
     units = np.eye(p * q).reshape(-1, p, q)
     matrix = np.stack([convolve2d(unit, smoothing).ravel() for unit in units], 1)

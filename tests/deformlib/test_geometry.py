@@ -95,7 +95,8 @@ def test_a_gradient_below_one_never_folds():
 
 
 def test_largest_gradient_on_a_grid_of_corners():
-    # 2x2 control points: the spline is affine plus one bend; pulling two sides apart stretches by 2 * max / side,
+    # 2x2 control points: the spline is affine plus one bend; pulling two sides apart
+    # stretches by 2 * max / side,
     # along both components at once.
     spline = Deformation(2, 1.0).spline((9, 9), dtype=torch.float64)
     assert largest_gradient(spline, 1.0) >= math.sqrt(2) * 2 / 8 - 1e-12

@@ -35,7 +35,8 @@ def normal(*shape, seed=0, dtype=torch.float32):
 
 
 def by_pair(a, b, distance):
-    """Distance of two vectors in float64, by the textbook (cosine through differences of unit vectors)."""
+    """Distance of two vectors in float64, by the textbook (cosine through differences of unit
+    vectors)."""
     a, b = (np.asarray(v, dtype=np.float64).ravel() for v in (a, b))
     if distance == "euclidean":
         return np.linalg.norm(a - b)
@@ -338,7 +339,8 @@ def test_autocast_does_not_reach_the_reductions(vgg, images):
 
 
 def test_footnote_1():
-    """The resampled first layer of the CIFAR-10 network: 32 x 3 kernels of 3x3, truncated at two deviations."""
+    """The resampled first layer of the CIFAR-10 network: 32 x 3 kernels of 3x3, truncated at two
+    deviations."""
     weights = torch.empty(400, 32, 3, 3, 3)
     nn.init.trunc_normal_(weights, 0, 1, -2, 2, generator=seeded())
     kernel, bank = (
@@ -351,7 +353,8 @@ def test_footnote_1():
 
 def test_total_variation_by_hand():
     weight = torch.tensor([[[[1.0, -2.0], [0.0, 4.0]]], [[[3.0, 3.0], [3.0, 3.0]]]])
-    # down: |0 - 1| + |4 + 2| = 7; right: |-2 - 1| + |4 - 0| = 7; magnitudes 7; the second kernel is constant
+    # down: |0 - 1| + |4 + 2| = 7; right: |-2 - 1| + |4 - 0| = 7; magnitudes 7; the second
+    # kernel is constant
     assert normalized_total_variation(weight).item() == pytest.approx(14 / 19)
     assert normalized_total_variation(weight, "kernel").item() == pytest.approx((2 + 0) / 2)
     line = torch.tensor([1.0, -1.0, 1.0]).reshape(1, 1, 3, 1)
@@ -451,7 +454,7 @@ def test_smoothness_is_of_every_filter_bank(average):
         assert list(smoothness(model, average)) == [
             name for name in result if name != "conv3_1.conv"
         ]
-    with pytest.raises(ValueError, match="layer 'conv3_1.conv': weight must not be all zero"):
+    with pytest.raises(ValueError, match=r"layer .conv3_1.conv.: weight must not be all zero"):
         smoothness(model, average, "conv3_1.conv")
     with pytest.warns(UserWarning, match="left out: layer 'conv3_1.conv'"):
         assert list(smoothness(model, average, "conv3*")) == ["conv3_2.conv"]
@@ -470,7 +473,8 @@ NAN = X.clone().index_put_((torch.tensor(1),), torch.tensor(math.nan))
             X,
             X[:2],
             {},
-            r"deformed must be of the shape, dtype and device of clean, .*\(3, 3, 16, 16\).*\(2, 3, 16, 16\)",
+            r"deformed must be of the shape, dtype and device of clean, "
+            r".*\(3, 3, 16, 16\).*\(2, 3, 16, 16\)",
         ),
         (X, X.double(), {}, "deformed must be of the shape, dtype and device of clean"),
         (X, X.to("meta"), {}, "deformed must"),
@@ -483,8 +487,8 @@ NAN = X.clone().index_put_((torch.tensor(1),), torch.tensor(math.nan))
             {},
             "clean must be a floating-point tensor .divide uint8 images by 255., got torch.uint8",
         ),
-        (X.tolist(), X, {}, "clean must be a floating-point tensor, got list"),
-        (X.numpy(), X, {}, "clean must be a floating-point tensor, got ndarray"),
+        (X.tolist(), X, {}, "clean must be a floating-point tensor .*, got list"),
+        (X.numpy(), X, {}, "clean must be a floating-point tensor .*, got ndarray"),
         (
             X.to("meta"),
             X.to("meta"),
@@ -527,7 +531,9 @@ def test_a_constant_layer_is_named_and_other_layers_can_be_measured():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_images_that_differ_in_brightness_alone_have_no_cosine_distance(dtype: torch.dtype):
     grey = torch.linspace(0.11, 0.93, 8, dtype=dtype)[:, None, None, None].expand(8, 3, 32, 32)
-    with pytest.raises(ValueError, match="the median pairwise distance .* multiples of each other"):
+    with pytest.raises(
+        ValueError, match=r"the median pairwise distance .* multiples of each other"
+    ):
         normalized_distance(grey, normal(8, 3, 32, 32).to(dtype))
     with pytest.raises(ValueError, match="layer 'input': the median"):
         sensitivity(nn.Flatten(), grey, normal(8, 3, 32, 32).to(dtype))
@@ -603,7 +609,8 @@ def test_representations_without_images_on_the_first_axis_are_refused():
 
 
 class Tokens(nn.Module):
-    """Patches, a layer over them that has images on its first axis or (`first`) the patches, and a table of positions."""
+    """Patches, a layer over them that has images on its first axis or (`first`) the patches, and a
+    table of positions."""
 
     def __init__(self, first: bool):
         super().__init__()

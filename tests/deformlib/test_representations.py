@@ -225,7 +225,7 @@ def test_layers_that_are_never_reached_are_named():
             ValueError, match=f"never reached '{layer}'; of those asked for it reached linear"
         ):
             visit(Repeats(), x, ["linear", layer])
-    with pytest.raises(ValueError, match="never reached 'unused'$"):
+    with pytest.raises(ValueError, match=r"never reached 'unused'$"):
         visit(Repeats(), x, ["unused"])
     with pytest.warns(UserWarning, match="left out: unused, which the forward pass never called"):
         assert "unused" not in visit(Repeats(), x)
@@ -354,7 +354,8 @@ def test_an_input_without_images_or_with_nan_is_an_error_before_any_work():
 
 
 @pytest.mark.parametrize("x", [
-    torch.tensor([[math.inf, -math.inf]]), torch.tensor([[60000.0, 60000.0]]).half(), torch.tensor([[1, 2]]), torch.rand(1, 2, device="meta"),
+    torch.tensor([[math.inf, -math.inf]]), torch.tensor([[60000.0, 60000.0]]).half(),
+    torch.tensor([[1, 2]]), torch.rand(1, 2, device="meta"),
 ])  # fmt: skip
 def test_whatever_else_an_input_holds_is_the_networks_affair(x):
     assert list(visit(nn.Sequential(nn.Flatten()), x)) == ["input", "0"]
@@ -369,12 +370,13 @@ def test_a_model_may_convert_its_input(vgg, images):
 
 
 def test_what_is_no_module_is_refused(images):
-    with pytest.raises(ValueError, match="model must be a torch.nn.Module, got function"):
+    with pytest.raises(ValueError, match=r"model must be a torch.nn.Module, got function"):
         visit(lambda x: x, images)
 
 
 class Route(nn.Module):
-    """Three layers, two of which work in place, run in any order, some of them often and some never."""
+    """Three layers, two of which work in place, run in any order, some of them often and some
+    never."""
 
     def __init__(self, order):
         super().__init__()
