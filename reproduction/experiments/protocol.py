@@ -276,10 +276,7 @@ STATISTICS = (
     "normalized",
 )
 # What is kept of each distance; squares are the two factors of relative stability (Petrini et al. 2021).
-WHOLE = {
-    distance: ("mean", "pairs_median", "pairs_mean", "normalized")
-    for distance in ("cosine", "euclidean")
-}
+WHOLE = dict.fromkeys(("cosine", "euclidean"), ("mean", "pairs_median", "pairs_mean", "normalized"))
 BRIEF = {
     "cosine": ("mean", "normalized"),
     "euclidean": ("mean", "normalized", "mean_square", "pairs_mean_square"),

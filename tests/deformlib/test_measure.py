@@ -244,7 +244,7 @@ def test_what_cannot_be_measured_is_left_out_unless_asked_for(folder: Path):
         "measure", "net.py:Grey", "--images", "photos", "--size", "32", "--grey", "--out", "v1.2"
     ).splitlines()
     for message in (
-        "layer 'lstm' returns 3 tensors in a tuple",
+        "layer 'lstm': it returns 3 tensors in a tuple",
         "unused, which the forward pass never called",
         "layer 'unused': weight must not be all zero",
     ):
@@ -263,7 +263,7 @@ def test_what_cannot_be_measured_is_left_out_unless_asked_for(folder: Path):
         "conv",
         "fc",
     )
-    assert "'lstm' returns 3 tensors" in call(
+    assert "'lstm': it returns 3 tensors" in call(
         "measure",
         "net.py:Grey",
         "--images",
