@@ -1,9 +1,10 @@
 """One table of what is claimed to be fast, beside its goal: `make bench`, or `python bench`.
 
-Everything is measured side by side in one process, on the same inputs. Repetitions alternate, so that whatever else
-the machine does falls on both sides; the median of the ratios of neighbours is printed, with its quartiles, and written
-to `book/bench.json`, which the book shows. Run it while nothing else runs. The rows on training need CIFAR-10.
-With `--cuda` all of it but SciPy runs on a GPU, and the table goes to `book/bench-cuda.json`.
+Everything is measured side by side in one process, on the same inputs. Repetitions alternate, so
+that whatever else the machine does falls on both sides; the median of the ratios of neighbours is
+printed, with its quartiles, and written to `book/bench.json`, which the book shows. Run it while
+nothing else runs. The rows on training need CIFAR-10. With `--cuda` all of it but SciPy runs on a
+GPU, and the table goes to `book/bench-cuda.json`.
 """
 
 import json

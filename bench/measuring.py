@@ -1,7 +1,7 @@
 """Speed and memory of deforming and measuring.
 
-Images are random, networks at initialization, memory contiguous, float32: time depends on none of it. Memory needs
-Linux with glibc, the comparison with kornia the extra `bench`.
+Images are random, networks at initialization, memory contiguous, float32: time depends on none of
+it. Memory needs Linux with glibc, the comparison with kornia the extra `bench`.
 """
 
 import ctypes
@@ -161,7 +161,7 @@ def peak_mb(work: Callable[[], object]) -> float:
 
 @torch.no_grad()
 def growth() -> Iterator[Row]:
-    """Powers by which time grows. `distances` is `sensitivity` without the pairs, which are quadratic by nature."""
+    """Powers by which time grows; `distances` is `sensitivity` without its quadratic pairs."""
     model = models.cifar10_vgg("max-pool", width=0.25)
 
     def warping(images: int, side: int, grid: int) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""A row of the table of `make bench`: how our work compares with another's, and what it should come to."""
+"""A row of the table of `make bench`: our work against another's, and the goal."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ DEVICE = "cuda" if sys.argv[1:] == ["--cuda"] else "cpu"
 
 
 class Row(NamedTuple):
-    """Values of a ratio, one of each repetition. `goal` is a bound as printed: ">= 60" or "<= 1.3"."""
+    """Values of a ratio, one of each repetition; `goal` is a bound: ">= 60" or "<= 1.3"."""
 
     work: str
     against: str
@@ -39,7 +39,7 @@ def line(*cells: str) -> str:
 
 
 def now() -> float:
-    """The time by which all that was asked for is done: a GPU works on while the CPU asks for more."""
+    """The time once the device is idle: a GPU works on while the CPU asks for more."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -60,7 +60,10 @@ def times_of(
 
 
 def exponents(works: dict[float, Callable[[], object]], repetitions: int = 5) -> list[float]:
-    """By what power of its size the time of a work grows, in each repetition: the slope in logarithms over all sizes."""
+    """The power of its size that the time of a work grows by, in each repetition.
+
+    It is the slope in logarithms over all sizes.
+    """
     for work in works.values():
         work()
     sizes = np.log(list(works))

@@ -1,7 +1,8 @@
 """Training speed: our loop, a plain PyTorch loop, and a matrix product.
 
-Both loops train the same CIFAR-10 network with the same recipe `augmented` on real images. The plain loop is what
-a tutorial would write: DataLoader, torchvision transforms image by image, float32, contiguous memory.
+Both loops train the same CIFAR-10 network with the same recipe `augmented` on real images. The
+plain loop is what a tutorial would write: DataLoader, torchvision transforms image by image,
+float32, contiguous memory.
 """
 
 import time

@@ -1,77 +1,90 @@
-"""What both command lines share: errors in one line, options that take several values."""
+"""What both command lines share: errors in one line, progress, options of several values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+T = TypeVar("T")
+
 
 def at_least(low: int, high: int = 2**63 - 1) -> Callable[[Any], Any]:
-    """Check one integer, or several, as Typer's own `min` does, which does not say what it was given."""
+    """Check one integer or several. Typer's own `min` and `max` do not say what they were given."""
 
     def check(value: int | list[int] | None) -> int | list[int] | None:
-        for given in value if isinstance(value, list) else [value]:
+        values = value if isinstance(value, list) else [value]
+        for given in values:
             if given is not None and not low <= given <= high:
-                raise typer.BadParameter(
-                    f"must be {low} or more, got {given}"
-                    if given < low
-                    else f"must be at most {high}, got {given}"
-                )
+                rule = f"{low} or more" if given < low else f"at most {high}"
+                raise typer.BadParameter(f"must be {rule}, got {given}")
         return value
 
     return check
 
 
+def check_writable(path: Path) -> None:
+    """ValueError unless a file can be written here, which is tried: permissions do not tell all."""
+    if path.is_dir():
+        raise ValueError(f"{path} cannot be written: it is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def progress(things: Iterable[T], label: str) -> Iterator[T]:
+    """Yield things; if they take more than two seconds and someone watches, with the time left."""
+    left = deque(things)
+    start = time.monotonic()
+    while left and (time.monotonic() < start + 2 or not sys.stderr.isatty()):
+        yield left.popleft()
+    if left:
+        with typer.progressbar(left, label=label, file=sys.stderr) as bar:
+            yield from bar
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, for which PyTorch has no class on the CPU."""
+    words = ("allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
 class Group(TyperGroup):
-    """Commands whose bad input is one line on stderr and exit code 2; options that cannot be read, click's own few lines."""
+    """Commands that answer bad input with one line on stderr and exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (
-            ValueError,
-            FileNotFoundError,
-            FileExistsError,
-            NotADirectoryError,
-            IsADirectoryError,
-            PermissionError,
-        ) as error:
-            typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(2) from error
-        except RuntimeError as error:
-            if "allocate memory" not in str(error) and "out of memory" not in str(
-                error
-            ):  # PyTorch has no class for it on the CPU
+        except BrokenPipeError:  # of `| head`, which Typer ends quietly
+            raise
+        except (ValueError, OSError) as error:
+            line = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
                 raise
-            typer.echo(
-                "Error: not enough memory for so large a grid, so many or so large images; see --help (measure has --batch-size)",
-                err=True,
-            )
-            raise typer.Exit(2) from error
+            line = "not enough memory for images so large, so many, or a grid so fine; see --help"
+        typer.echo(f"Error: {' '.join(line.split())}", err=True)
+        raise typer.Exit(2)
 
 
 class Command(TyperCommand):
-    """A command whose repeatable options take several values at once: `--seeds 0 1` is `--seeds 0 --seeds 1`.
+    """A command whose repeatable options take several values at once: `--seeds 0 1`.
 
-    An argument comes before them, for nothing would tell it from one more value.
+    Arguments stand first, in the usage line too: after such an option they would be its values.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        several = {
-            name
-            for param in self.params
-            if param.param_type_name == "option" and param.multiple
-            for name in param.opts
-        }
-        used = [arg for arg in args if arg in several]
-        for param in self.params:
-            if param.required and used and args[0].startswith("-"):
-                raise ValueError(
-                    f"put {param.name.upper()} first: {used[0]} takes every word up to the next option"
-                )
+        options = [param for param in self.params if param.param_type_name == "option"]
+        several = {name for option in options if option.multiple for name in option.opts}
         return super().parse_args(ctx, repeat_options(args, several))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -80,7 +93,7 @@ class Command(TyperCommand):
 
 
 def repeat_options(args: Sequence[str], several: set[str]) -> list[str]:
-    """`args` with each option of `several` before every one of its values: all words up to the next option."""
+    """`args` with each option of `several` repeated before each of its values."""
     result: list[str] = []
     option = None
     for arg in args:

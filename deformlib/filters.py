@@ -1,9 +1,8 @@
-"""How smooth filters are (Section 4.1), what smooths them, and a smooth filter as a less smooth one
+"""Filters: how smooth they are (Section 4.1), what smooths them, and each as a less smooth one
 followed by a smoothing (the informal argument of Section 4, measured).
 
-A kernel that can be written so, w = g * s with the smoothing s (a full convolution: sides add up),
-lies in the span of the shifts of s. So the nearest kernel of this form is a projection, and the
-question is how much it leaves out.
+A kernel w = g * s with the smoothing s (a full convolution: sides add up) lies in the span of the
+shifts of s. The nearest kernel of this form is a projection; how much does it leave out?
 
 >>> box = SMOOTHINGS["2x2 box"]
 >>> explained(torch.ones(1, 1, 3, 3), box).item() < 1  # w = g * s would be smaller at its corners
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deformlib.representations import Unfit, evaluating, fitting, named, named_layers
+from deformlib.representations import Unfit, evaluating, measuring, named_layers
 from deformlib.validation import check_known, check_vectors, require
 from deformlib.vector_distances import power_of_two
 
@@ -35,9 +34,8 @@ def is_filter(module: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def filters_of(model: nn.Module, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """{module name: weight (out, in, kh, kw)} of all filters, or those among `layers`, names or
-    patterns as in `visit`. Reading a weight that is computed (spectral_norm) may change the model
-    unless it is in eval mode."""
+    """{module name: weight (out, in, kh, kw)} of all filters, or of those among `layers` as in
+    `visit`. In eval mode, or reading a weight that is computed (spectral_norm) changes it."""
     modules = named_layers(model, layers)
     return {name: module.weight for name, module in modules.items() if is_filter(module)}
 
@@ -45,10 +43,10 @@ def filters_of(model: nn.Module, layers: Iterable[str] | None = None) -> dict[st
 def normalized_total_variation(weight: Tensor, average: str = "bank") -> Tensor:
     """Roughness of filters, TV(W) / |W|_1 (Section 4.1): (out, in, kh, kw) -> scalar.
 
-    "bank" is as printed: variations summed over all kernels, over magnitudes summed over all
-    kernels. "kernel" is the mean over kernels of their own ratio, which gives the 1.870 of
-    footnote 1 (and "bank" 1.857); kernels that are zero have none and are left out. ValueError
-    names a weight of wrong rank, dtype or value, an all-zero one, an unknown average.
+    "bank" is as printed: variations summed over all kernels, over magnitudes summed over all.
+    "kernel" is the mean over kernels that are not zero of their own ratio, which gives the 1.870 of
+    footnote 1 (and "bank" 1.857). ValueError for a weight of another rank or dtype, not finite or
+    all zero, or an unknown average.
     """
     check_known("average", average, AVERAGES)
     _check_nonzero(weight)
@@ -65,15 +63,11 @@ def smoothness(
     whose weights are all zero is left out with a warning.
     """
     check_known("average", average, AVERAGES)
-
-    def roughness(weight: Tensor) -> float:
-        return normalized_total_variation(weight, average).item()
-
     values = {}
     with evaluating(model):
         for name, weight in filters_of(model, layers).items():
-            with fitting(name, layers):
-                values[name] = named(name, roughness, weight)
+            with measuring(name, layers):
+                values[name] = normalized_total_variation(weight, average).item()
     return values
 
 
@@ -147,11 +141,8 @@ def remainder(weight: Tensor, smoothing: Tensor) -> Tensor:
 
 def explained(weight: Tensor, smoothing: Tensor) -> Tensor:
     """Fraction of each kernel's energy that g * smoothing can explain: (out, in, kh, kw), (r, c) ->
-    (out, in), in [0, 1].
-
-    The kernel is zero outside its own square, so even a constant one is not explained whole. NaN
-    for a kernel that is zero. Errors as for `remainder`.
-    """
+    (out, in), in [0, 1]; below 1 even for a constant kernel, which ends at its edge. NaN for a
+    kernel that is zero. Errors as for `remainder`."""
     _check(weight)
     weight = _scaled(weight.double(), each=True)
     kh, kw = weight.shape[2:]
@@ -162,9 +153,7 @@ def explained(weight: Tensor, smoothing: Tensor) -> Tensor:
 
 def relative_norm(weight: Tensor, smoothing: Tensor) -> Tensor:
     """Norm of the less smooth filter over that of the kernel, for a smoothing of sum 1: the
-    "similar norm" of Section 4. (out, in, kh, kw), (r, c) -> (out, in). NaN for a kernel that is
-    zero. Errors as for `remainder`.
-    """
+    "similar norm" of Section 4. (out, in, kh, kw), (r, c) -> (out, in), as `explained`."""
     _check(weight)
     weight = _scaled(weight.double(), each=True)
     return remainder(weight, smoothing).norm(dim=(2, 3)) / weight.norm(dim=(2, 3))

@@ -2,8 +2,7 @@
 (Section 1).
 
 A field (N, H, W, 2) displaces pixel p to p + field(p), in pixels. Its derivative is taken at the
-centre of each cell of 2x2 pixels, where differences are exact for affine fields and second order
-for others.
+centre of each cell of 2x2 pixels.
 """
 
 import math
@@ -26,12 +25,8 @@ def jacobian(field: Tensor) -> Tensor:
 
 
 def gradient_norm(field: Tensor) -> Tensor:
-    """The paper's sup norm of the gradient, the largest spectral norm of the derivative: (N, H, W,
-    2) -> (N,).
-
-    It is the most that two neighbouring points move apart or together, as a fraction of their
-    distance. Below 1 the deformation cannot fold.
-    """
+    """The paper's sup norm of the gradient: (N, H, W, 2) -> (N,). The most that two neighbouring
+    points move apart or together, as a fraction of their distance; below 1 nothing folds."""
     (a, b), (c, d) = jacobian(field).permute(3, 4, 0, 1, 2)  # each (N, H-1, W-1)
     # Of a 2x2 matrix: the mean of its two ways of scaling plus half their difference.
     norm = (torch.hypot(a + d, c - b) + torch.hypot(a - d, b + c)) / 2
@@ -46,11 +41,8 @@ def folds(field: Tensor) -> Tensor:
 
 
 def affine_fraction(field: Tensor) -> Tensor:
-    """Fraction of the squared displacement that the best affine map explains: (N, H, W, 2) -> (N,).
-
-    Least squares over all pixels; the affine map may shift, rotate, scale and shear. NaN for a zero
-    field.
-    """
+    """Fraction of the squared displacement that the best affine map explains, by least squares over
+    all pixels: (N, H, W, 2) -> (N,). NaN for a zero field."""
     field = field / power_of_two(field.detach().abs().amax((1, 2, 3), keepdim=True))
     x, y = unit_lattice(field.shape[1:3]).to(field)
     basis = torch.stack([torch.ones_like(x), x, y])  # (3, H*W), orthogonal on a full grid
@@ -64,9 +56,8 @@ def largest_gradient(spline: ThinPlateSpline, max_displacement: float) -> float:
     points by up to `max_displacement` pixels along each axis can give, in the worst of 45
     directions.
 
-    The derivative in direction w is sum_k c_k (g_k . w), g_k being control point k's own; each c_k
-    lies in a square, so its length is at most max_displacement * sqrt(2) * sum_k |g_k . w|, reached
-    when every c_k is in a corner.
+    The derivative in direction w is sum_k c_k (g_k . w), g_k being control point k's own; it is
+    longest, max_displacement * sqrt(2) * sum_k |g_k . w|, when every c_k is in a corner.
     """
     own = spline.basis.T.unflatten(1, spline.size).unsqueeze(-1)  # (K, H, W, 1)
     gradients = jacobian(own).flatten(1, 3)  # (K, cells, 2)

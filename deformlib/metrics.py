@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from deformlib.representations import Unfit, evaluating, fitting, named, patterns_of, visit
+from deformlib.representations import Unfit, evaluating, measuring, patterns_of, visit
 from deformlib.validation import check_batch_size, check_known, check_pair
 from deformlib.vector_distances import (
     DISTANCES,
@@ -32,8 +32,9 @@ KEPT_BYTES = 2 * 2**30  # clean representations that `sensitivity` keeps at once
 @dataclass(frozen=True)
 class Statistics:
     """Of one layer: distances of deformed from clean images, and those of all pairs of clean ones
-    ("pairs_"). Scalars in float64."""
+    ("pairs_"), computed in `dtype`. Scalars in float64."""
 
+    dtype: torch.dtype
     mean: Tensor
     median: Tensor
     mean_square: Tensor
@@ -48,24 +49,19 @@ class Statistics:
 
 
 def statistics(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Statistics:
-    """What is measured of representations: (N, ...), (N, ...) -> scalars; N at least 2.
-
-    `sensitivity` is the `normalized` of each layer. Errors as for
-    `vector_distances.paired_distances`.
-    """
+    """What is measured of representations: (N, ...), (N, ...) -> scalars; N at least 2. Errors as
+    for `vector_distances.paired_distances`."""
     _check(clean, deformed, distance, least=2)
     return _statistics(clean, deformed, DISTANCES[distance])
 
 
 def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Tensor:
-    """Mean distance of deformed from clean over the median of all pairs of clean: (N, ...),
-    (N, ...) -> scalar.
+    """The paper's normalized distance (Section 2.1), averaged over images: mean distance of
+    deformed from clean over the median of all pairs of clean, (N, ...), (N, ...) -> scalar.
 
-    Section 2.1's normalized cosine distance, averaged over images; differentiable. Errors as for
-    `statistics`; also a ValueError if the median is zero.
+    Differentiable. Errors as for `statistics`; also a ValueError if the median is zero.
     """
-    found = statistics(clean, deformed, distance)
-    return _normalized(found, DISTANCES[distance], _computing(clean.dtype))
+    return _normalized(statistics(clean, deformed, distance), DISTANCES[distance])
 
 
 def distances(
@@ -79,8 +75,7 @@ def distances(
 
     Clean and deformed images, (N, ...) each, go through as one batch, in eval mode with every
     submodule's own mode restored. Differentiable in images and parameters. Layers as in `visit`,
-    and a representation must have the images along its first axis; errors as there and for
-    `vector_distances.paired_distances`.
+    with the images along the first axis; errors as there and for `statistics`.
     """
     _check(clean, deformed, distance)
     measure = DISTANCES[distance]
@@ -101,24 +96,22 @@ def sensitivity(
     distance: str = "cosine",
     batch_size: int | None = None,
 ) -> dict[str, float]:
-    """{layer: sensitivity to deformation}: `normalized_distance` of the representations (Section
-    2.1, Figure 3).
+    """{layer: sensitivity to deformation}, `normalized_distance` of representations (Figure 3).
 
     Clean and deformed images, (N, ...) each with N at least 2, go through as one batch, or
-    `batch_size` of each at a time with the same result (unless a layer mixes images, as batch norm
-    without running statistics does). The pairs need all clean representations of a layer, so these
-    are then kept, for as many layers as fit in `KEPT_BYTES`; further layers cost further passes.
-    Mode, layers and errors as for `distances`; a layer where the median distance between clean
-    images is zero is as one without representation: left out with a warning by default, a
-    ValueError if it was asked for.
+    `batch_size` of each at a time with the same result (unless a layer mixes images). The pairs
+    need all clean representations of a layer: they are then kept, for as many layers as fit in
+    `KEPT_BYTES`, and further layers cost further passes. Mode, layers and errors as for
+    `distances`; a layer where the median distance between clean images is zero is left out with a
+    warning, or a ValueError if it was asked for.
     """
     _check(clean, deformed, distance, least=2)
     check_batch_size(batch_size)
     layers = patterns_of(layers)
     measure = DISTANCES[distance]
 
-    def measured(a: Tensor, b: Tensor) -> tuple[Statistics, torch.dtype]:
-        return _statistics(a, b, measure), _computing(a.dtype)
+    def measured(a: Tensor, b: Tensor) -> Statistics:
+        return _statistics(a, b, measure)
 
     with evaluating(model):
         if batch_size is None or batch_size >= len(clean):
@@ -126,9 +119,9 @@ def sensitivity(
         else:
             parts = _by_batches(model, clean, deformed, layers, measure, int(batch_size))
     values = {}
-    for layer, (found, dtype) in parts.items():
-        with fitting(layer, layers):
-            values[layer] = _normalized(found, measure, dtype, f"layer {layer!r}: ").item()
+    for layer, found in parts.items():
+        with measuring(layer, layers):
+            values[layer] = _normalized(found, measure).item()
     return values
 
 
@@ -161,11 +154,9 @@ def visit_versions(
     for layer, length in (_first_axes(model, together[:few], layers) if probe else {}).items():
         if layer in results and length != few:
             del results[layer]
-            with fitting(layer, layers):
-                raise Unfit(
-                    f"layer {layer!r}: a representation must be (N, ...) with N images, and its "
-                    f"first axis stays {count} with fewer"
-                )
+            with measuring(layer, layers):
+                rule = "a representation must be (N, ...) with N images"
+                raise Unfit(f"{rule}, and its first axis stays {count} with fewer")
     return results
 
 
@@ -196,6 +187,7 @@ def _summary(moved: Tensor, pairs: Tensor) -> Statistics:
     power = power_of_two(torch.maximum(moved.detach().max(), pairs.detach().max()))
     moved, pairs, scale = moved / power, pairs / power, power.double()
     return Statistics(
+        dtype=moved.dtype,
         mean=moved.mean() * scale,
         median=median(moved) * scale,
         mean_square=moved.square().mean() * scale**2,
@@ -205,19 +197,17 @@ def _summary(moved: Tensor, pairs: Tensor) -> Statistics:
     )
 
 
-def _normalized(
-    found: Statistics, distance: Distance, dtype: torch.dtype, where: str = ""
-) -> Tensor:
-    zero = bool(found.pairs_median <= negligible(distance, dtype))
+def _normalized(found: Statistics, distance: Distance) -> Tensor:
+    zero = bool(found.pairs_median <= negligible(distance, found.dtype))
     if zero or not found.normalized.isfinite():
         kind = Unfit if zero else ValueError
         raise kind(
-            f"{where}the median pairwise distance between clean images must be finite and > 0, got "
+            "the median pairwise distance between clean images must be finite and > 0, got "
             f"{found.pairs_median.item()} (the mean distance to deformed ones is "
             f"{found.mean.item()}): are they, or their representations, constant, or multiples of "
             "each other?"
         )
-    return found.normalized.to(dtype)
+    return found.normalized.to(found.dtype)
 
 
 def _by_batches(
@@ -227,7 +217,7 @@ def _by_batches(
     layers: list[str] | None,
     distance: Distance,
     batch_size: int,
-) -> dict[str, tuple[Statistics, torch.dtype]]:
+) -> dict[str, Statistics]:
     def move_and_keep(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return paired(a, b, distance), a.clone()
 
@@ -242,9 +232,8 @@ def _by_batches(
                 seen[layer].append(passed[layer])
         for layer in group:
             moved, kept = map(torch.cat, zip(*seen.pop(layer), strict=True))
-            with fitting(layer, layers):
-                found = _summary(named(layer, finite, moved), pairwise(kept, distance))
-                parts[layer] = found, _computing(kept.dtype)
+            with measuring(layer, layers):
+                parts[layer] = _summary(finite(moved), pairwise(kept, distance))
     return parts
 
 
@@ -257,10 +246,6 @@ def _groups(sizes: dict[str, int], budget: int) -> Iterator[list[str]]:
             group = []
         group.append(layer)
     yield group
-
-
-def _computing(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _check(clean: Tensor, deformed: Tensor, distance: str, least: int = 1) -> None:

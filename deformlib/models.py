@@ -104,12 +104,10 @@ class VGG(nn.Module):
     """Blocks of 3x3 convolutions, each followed by a downsampling layer; global average pool; one
     linear layer: (N, in_channels, H, W) -> (N, classes).
 
-    `blocks` holds (depth, channels) of each block. `layers` names the representations in execution
-    order: "input", then submodules. A conv layer "conv1_1" has the children `conv`, `norm`, `relu`,
-    and its representation is what the ReLU returns; "conv1_1.norm" is the one before it.
-
-    ValueError unless H and W are multiples of 2**len(blocks): otherwise the downsampling layers
-    would disagree on sizes.
+    `blocks` holds (depth, channels) of each. `layers` names the representations in execution order:
+    "input", then submodules. A conv layer "conv1_1" has the children `conv`, `norm`, `relu`, and
+    its representation is what the ReLU returns. ValueError unless H and W are multiples of
+    2**len(blocks): the downsampling layers would disagree on sizes.
     """
 
     def __init__(
@@ -160,9 +158,8 @@ def cifar10_vgg(
     """The CIFAR-10 network of Section 2.2, blocks 2x32, 2x64, 2x128, 2x256: 13 representations.
     (N, in_channels, H, W), H and W multiples of 16, -> (N, classes).
 
-    `width` scales the channel counts (rounded, at least 1). The weights are those of `initialize`:
-    one seed gives the same 3x3 filters and head whatever the downsampling. A ValueError names an
-    argument out of range.
+    `width` scales the channel counts (rounded, at least 1); weights are those of `initialize`. A
+    ValueError names an argument out of range.
     """
     model = VGG(BLOCKS["cifar10_vgg"], downsampling, classes, in_channels, width)
     return initialize(model, generator=generator)
@@ -177,10 +174,7 @@ def imagenet_vgg(
     generator: torch.Generator | None = None,
 ) -> VGG:
     """The ImageNet network of Section 2.2, blocks 2x64, 2x128, 3x256, 3x512, 3x512: 19
-    representations. H and W must be multiples of 32.
-
-    Arguments and errors as for `cifar10_vgg`.
-    """
+    representations. As `cifar10_vgg`, but H and W must be multiples of 32."""
     model = VGG(BLOCKS["imagenet_vgg"], downsampling, classes, in_channels, width)
     return initialize(model, generator=generator)
 
@@ -192,15 +186,14 @@ def initialize(
     """Set every Conv2d and Linear of `model` to the paper's initialization, in place; return it.
 
     Weights are normal with standard deviation 1/sqrt(n_in), n_in = in * kh * kw, truncated at two
-    of these (footnote 2), so with an actual standard deviation of 0.880/sqrt(n_in). Biases are
-    zero; batch norm is reset, statistics included. Drawn on the generator's device (the CPU if
-    none) and copied. The order of draws is filters (`is_filter`), then linear layers, then other
-    convolutions, each in module order: one seed gives networks that differ in their downsampling
-    the same filters and head.
+    of these (footnote 2), so with an actual one of 0.880/sqrt(n_in). Biases are zero; batch norm is
+    reset. Drawn on the generator's device (the CPU if none): filters (`is_filter`) first, then
+    linear layers, then other convolutions, so that one seed gives networks that differ in their
+    downsampling the same filters and head.
 
     `smoothing` is the standard deviation, in pixels, of a Gaussian that filters are convolved with
-    (Section 4.2, Figure 4): sampled on 3x3 and normalized to sum 1; a filter is zero beyond its
-    edge and keeps its size. 0 is no smoothing. ValueError unless it is finite and at least 0.
+    (Section 4.2, Figure 4), zero beyond their edge; 0 is no smoothing. ValueError unless it is
+    finite and at least 0.
     """
     check_model(model)
     valid = is_real(smoothing) and 0 <= smoothing < math.inf
@@ -216,9 +209,9 @@ def initialize(
             module.weight.copy_(weight)
         if module.bias is not None:
             module.bias.zero_()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            module.reset_parameters()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            norm.reset_parameters()
     return model
 
 

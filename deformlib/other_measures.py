@@ -1,9 +1,5 @@
-"""What others measure of the same thing: relative stability to diffeomorphisms, and consistency
-under shifts.
-
-The paper's own measure is `metrics.sensitivity`. These two ask a neighbouring question of the same
-network, so that one can see whether the answers agree.
-"""
+"""What others measure: relative stability to diffeomorphisms, and consistency under shifts. They
+ask a neighbouring question to `metrics.sensitivity`, to see whether the answers agree."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,8 +13,7 @@ from deformlib.representations import (
     Unfit,
     check_input,
     evaluating,
-    fitting,
-    forward,
+    measuring,
     only_tensor,
     patterns_of,
 )
@@ -35,18 +30,15 @@ def diffeomorphisms(
     *,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Random fields of maximum entropy, (n, H, W, 2) in pixels, for `warp` (Petrini et al. 2021,
-    Section 2).
+    """Random fields of maximum entropy, (n, H, W, 2) in pixels (Petrini et al. 2021, Section 2).
 
     Each component is a sum over i, j >= 1 with i^2 + j^2 < (cutoff + 1/2)^2 of
     C_ij sin(i pi x) sin(j pi y), x and y from 0 to 1 over the image, C_ij normal with variance
-    T / (i^2 + j^2): zero at the edges. The temperature T is that of the typical `displacement` in
-    pixels, delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W. Beyond
-    side / (pi cutoff), 3.4 px for 32 pixels and the default, such a field folds the image and is no
-    diffeomorphism; below half a pixel it moves little.
+    T / (i^2 + j^2). The temperature T is that of the typical `displacement` in pixels,
+    delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W. Beyond side / (pi cutoff), 3.4
+    px for 32 pixels, such a field folds the image; below half a pixel it moves little.
 
-    Drawn on the generator's device and moved to the CPU. ValueError for n < 1, a side < 2, a
-    displacement that is not finite and > 0, a cutoff < 2.
+    Drawn on the generator's device and moved to the CPU. ValueError names an argument out of range.
     """
     require(is_whole(n, 1), "n", "an integer >= 1", n)
     require(len(size) == 2 and min(size) >= 2, "size", "(H, W), at least 2 each", tuple(size))
@@ -88,10 +80,9 @@ def relative_stability(
 
     D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2,
     tau one of `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian
-    noise of the norm of tau x - x (of each image; theirs, as far as we know, has the mean norm for
-    all). The three versions go through as one batch, or `batch_size` images of each at a time with
-    the same result, in eval mode. Layers and errors as for `sensitivity`; ValueError for images
-    that are not (N, C, H, W), too few, or all alike.
+    noise of the norm of tau x - x (theirs, as far as we know, has the mean norm for all images). In
+    eval mode, all images at once or `batch_size` at a time with the same result. Layers and errors
+    as for `sensitivity`; ValueError for images of another shape, too few, or all alike.
     """
     _check(images, least=2)
     check_batch_size(batch_size)
@@ -110,14 +101,14 @@ def relative_stability(
                 totals[layer] = _together(totals[layer], sums) if layer in totals else sums
     found = {}
     for layer, total in totals.items():
-        if total.count < len(images):  # not measurable in one of the batches, as a warning said
+        if total.images < len(images):  # not measurable in one of the batches, as a warning said
             continue
-        with fitting(layer, layers):
+        with measuring(layer, layers):
             # The mean over pairs of |x - z|^2 is twice the variance, summed over coordinates.
-            spread = 2 * total.scatter / (total.count - 1)
+            spread = 2 * total.scatter / (total.images - 1)
             if not spread:
-                raise Unfit(f"layer {layer!r}: all images have the same representation")
-            d, g = (changed / total.count / spread for changed in (total.deformation, total.noise))
+                raise Unfit("all images have the same representation")
+            d, g = (changed / total.images / spread for changed in (total.deformation, total.noise))
             found[layer] = RelativeStability(d, g, d / g if g else math.nan)
     return found
 
@@ -126,7 +117,7 @@ class _Sums(NamedTuple):
     """Of one layer, over images: the mean representation (D,), and sums of squared distances from
     it and by the changes."""
 
-    count: int
+    images: int
     center: Tensor
     scatter: float
     deformation: float
@@ -145,11 +136,11 @@ def _sums(clean: Tensor, deformed: Tensor, noisy: Tensor) -> _Sums:
 
 
 def _together(a: _Sums, b: _Sums) -> _Sums:
-    count, apart = a.count + b.count, b.center - a.center
-    between = float(apart.square().sum()) * a.count * b.count / count
+    count, apart = a.images + b.images, b.center - a.center
+    between = float(apart.square().sum()) * a.images * b.images / count
     return _Sums(
         count,
-        a.center + apart * (b.count / count),
+        a.center + apart * (b.images / count),
         a.scatter + b.scatter + between,
         a.deformation + b.deformation,
         a.noise + b.noise,
@@ -166,13 +157,12 @@ def shift_consistency(
     generator: torch.Generator | None = None,
 ) -> float:
     """Fraction of images that two random shifts leave in the same predicted class (Zhang 2019,
-    Section 4.1).
+    Section 4.1): images (N, C, H, W).
 
     Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for
-    each image (N, C, H, W); what comes in from outside continues the border. All images go through
-    at once, or `batch_size` at a time with the same result. ValueError for images that are not
-    (N, C, H, W), a max_shift < 1, or a `model` that gives anything but finite (N, classes) of at
-    least two classes.
+    each image; the border goes on outside. All images at once, or `batch_size` at a time with the
+    same result. ValueError for images of another shape, a max_shift < 1, or a `model` that gives
+    anything but finite (N, classes) of at least two classes.
     """
     require(is_whole(max_shift, 1), "max_shift", "an integer >= 1, in pixels", max_shift)
     _check(images)
@@ -193,7 +183,8 @@ def _shifted(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def _classes(model: nn.Module, images: Tensor) -> Tensor:
-    logits = only_tensor("the model", forward(model, images))
+    with measuring("output", ["output"]):
+        logits = only_tensor(model(images))
     valid = logits.ndim == 2 and len(logits) == len(images) and logits.shape[1] >= 2
     rule = f"(N, classes) for N = {len(images)} images, with at least 2 classes"
     require(valid, "model's output", rule, tuple(logits.shape))

@@ -1,126 +1,196 @@
-"""One photograph of any size and mode, from file to file: read it, deform it, write it.
+"""One photograph of any size and mode, from file to file: read it, deform it, write it."""
 
-What `python -m deformlib deform` does between its options and the line that it prints.
-"""
-
+import io
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
-from rich.progress import track
-from scipy.interpolate import RBFInterpolator
+from PIL import Image, ImageChops, ImageOps, ImageStat
 from torch import Tensor
 
+from deformlib.command_line import check_writable, progress
 from deformlib.files import write_whole
-from deformlib.warping import warp
+from deformlib.warping import field_by_rows, warp
 
-STRIP = 256  # rows of a photograph deformed at a time: the matrix of ThinPlateSpline for 24 megapixels takes 2.6 GB
+STRIP = 256  # rows of a photograph deformed at a time, so that memory stays small at any size
+GROSS = 64  # of 255: a mean difference that no compression of a photograph makes
+# Modes whose values can be averaged, each with those that hold the same values.
+HOLDING = {
+    "L": ("L", "LA", "RGB", "RGBA"),
+    "LA": ("LA", "RGBA"),
+    "RGB": ("RGB", "RGBA"),
+    "RGBA": ("RGBA",),
+    "CMYK": ("CMYK",),
+    "I;16": ("I;16", "I"),
+    "I": ("I",),
+    "F": ("F",),
+}
 # What a photograph may become in a format that cannot hold it as it is, the best first.
 SIMPLER = {"LA": ("RGBA", "L"), "RGBA": ("RGB",), "CMYK": ("RGB",), "I;16": ("L",)}
 
 
 def writable(out: Path, force: bool) -> str:
-    """Pillow's name of the format of `out`. ValueError or FileNotFoundError if it cannot or must not be written."""
+    """Pillow's name of the format of `out`. ValueError if it cannot or must not be written."""
     form = Image.registered_extensions().get(out.suffix.lower())
-    if form not in Image.SAVE:
+    if form not in Image.SAVE or form not in Image.OPEN:
         raise ValueError(
-            f"OUT must end in a suffix of a format that Pillow writes (.png, .jpg, .tif, .webp), got {out}"
+            "OUT must end in the suffix of a format that Pillow writes and reads "
+            f"(.png, .jpg, .tif, .webp), got {out}"
         )
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.parent}")
+        raise ValueError(f"there is no folder {out.parent}")
     if out.exists() and not force:
         raise ValueError(f"{out} exists; --force overwrites it")
+    check_writable(out)
     return form
+
+
+def decoded(file: Path | IO[bytes]) -> Image.Image:
+    """The image in a file, upright, its first frame. ValueError, with the reason, if it is none."""
+    try:
+        with Image.open(file) as image:
+            return ImageOps.exif_transpose(image)
+    except Exception as error:  # decoders raise whatever they like
+        raise ValueError(str(error)) from error
 
 
 def opened(path: Path) -> Image.Image:
     """A photograph, upright, in a mode whose values can be averaged."""
     if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise ValueError(f"there is no file {path}")
     try:
-        with Image.open(path) as file:
-            photo = ImageOps.exif_transpose(file)
-    except Exception as error:  # decoders raise whatever they like
+        photo = averageable(decoded(path))
+    except ValueError as error:
         raise ValueError(f"{path} is not an image that can be read ({error})") from error
     if min(photo.size) < 2:
         raise ValueError(f"{path} must be at least 2x2 pixels, got {photo.width}x{photo.height}")
-    if (
-        photo.mode in ("L", "RGB")
-        and not photo.has_transparency_data
-        or photo.mode in (*SIMPLER, "I", "F")
-    ):
-        return photo
-    if photo.mode.startswith("I;16"):  # of another byte order, which Pillow's convert clips
-        return Image.fromarray(np.asarray(photo).astype(np.uint16))
-    return photo.convert(
-        ("L" if photo.mode in ("1", "L", "La") else "RGB")
-        + ("A" if photo.has_transparency_data else "")
-    )
+    return photo
+
+
+def averageable(image: Image.Image) -> Image.Image:
+    """The image in a mode of HOLDING: palettes resolved, transparency as a channel."""
+    transparent = image.has_transparency_data
+    if image.mode.startswith("I;16"):  # in either byte order; Pillow's own conversion clips
+        return Image.fromarray(np.asarray(image).astype(np.uint16))
+    if image.mode in HOLDING and not (image.mode in ("L", "RGB") and transparent):
+        return image
+    colours = "L" if image.mode in ("1", "L", "La") else "RGB"
+    return image.convert(colours + "A" if transparent else colours)
+
+
+def unread(path: Path) -> list[str]:
+    """What of an image file `opened` leaves out, in words."""
+    lost = []
+    with Image.open(path) as file:
+        if file.mode in HOLDING and file.mode[0] != "I" and ";16" in str(file.tile):
+            lost.append(f"{path.name}: 8 of its 16 bits a channel")
+        if file.mode.startswith("I;16") and file.has_transparency_data:
+            lost.append(f"{path.name}: no transparency")
+        with suppress(Exception):  # decoders raise whatever they like, here at the end of the file
+            file.seek(1)
+            lost.append(f"{path.name}: all frames but the first")
+    return lost
 
 
 def deformed(photo: Image.Image, control: Tensor, grid: int) -> Image.Image:
-    """The photograph under the spline of control (K, 2), in strips of rows, so that memory stays small at any size."""
+    """The photograph under the spline of control (K, 2), computed in strips of rows."""
     width, height = photo.size
     pixels = np.asarray(photo).reshape(height, width, -1)
-    points = np.stack(
-        np.meshgrid(np.linspace(0, width - 1, grid), np.linspace(0, height - 1, grid)), -1
-    ).reshape(-1, 2)
-    spline = RBFInterpolator(points, control.double().numpy(), kernel="thin_plate_spline", degree=1)
+    field = field_by_rows((height, width), grid, control)
     result = np.empty_like(pixels)
-    for top in track(
-        range(0, height, STRIP), "deforming", transient=True, disable=height <= 4 * STRIP
-    ):
-        y, x = np.mgrid[top : min(top + STRIP, height), :width]
-        field = spline(np.stack([x, y], -1).reshape(-1, 2).astype(float)).reshape(*x.shape, 2)
-        result[top : top + STRIP] = strip(pixels, field, top, alpha=photo.mode in ("LA", "RGBA"))
+    for top in progress(range(0, height, STRIP), "deforming"):
+        bottom = min(top + STRIP, height)
+        alpha = photo.mode in ("LA", "RGBA")
+        result[top:bottom] = strip(pixels, field(top, bottom).numpy(), top, alpha)
     moved = Image.frombytes(photo.mode, photo.size, result.tobytes())
-    moved.info = {key: photo.info[key] for key in ("icc_profile", "dpi") if key in photo.info}
+    moved.info = {"icc_profile": photo.info.get("icc_profile")}
     return moved
 
 
 def strip(pixels: np.ndarray, field: np.ndarray, top: int, alpha: bool) -> np.ndarray:
-    """Rows from `top` of pixels (H, W, C) resampled along field (rows, W, 2), from only those rows that it reaches."""
+    """Rows from `top` of pixels (H, W, C) under field (rows, W, 2), from those it reaches."""
     bottom = top + len(field)
-    rows = np.arange(top, bottom)[:, None] + field[..., 1]
-    first = max(0, min(top - 1, int(rows.min()) - 1))  # two rows at least, which `warp` needs
-    last = max(bottom, min(len(pixels), int(rows.max()) + 3))
-    values = torch.from_numpy(
-        pixels[first:last].astype(np.float64 if pixels.itemsize > 2 else np.float32)
-    )
-    values = values.permute(2, 0, 1)[None]  # (1, C, rows that are reached, W)
+    sources = np.arange(top, bottom)[:, None] + field[..., 1]  # (rows, W)
+    first = max(0, min(top - 1, int(sources.min()) - 1))  # two rows at least, which `warp` needs
+    last = max(bottom, min(len(pixels), int(sources.max()) + 3))
+    dtype = np.float64 if pixels.itemsize > 2 else np.float32
+    values = torch.from_numpy(pixels[first:last].astype(dtype)).permute(2, 0, 1)  # (C, reached, W)
     if alpha:  # the colour of a transparent pixel must not bleed
-        values[:, :-1] *= values[:, -1:]
-    padded = np.pad(field, ((top - first, last - bottom), (0, 0), (0, 0)))
-    values = warp(values, torch.from_numpy(padded).to(values.dtype)[None])[
-        0, :, top - first : bottom - first
-    ]
+        values[:-1] *= values[-1:]
+    padded = np.pad(field.astype(dtype), ((top - first, last - bottom), (0, 0), (0, 0)))
+    values = warp(values[None], torch.from_numpy(padded)[None])[0]
+    values = values[:, top - first : bottom - first]  # (C, rows, W)
     if alpha:
         values[:-1] /= values[-1:].clamp(min=1e-6)
-    values = values if pixels.dtype.kind == "f" else values.round()
+    if pixels.dtype.kind != "f":
+        values = values.round()
     return values.permute(1, 2, 0).numpy().astype(pixels.dtype)
 
 
-def save(photo: Image.Image, out: Path, form: str) -> Image.Image:
-    """Write the photograph, or the best that the format can hold of it, whole or not at all; returns what was written."""
+def save(photo: Image.Image, out: Path, form: str) -> list[str]:
+    """Write the photograph, or the best that the format can hold of it; what was lost, in words.
+
+    ValueError if the format can hold nothing of the kind; then nothing is written.
+    """
+    reasons: list[Exception] = []
     for mode in (photo.mode, *SIMPLER.get(photo.mode, ())):
         chosen = simplified(photo, mode)
-        profile = (
-            photo.info.get("icc_profile") if mode[0] == photo.mode[0] else None
-        )  # of other colours it says nothing
         try:
-            write_whole(out, lambda file: chosen.save(file, form, quality=95, icc_profile=profile))
-            return chosen
-        except (OSError, ValueError) as error:
-            reason = error
-    raise ValueError(f"{out} could not be written: {reason}") from reason
+            data = encoded(chosen, form)
+            lost = unlike(chosen, averageable(decoded(io.BytesIO(data))))
+        except Exception as error:  # encoders too
+            reasons.append(error)
+            continue
+        write_whole(out, partial(Path.write_bytes, data=data))
+        if mode not in HOLDING[photo.mode]:
+            lost = [f"cannot hold {photo.mode}, saved as {mode}", *lost]
+        return [f"{form} {loss}" for loss in lost]
+    raise ValueError(f"{out} was not written: {form} cannot hold {photo.mode} ({reasons[0]})")
+
+
+def encoded(photo: Image.Image, form: str) -> bytes:
+    """The file of a photograph."""
+    file = io.BytesIO()
+    photo.save(file, form, quality=95, icc_profile=photo.info.get("icc_profile"))
+    return file.getvalue()
 
 
 def simplified(photo: Image.Image, mode: str) -> Image.Image:
     """The photograph in another mode: transparency laid on white, 16 bits made 8."""
-    if photo.mode == "I;16" and mode != photo.mode:
+    if photo.mode == mode:
+        return photo
+    profile = photo.info.get("icc_profile") if mode[0] == photo.mode[0] else None
+    if photo.mode == "I;16":
         photo = Image.fromarray((np.asarray(photo) // 257).astype(np.uint8))
     if photo.mode in ("LA", "RGBA") and mode in ("L", "RGB"):
         white = Image.new("RGBA", photo.size, "white")
-        return Image.alpha_composite(white, photo.convert("RGBA")).convert(mode)
-    return photo if photo.mode == mode else photo.convert(mode)
+        photo = Image.alpha_composite(white, photo.convert("RGBA"))
+    result = photo.convert(mode)
+    result.info = {"icc_profile": profile}  # of other colours it says nothing
+    return result
+
+
+def unlike(photo: Image.Image, kept: Image.Image) -> list[str]:
+    """What differs between a photograph and what its file holds. ValueError if it is too much."""
+    if kept.size != photo.size:
+        raise ValueError(f"it would become {kept.width}x{kept.height} pixels")
+    if kept.mode not in HOLDING[photo.mode]:
+        raise ValueError(f"it would become {kept.mode}")
+    kept = kept.convert(photo.mode)
+    if photo.mode in ("I;16", "I", "F"):
+        if not np.array_equal(np.asarray(photo), np.asarray(kept), equal_nan=True):
+            raise ValueError("its values would change")
+        return []
+    changed = max(ImageStat.Stat(ImageChops.difference(visible(photo), visible(kept))).mean)
+    words = f"changed values by {changed:.2g} of 255 on average"
+    if changed > GROSS:
+        raise ValueError(words)
+    return [words] if changed else []
+
+
+def visible(photo: Image.Image) -> Image.Image:
+    """The photograph with the colours of transparent pixels weighted down, as they are seen."""
+    return photo.convert({"LA": "La", "RGBA": "RGBa"}.get(photo.mode, photo.mode))

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from deformlib.validation import require
+
 Result = TypeVar("Result")
 SHOWN = 20  # names in an error
 HELD = {"parametrizations", "_packed_params"}  # children that make a module's weights, or hold them
@@ -29,7 +31,7 @@ def visit(
     model: nn.Module,
     x: Tensor,
     layers: Iterable[str] | None = None,
-    fn: Callable[[Tensor], Result] = torch.clone,
+    fn: Callable[[Tensor], Result] = torch.clone,  # type: ignore[assignment]
 ) -> dict[str, Result]:
     """One forward pass of `x` through `model`: {layer: fn(representation)} in execution order.
 
@@ -38,20 +40,17 @@ def visit(
 
     `layers` holds names or fnmatch patterns ("*.norm"; "*" crosses dots) over the names of
     `model.named_modules()`, "input", which is `x` itself, and "output", what the model returns. By
-    default: the input and every module without children (attention has some: ask for it). A
-    submodule called "input" is "input#2". A module executed again gets its number, "relu",
-    "relu#2": "relu" asks for all of them, "relu#2" for one. A module registered under two names
-    goes by the first.
+    default: the input and every module without children (attention has some: ask for it). A module
+    executed again gets its number, "relu", "relu#2": "relu" asks for all of them, "relu#2" for one.
+    A module called "input" is "input#2"; one registered under two names goes by the first.
 
     An output must hold one tensor, on its own or alone in a tuple, list, dict or dataclass. A layer
-    whose output does not is an error if it was asked for by name; otherwise it is left out with a
-    warning.
+    whose output does not is an error if asked for by name; otherwise it is left out with a warning.
 
     Mode, gradients, autocast and random state are the caller's (in training mode batch norm learns
     from the pass); compiled models run eagerly. ValueError names a layer that `model` lacks, that
-    the pass never reached, or whose output holds several tensors; and says so if `x` is empty or
-    has NaN values, or if model and `x` are on different devices or of different types. A
-    ValueError out of `fn` is raised again with the layer's name.
+    the pass never reached, that is unfit, or for which `fn` raises one; and says so if `x` is
+    empty, has NaN values or is on another device than the model.
     """
     patterns = patterns_of(layers)
     modules = named_layers(model, output="output" in (patterns or ()))
@@ -69,8 +68,8 @@ def visit(
         label = name if executions[name] == 1 else f"{name}#{executions[name]}"
         if any(_matches(name, pattern) or _matches(label, pattern) for pattern in wanted[name]):
             reached.append(label)
-            with fitting(label, patterns), _saving_as_usual():
-                results[label] = named(label, fn, only_tensor(f"layer {label!r}", output))
+            with measuring(label, patterns), _saving_as_usual():
+                results[label] = fn(only_tensor(output))
 
     if "input" in wanted:
         see("input", x)
@@ -82,7 +81,7 @@ def visit(
                 lambda module, args, output, name=name: see(name, output)
             )
             stack.callback(hook.remove)
-        forward(model, x)
+        model(x)
     never = [name for name in wanted if name not in executions]
     if patterns is None and never:
         message = f"left out: {', '.join(never)}, which the forward pass never called"
@@ -99,25 +98,18 @@ class Unfit(ValueError):
 
 
 @contextmanager
-def fitting(label: str, layers: Iterable[str] | None) -> Iterator[None]:
-    """Leave out, with a warning, a layer that turns out to be Unfit; raise if `layers` names it or
-    it is the input."""
+def measuring(label: str, layers: Iterable[str] | None) -> Iterator[None]:
+    """Name the layer in a ValueError. Only warn of an Unfit that nobody asked for: one that
+    `layers` does not name, unless it is the input."""
     try:
         yield
-    except Unfit as error:
-        names = {"input", *(patterns_of(layers) or ())}
-        if label in names or label.partition("#")[0] in names:
-            raise
-        warnings.warn(f"left out: {error}", stacklevel=3)
-
-
-def named(label: str, fn: Callable[[Tensor], Result], tensor: Tensor) -> Result:
-    """fn(tensor); a ValueError out of it, or an Unfit, is raised again with the layer's name."""
-    try:
-        return fn(tensor)
     except ValueError as error:
-        kind = Unfit if isinstance(error, Unfit) else ValueError
-        raise kind(f"layer {label!r}: {error}") from error
+        message = f"layer {label!r}: {error}"
+        if not isinstance(error, Unfit):
+            raise ValueError(message) from error
+        if {label, label.partition("#")[0]} & {"input", *(patterns_of(layers) or ())}:
+            raise Unfit(message) from error
+        warnings.warn(f"left out: {message}", stacklevel=3)
 
 
 @contextmanager
@@ -199,25 +191,21 @@ def patterns_of(layers: Iterable[str] | None) -> list[str] | None:
     """Names and patterns as a list; None for all. ValueError for anything else."""
     if layers is None:
         return None
-    several = isinstance(layers, Iterable) and not isinstance(layers, str)
-    patterns = list(layers) if several else [layers]
-    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
-        got = patterns if several else layers
-        raise ValueError(
-            f"layers must be one or more names or patterns, or None for all, got {got!r}"
-        )
+    patterns: Any = layers if isinstance(layers, Iterable) else []
+    patterns = [layers] if isinstance(layers, str) else list(patterns)
+    valid = bool(patterns) and all(isinstance(pattern, str) for pattern in patterns)
+    got = repr(patterns or layers)
+    require(valid, "layers", "one or more names or patterns, or None for all", got)
     return patterns
 
 
-def only_tensor(what: str, output: Any) -> Tensor:
-    """The tensor that an output is or holds. Unfit, naming `what` returned it, if it holds none or
-    several."""
+def only_tensor(output: Any) -> Tensor:
+    """The tensor that an output is or holds. Unfit if it holds none or several."""
     tensors = list(_tensors(output))
     if len(tensors) != 1:
         raise Unfit(
-            f"{what} returns {len(tensors)} tensors in a {type(output).__name__}, and a "
-            "representation is one: name another layer, or put an nn.Identity() on the tensor that "
-            "is wanted"
+            f"it returns {len(tensors)} tensors in a {type(output).__name__}, and must return one: "
+            "name another layer, or put an nn.Identity() on the tensor that is wanted"
         )
     return tensors[0]
 
@@ -237,39 +225,23 @@ def _tensors(output: Any) -> Iterator[Tensor]:
         yield from _tensors(part)
 
 
-def forward(model: nn.Module, x: Tensor) -> Any:
-    """model(x), with a ValueError that explains a model and images of different types."""
-    try:
-        return model(x)
-    except RuntimeError as error:  # not checked before: a model may well convert its input
-        types = {str(tensor.dtype) for tensor in model.parameters() if tensor.is_floating_point()}
-        if not types or str(x.dtype) in types or "type" not in str(error):
-            raise
-        expected = " or ".join(sorted(types))
-        message = f"x must be of the model's type, {expected}, got {x.dtype}; or use torch.autocast"
-        raise ValueError(message) from error
-
-
 def check_model(model: nn.Module) -> None:
     """ValueError unless `model` is a module."""
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    valid = isinstance(model, nn.Module)
+    require(valid, "model", "a torch.nn.Module", type(model).__name__)
 
 
 def check_input(model: nn.Module, x: Tensor) -> None:
     """ValueError unless `x` is a tensor with values, none of them NaN, on the model's device."""
-    if not isinstance(x, Tensor):
-        raise ValueError(f"x must be a tensor, got {type(x).__name__}")
+    require(isinstance(x, Tensor), "x", "a tensor", type(x).__name__)
     devices = {str(tensor.device) for tensor in chain(model.parameters(), model.buffers())}
-    if devices and str(x.device) not in devices:
-        known = " or ".join(sorted(devices))
-        raise ValueError(f"x must be on the model's device, {known}, got {x.device}")
-    if not x.numel():
-        raise ValueError(f"x must not be empty, got {tuple(x.shape)}")
-    # Infinite values may mean something to a network. A sum costs no copy; only where it is NaN do
-    # all have to be looked at.
-    if not x.is_meta and x.detach().sum().isnan() and (count := int(x.isnan().sum())):
-        raise ValueError(f"x must have no NaN, got {count} of {x.numel()}")
+    rule = f"on the model's device, {' or '.join(sorted(devices))}"
+    require(not devices or str(x.device) in devices, "x", rule, x.device)
+    require(x.numel() > 0, "x", "a tensor with values", tuple(x.shape))
+    # Infinite values may mean something to a network. A sum costs no copy, and only if it is NaN
+    # must each be looked at.
+    if not x.is_meta and x.detach().sum().isnan():
+        require(not x.isnan().any(), "x", "free of NaN", f"{int(x.isnan().sum())} of {x.numel()}")
 
 
 def _check_reached(patterns: list[str], reached: list[str]) -> None:

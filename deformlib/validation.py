@@ -25,7 +25,7 @@ def require(valid: bool, name: str, rule: str, value: Any) -> None:
 
 def is_whole(value: Any, least: int) -> bool:
     """Whether it is an integer (and not True or False) of at least `least`."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def is_real(value: Any) -> bool:
@@ -47,10 +47,10 @@ def check_batch_size(batch_size: Any) -> None:
 
 def check_floating(name: str, x: Any) -> None:
     """ValueError unless `x` is a floating-point tensor."""
-    if not hasattr(x, "is_meta"):  # no torch.Tensor
-        raise ValueError(f"{name} must be a floating-point tensor, got {type(x).__name__}")
+    tensor = hasattr(x, "is_meta")  # no other arrays have that
     rule = "a floating-point tensor (divide uint8 images by 255)"
-    require(x.is_floating_point(), name, rule, x.dtype)
+    got = x.dtype if tensor else type(x).__name__
+    require(tensor and x.is_floating_point(), name, rule, got)
 
 
 def check_finite(name: str, x: Tensor) -> None:

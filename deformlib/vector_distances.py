@@ -42,10 +42,9 @@ DISTANCES: dict[str, Distance] = {
 def paired_distances(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
     """Distance of each row of `a` from the same row of `b`: (N, ...), (N, ...) -> (N,).
 
-    A zero vector has cosine distance 1 from any other, 0 from another zero. Computed in float32,
-    or float64 if the inputs are, whatever their scale; differentiable. ValueError names an input
-    that is empty, not floating or not finite, a `b` unlike `a` in shape, dtype or device, an
-    unknown distance.
+    A zero vector has cosine distance 1 from any other, 0 from another zero. Computed in float32, or
+    float64 if the inputs are, whatever their scale; differentiable. ValueError for an input that is
+    empty, not floating or not finite, inputs unlike each other, or an unknown distance.
     """
     check_known("distance", distance, DISTANCES)
     check_pair(("a", a), ("b", b))
@@ -126,8 +125,10 @@ def _pairwise(
         some = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)  # rows of these pairs
         some[i[lost]] = some[j[lost]] = True
         length, blocks = _embedded(rows[some], distance, torch.float64)
-        exact = distance.of_square(sum(torch.pdist(block / length).square() for block in blocks))
-        values = values.masked_scatter(some[i] & some[j], exact.to(values.dtype))
+        exact = torch.stack([torch.pdist(block / length).square() for block in blocks]).sum(0)
+        values = values.masked_scatter(
+            some[i] & some[j], distance.of_square(exact).to(values.dtype)
+        )
     return values, spread
 
 
@@ -194,7 +195,8 @@ def _far(lengths: Tensor) -> Tensor:
 
 
 def _memory_order(x: Tensor) -> list[int]:
-    return sorted(range(1, x.ndim), key=lambda dim: -x.stride(dim))
+    strides = x.stride()
+    return sorted(range(1, x.ndim), key=lambda dim: -strides[dim])
 
 
 def _rows(x: Tensor, order: list[int]) -> Tensor:

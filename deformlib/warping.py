@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
@@ -34,24 +33,14 @@ CHUNK = 1 << 12  # pixels whose basis is held in float64 at a time: about a mega
 class ThinPlateSpline:
     """The smoothest field through given displacements of a grid of control points.
 
-    It is linear in those displacements, so the spline is one matrix, solved once, for any number of
-    fields.
+    It is linear in those, so it is one matrix, solved once, on the CPU: all devices agree.
 
-    Args:
-        size: (H, W) of the images in pixels, at least 2 each.
-        grid: control points as an int or (rows, columns), at least 2, evenly spaced edge to edge.
-        inset: distance of the outermost control points from the edge, as a fraction of the side,
-            below a half.
-        device: where the matrix is kept; the CPU if None. It is solved on the CPU, so all devices
-            agree.
-        dtype: float32 or float64; a lower one is raised to float32, which coordinates need.
-
-    Attributes:
-        points: (K, 2) control points in pixels, (x, y), row by row.
-        basis: (H*W, K), pixels row by row: field = basis @ control.
-
-    Raises:
-        ValueError: a side of size or grid below 2, another inset, or no floating-point dtype.
+    size    (H, W) of the images in pixels, at least 2 each
+    grid    control points, an int or (rows, columns), at least 2, evenly spaced from edge to edge
+    inset   how far they stay from the edge, as a fraction of the image's side, below 0.5
+    dtype   float32 or float64; a lower one is raised to float32, which coordinates need
+    points  (K, 2) control points in pixels, (x, y), row by row
+    basis   (H*W, K), pixels row by row: field = basis @ control
     """
 
     def __init__(
@@ -79,33 +68,18 @@ class ThinPlateSpline:
         return self._planes[:-2].T
 
     def field(self, control: Tensor) -> Tensor:
-        """Displacement of every pixel, in pixels: control (N, K, 2) -> (N, H, W, 2).
-
-        Raises:
-            ValueError: control of another shape, type or device, empty or not finite.
-        """
+        """Displacement of every pixel, in pixels: control (N, K, 2) -> (N, H, W, 2)."""
         self._check(control)
         return self._combine(control.mT, self._planes[:-2])
 
     def warp(self, images: Tensor, control: Tensor, padding_mode: str = "border") -> Tensor:
-        """Images deformed by control, as warp(images, self.field(control)) but faster.
-
-        Args:
-            images: (N, C, H, W), floating point.
-            control: (N, K, 2) displacements of the control points in pixels, (dx, dy); N may be 1.
-            padding_mode: what lies outside the image: "border", "zeros" or "reflection".
-
-        Returns:
-            (N, C, H, W) of images' type, computed in float32, or in float64 if an input is.
-
-        Raises:
-            ValueError: an input of another shape, type or device, empty or not finite.
-        """
+        """As warp(images, self.field(control)), faster: (N, C, H, W), (N, K, 2) -> (N, C, H, W)."""
         _check_images(images, padding_mode)
-        shape = tuple(images.shape)
+        shape, device = tuple(images.shape), self.points.device
         require(shape[2:] == self.size, "images", f"of the spline's size {self.size}", shape)
+        require(images.device == device, "images", f"on {device} as the spline", images.device)
         self._check(control)
-        _check_match("control", control, images)
+        _check_count("control", control, images)
         rows = _to_unit(control.to(self._dtype(control)), self.size).mT  # (N, 2, K)
         identity = torch.eye(2, dtype=rows.dtype, device=rows.device).expand(len(rows), 2, 2)
         grid = self._combine(torch.cat([rows, identity], -1), self._planes)  # (N, H, W, 2)
@@ -129,21 +103,16 @@ class ThinPlateSpline:
         return torch.promote_types(control.dtype, self._planes.dtype)
 
     def _check(self, control: Tensor) -> None:
-        device = self.points.device
-        _check_displacements("control", control, (len(self.points), 2), device, "the spline")
+        _check_displacements("control", control, (len(self.points), 2), self.points, "spline")
 
 
 @dataclass(frozen=True)
 class Deformation:
     """A distribution of deformations: every control point displaced uniformly within a square
-    (paper, Section 2.1).
+    (Section 2.1), by up to `max_displacement` pixels along each axis.
 
-    Args:
-        grid: control points as an int or (rows, columns), at least 2; (5, 5) is kept as 5.
-        max_displacement: largest displacement along each axis, in pixels, finite and at least 0.
-
-    Raises:
-        ValueError: a grid below 2, or a displacement that is negative or not finite.
+    `grid` is an int or (rows, columns), at least 2; (5, 5) is kept as 5. ValueError for a smaller
+    one, or a displacement that is negative or not finite.
     """
 
     grid: int | tuple[int, int]
@@ -170,10 +139,8 @@ class Deformation:
     ) -> Tensor:
         """n independent displacements of the control points, in pixels: (n, K, 2), float32.
 
-        Drawn on the generator's device (the CPU if None), then moved: devices agree.
-
-        Raises:
-            ValueError: n below 1, or a generator that is not a torch.Generator.
+        Drawn on the generator's device (the CPU if None), then moved: devices agree. ValueError for
+        n below 1, or a generator that is not a torch.Generator.
         """
         require(is_whole(n, 1), "n", "an int >= 1", n)
         shape, origin = (int(n), math.prod(_grid_sides(self.grid)), 2), device_of(generator)
@@ -194,21 +161,15 @@ class Deformation:
 def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
     """Images resampled along a field: out(p) = image(p + field(p)), bilinear.
 
-    Args:
-        images: (N, C, H, W), floating point.
-        field: (N, H, W, 2) displacements in pixels, (dx, dy); N may be 1.
-        padding_mode: what lies outside the image: "border", "zeros" or "reflection".
-
-    Returns:
-        (N, C, H, W) of images' type, computed in float32, or in float64 if an input is.
-
-    Raises:
-        ValueError: an input of another shape, type or device, empty or not finite.
+    (N, C, H, W), floating point, and (N, H, W, 2) displacements in pixels, (dx, dy), one field for
+    all if N is 1 -> (N, C, H, W) of images' type, computed in float32, or in float64 if an input
+    is. `padding_mode` says what lies outside: "border" (the edge goes on), "zeros" or "reflection".
+    ValueError for an input of another shape, type or device, empty or not finite.
     """
     _check_images(images, padding_mode)
     size = tuple(images.shape[2:])
-    _check_displacements("field", field, (*size, 2), images.device, "the images")
-    _check_match("field", field, images)
+    _check_displacements("field", field, (*size, 2), images, "images")
+    _check_count("field", field, images)
     dtype = torch.promote_types(torch.promote_types(images.dtype, field.dtype), torch.float32)
     identity = unit_lattice(size).to(field.device, dtype).T.unflatten(0, size)  # (H, W, 2)
     return _sample(images, identity + _to_unit(field.to(dtype), size), padding_mode)
@@ -217,13 +178,8 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
 def deform(
     images: Tensor, deformation: Deformation, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Each image (N, C, H, W) under a random deformation of its own (Section 2.1), of the same
-    shape and type; beyond its edge the edge goes on.
-
-    Raises:
-        ValueError: images that are not a non-empty floating-point batch of at least 2x2 pixels, or
-            not finite; a deformation that is not a Deformation.
-    """
+    """Each image under a random deformation of its own (Section 2.1): (N, C, H, W), the same shape
+    and type. ValueError as for `warp`, or if `deformation` is not a Deformation."""
     _check_images(images)
     require(isinstance(deformation, Deformation), "deformation", "a Deformation", deformation)
     spline = deformation.spline(images.shape[2:], device=images.device, dtype=images.dtype)
@@ -236,15 +192,9 @@ def _planes(
 ) -> Tensor:
     """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for
     grid_sample."""
-    # The spline does not depend on the unit of length, but in pixels the kernel outgrows the
-    # polynomial, which costs a decimal digit of the solution; so the longer side is 2.
     pixels = unit_lattice(size)  # (2, H*W)
-    aspect = pixels.new_tensor([[size[1] - 1], [size[0] - 1]]) / (max(size) - 1)
-    points = (1 - 2 * inset) * unit_lattice(grid) * aspect  # (2, K)
+    aspect, points, system = _system(size, grid, inset)
     k = points.shape[1]
-    system = pixels.new_zeros(k + 3, k + 3)
-    system[:, :k] = _terms(points, points)
-    system[:k, k:] = system[k:, :k].T
     unit = torch.eye(k + 3, k, dtype=torch.float64, device="cpu")
     weights = torch.linalg.solve(system, unit).T  # (K, K+3)
     planes = torch.empty(k + 2, pixels.shape[1], dtype=dtype, device="cpu")
@@ -253,6 +203,44 @@ def _planes(
         planes[:k, chunk] = weights @ _terms(points, pixels[:, chunk] * aspect)
     planes[k:] = pixels
     return planes
+
+
+def _system(
+    size: tuple[int, int], grid: tuple[int, int], inset: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Half the sides (2, 1), points (2, K) and equations (K+3, K+3); the longer side is 2."""
+    # The spline does not depend on the unit of length, but in pixels the kernel outgrows the
+    # polynomial, which costs a decimal digit of the solution.
+    points = (1 - 2 * inset) * unit_lattice(grid)
+    aspect = points.new_tensor([[size[1] - 1], [size[0] - 1]]) / (max(size) - 1)
+    points = points * aspect
+    k = points.shape[1]
+    system = points.new_zeros(k + 3, k + 3)
+    system[:, :k] = _terms(points, points)
+    system[:k, k:] = system[k:, :k].T
+    return aspect, points, system
+
+
+def field_by_rows(
+    size: tuple[int, int], grid: int, control: Tensor
+) -> Callable[[int, int], Tensor]:
+    """The field of control (K, 2) without the spline's matrix, for images too large for it.
+
+    Returns a function of the first row and the one after the last: (rows, W, 2), float64.
+    """
+    aspect, points, system = _system(size, (grid, grid), 0.0)
+    values = F.pad(control.double(), (0, 0, 0, 3))  # (K+3, 2)
+    weights = torch.linalg.solve(system, values).T  # (2, K+3)
+    y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in size)
+    chunk = CHUNK * 25 // (25 + grid**2) + 1  # pixels: few where control points are many
+
+    def rows(top: int, bottom: int) -> Tensor:
+        lattice = torch.meshgrid(x, y[top:bottom], indexing="xy")
+        pixels = torch.stack(lattice).flatten(1) * aspect  # (2, rows * W)
+        parts = [weights @ _terms(points, part) for part in pixels.split(chunk, 1)]
+        return torch.cat(parts, 1).T.unflatten(0, (-1, size[1]))
+
+    return rows
 
 
 def _terms(points: Tensor, x: Tensor) -> Tensor:
@@ -288,8 +276,7 @@ def _sides(name: str, value: Any, rule: str) -> tuple[int, int]:
 
 
 def _grid_sides(grid: Any) -> tuple[int, int]:
-    if isinstance(grid, Integral) and grid >= 2 and not isinstance(grid, bool):
-        grid = (grid, grid)
+    grid = (grid, grid) if is_whole(grid, 2) else grid
     return _sides("grid", grid, "an int of at least 2, or two of them")
 
 
@@ -303,20 +290,19 @@ def _check_images(images: Tensor, padding_mode: str = "border") -> None:
 
 
 def _check_displacements(
-    name: str, value: Tensor, shape: tuple[int, ...], device: torch.device, owner: str
+    name: str, value: Tensor, shape: tuple[int, ...], like: Tensor, owner: str
 ) -> None:
     check_floating(name, value)
     valid = value.ndim > 1 and len(value) > 0 and value.shape[1:] == shape
     rule = f"(N, {', '.join(map(str, shape))}) with N at least 1"
     require(valid, name, rule, tuple(value.shape))
-    require(value.device == device, name, f"on {device} as {owner}", value.device)
+    require(value.device == like.device, name, f"on {like.device} as the {owner}", value.device)
     check_finite(name, value)
 
 
-def _check_match(name: str, value: Tensor, images: Tensor) -> None:
+def _check_count(name: str, value: Tensor, images: Tensor) -> None:
     rule = f"one for each of {len(images)} images, or one"
     require(len(value) in (1, len(images)), name, rule, len(value))
-    require(value.device == images.device, name, f"on {images.device} as the images", value.device)
 
 
 Deformation.IMAGENET = Deformation(5, 10.0)

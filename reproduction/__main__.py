@@ -349,8 +349,9 @@ def as_printed(table: pd.DataFrame) -> Table:
     """A table for the terminal; text in brackets is no markup."""
     printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for title in table:
-        justify = "left" if title in ("figure", "variant") else "right"
-        printed.add_column(str(title), justify=justify)
+        printed.add_column(
+            str(title), justify="left" if title in ("figure", "variant") else "right"
+        )
     for row in table.itertuples(index=False):
         printed.add_row(*[Text(str(cell)) for cell in row])
     return printed

@@ -1,6 +1,8 @@
 """What is checked of a spec at the door, before any work: that it names what there is, and that it
 asks for what can be measured."""
 
+from collections.abc import Iterable
+
 from deformlib.models import BLOCKS, DOWNSAMPLINGS
 from deformlib.validation import check_known, require
 from reproduction.experiments.data import DATASETS
@@ -18,7 +20,7 @@ from reproduction.experiments.specs import (
 )
 from reproduction.experiments.tasks import TASKS, TEMPLATE_TASKS
 
-TABLES = {
+TABLES: dict[str, Iterable[str]] = {
     "data": DATASETS,
     "architecture": BLOCKS,
     "downsampling": DOWNSAMPLINGS,

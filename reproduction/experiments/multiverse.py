@@ -6,6 +6,7 @@ and the measure can be chosen anew. The first option of every choice is the book
 the numbers of `protocol`.
 """
 
+import copy
 import itertools
 import math
 from collections import OrderedDict
@@ -22,7 +23,6 @@ from deformlib.representations import evaluating, visit
 from deformlib.seeding import stream
 from deformlib.warping import PADDING_MODES, Deformation, ThinPlateSpline, warp
 from reproduction.experiments import data, protocol, tasks
-from reproduction.experiments.interventions import changed
 from reproduction.experiments.records import Measured, VariationRecord
 from reproduction.experiments.specs import Training, Variation
 from reproduction.experiments.tasks import scale
@@ -325,13 +325,11 @@ class LocalNorm(nn.Module):
 def local(model: nn.Module, parts: int = 2, epsilon: float = 1e-5) -> nn.Module:
     """A copy of `model` whose batch norm uses the batch at hand: clean and deformed images apart,
     or as one part."""
-    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    owners = dict.fromkeys(name.rpartition(".")[0] for name in norms)
-
-    def localized(_: str, layer: nn.Module) -> nn.Module:
-        return changed(layer, ["norm"], lambda _, norm: LocalNorm(norm, parts, epsilon))
-
-    return changed(model, owners, localized)
+    model = copy.deepcopy(model)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            model.set_submodule(name, LocalNorm(module, parts, epsilon))
+    return model
 
 
 # Sonnet's batch norm has an epsilon of 0.001 and no scale. A scale that a network has learned is

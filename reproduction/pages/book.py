@@ -125,10 +125,11 @@ def execute(
         return path
 
     workers = min(2, len(notebooks))
-    bar = {"desc": "book", "unit": "chapter", "disable": None}
     with patch.dict(os.environ, TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1"):
         os.environ.setdefault("OMP_NUM_THREADS", str(threads_for(workers)))
-        return thread_map(chapter, notebooks, max_workers=workers, **bar)
+        return thread_map(
+            chapter, notebooks, max_workers=workers, desc="book", unit="chapter", disable=None
+        )
 
 
 def _check_parameters(given: Mapping[str, object], names: Mapping[Path, set[str]]) -> None:

@@ -1,4 +1,5 @@
-"""Kernels as a smaller filter followed by a smoothing, against least squares by brute force and exact expectations."""
+"""Kernels as a smaller filter followed by a smoothing, against least squares by brute force and
+exact expectations."""
 
 import math
 
@@ -9,14 +10,19 @@ from scipy.signal import convolve2d
 
 from deformlib import models
 from deformlib.filters import (
+    AVERAGES,
     SMOOTHINGS,
     expected_fraction,
     explained,
+    filters_of,
     gaussian,
+    kernels_by_variation,
+    normalized_total_variation,
     relative_norm,
     remainder,
     shifts,
     smoothed,
+    smoothness,
 )
 
 LOPSIDED = torch.tensor([[0.5, 0.2], [0.3, 0.0]])
@@ -30,7 +36,8 @@ def bank(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 def brute_force(kernel: np.ndarray, smoothing: np.ndarray) -> tuple[np.ndarray, float]:
-    """The smaller filter and the share of energy, by lstsq on SciPy's convolution of unit filters."""
+    """The smaller filter and the share of energy, by lstsq on SciPy's convolution of unit
+    filters."""
     p, q = (k - s + 1 for k, s in zip(kernel.shape, smoothing.shape))
     units = np.eye(p * q).reshape(-1, p, q)
     matrix = np.stack([convolve2d(unit, smoothing).ravel() for unit in units], 1)
@@ -108,7 +115,9 @@ def test_neither_scale_nor_precision_matters_and_zero_kernels_have_no_share():
     weight[1, 2] = 0
     fraction = explained(weight, SMOOTHINGS["2x2 box"])
     assert fraction.isnan().nonzero().tolist() == [[1, 2]] and fraction.dtype == torch.float64
-    torch.testing.assert_close(explained(-7 * weight, SMOOTHINGS["2x2 box"]), fraction, equal_nan=True)
+    torch.testing.assert_close(
+        explained(-7 * weight, SMOOTHINGS["2x2 box"]), fraction, equal_nan=True
+    )
     torch.testing.assert_close(
         explained(weight.bfloat16(), SMOOTHINGS["2x2 box"]),
         fraction,
@@ -150,3 +159,43 @@ def test_the_box_leaves_four_taps_and_the_gaussian_one():
         (9, 4),
         (9, 1),
     ]
+
+
+@pytest.mark.parametrize("scale", [2.0**-140, 2.0**-80, 2.0**80, 2.0**125])
+def test_no_ratio_depends_on_scale(scale: float):
+    weight = bank(4, 3, 3, 3).bfloat16().float()  # few bits, which even denormal numbers hold
+    weight = weight.div(0.25).round().mul(0.25)
+    for average in AVERAGES:
+        torch.testing.assert_close(
+            normalized_total_variation(scale * weight, average),
+            normalized_total_variation(weight, average),
+        )
+    for found, expected in zip(
+        kernels_by_variation(scale * weight, [0, 0.5, 1]), kernels_by_variation(weight, [0, 0.5, 1])
+    ):
+        torch.testing.assert_close(found / found[0], expected / expected[0], equal_nan=True)
+    for measure in (explained, relative_norm):
+        for factor in (scale, scale**7):  # beyond float32, squares beyond float64
+            torch.testing.assert_close(
+                measure(factor * weight.double(), SMOOTHINGS["2x2 box"]),
+                measure(weight, SMOOTHINGS["2x2 box"]),
+                equal_nan=True,
+            )
+
+
+def test_filters_are_convolutions_of_at_least_3x3():
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3),
+        torch.nn.Conv2d(2, 2, (3, 2)),
+        torch.nn.Conv1d(2, 2, 3),
+        torch.nn.Sequential(torch.nn.Conv2d(2, 4, (5, 3))),
+        torch.nn.Linear(3, 3),
+    )
+    assert {name: tuple(w.shape) for name, w in filters_of(model).items()} == {
+        "0": (2, 1, 3, 3),
+        "3.0": (4, 2, 5, 3),
+    }
+    assert filters_of(model, "3*").keys() == smoothness(model, layers="3*").keys() == {"3.0"}
+    network = models.cifar10_vgg("strided", width=0.1)
+    assert filters_of(network).keys() == smoothness(network).keys()
+    assert not any(name.startswith("down") for name in filters_of(network))

@@ -45,14 +45,16 @@ def test_gradient_norm_is_linear_in_the_field_and_blind_to_shifts():
 
 
 def test_affine_fraction_of_an_affine_field_is_one():
-    assert affine_fraction(affine_field([[0.1, 0.2], [-0.4, 0.3]], (5, -3))).item() == pytest.approx(
-        1, abs=1e-12
-    )
+    assert affine_fraction(
+        affine_field([[0.1, 0.2], [-0.4, 0.3]], (5, -3))
+    ).item() == pytest.approx(1, abs=1e-12)
 
 
 def test_affine_fraction_of_a_field_orthogonal_to_affine_maps_is_zero():
     y, x = torch.meshgrid(torch.linspace(-1, 1, 9), torch.linspace(-1, 1, 6), indexing="ij")
-    assert affine_fraction(torch.stack([x * y, -x * y], -1)[None]).item() == pytest.approx(0, abs=1e-6)
+    assert affine_fraction(torch.stack([x * y, -x * y], -1)[None]).item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_affine_fraction_is_what_least_squares_leaves():
@@ -93,7 +95,8 @@ def test_a_gradient_below_one_never_folds():
 
 
 def test_largest_gradient_on_a_grid_of_corners():
-    # 2x2 control points: the spline is affine plus one bend; pulling two sides apart stretches by 2 * max / side,
+    # 2x2 control points: the spline is affine plus one bend; pulling two sides apart
+    # stretches by 2 * max / side,
     # along both components at once.
     spline = Deformation(2, 1.0).spline((9, 9), dtype=torch.float64)
     assert largest_gradient(spline, 1.0) >= math.sqrt(2) * 2 / 8 - 1e-12
@@ -119,3 +122,11 @@ def test_shapes_are_the_measures_of_the_samples():
     torch.testing.assert_close(shape["gradient_norm"], gradient_norm(fields))
     torch.testing.assert_close(shape["affine_fraction"], affine_fraction(fields))
     assert shape["folds"].tolist() == folds(fields).tolist()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_squares_that_float32_lacks_matter_to_no_measure(scale: float):
+    fields = random_fields().float()
+    torch.testing.assert_close(affine_fraction(scale * fields), affine_fraction(fields))
+    torch.testing.assert_close(gradient_norm(scale * fields), scale * gradient_norm(fields))
+    assert folds(scale * fields).tolist() == [scale > 1] * len(fields)

@@ -1,7 +1,6 @@
-"""A network of the reader's own, by name, and a study of their own with a variant of their own."""
+"""A network of the user's own, by name, measured on a folder of photographs."""
 
-import os
-import subprocess
+import re
 import sys
 from pathlib import Path
 
@@ -9,14 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
 from deformlib import filters, measure, metrics
-from deformlib import named_objects as names
 from deformlib.__main__ import app
 from deformlib.warping import Deformation
-from reproduction.experiments import studies
 
 NETWORK = """
 import torch
@@ -27,7 +25,8 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(3)
-        self.conv, self.relu, self.fc = nn.Conv2d(3, WIDTH, 3), nn.ReLU(inplace=True), nn.Linear(WIDTH, 5)
+        self.conv, self.relu = nn.Conv2d(3, WIDTH, 3), nn.ReLU(inplace=True)
+        self.fc = nn.Linear(WIDTH, 5)
     def forward(self, x):
         return self.fc(self.relu(self.conv(x)).mean((2, 3)))
 
@@ -59,19 +58,6 @@ def broken():
 
 number, instance = 3, Net()
 """
-STUDY = """
-from torch import nn
-from deformlib.models import DOWNSAMPLINGS, Downsampling
-from reproduction.experiments.protocol import PROTOCOLS, Protocol
-from reproduction.experiments.specs import Training
-from reproduction.experiments.studies import Study
-from reproduction.experiments.training import Recipe
-
-PROTOCOLS["tiny"] = Protocol(images=8, sets=1, strengths=(), light=3, full=2, calibration=16, probes=16, final=32)
-DOWNSAMPLINGS["corner"] = Downsampling(lambda channels: nn.MaxPool2d(1, stride=2), "Corner", "#000000")
-MINE = Study("mine", lambda mode, seed: [
-    Training("photos", "corner", seed, Recipe(1, 16, 0.05), "tiny", width=0.05, examples=64)], {"full": range(1), "quick": range(1)})
-"""
 
 
 @pytest.fixture
@@ -99,7 +85,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("TQDM_DISABLE", "1")
     return tmp_path
 
 
@@ -126,7 +111,7 @@ def test_a_network_of_ones_own(name: str, folder: Path):
         "out/mine",
     )
     table = pd.read_csv(folder / "out" / "mine.csv", index_col="layer")
-    photos = measure.photographs(folder / "photos", 32, 128)
+    photos = measure.photographs(measure.image_files(folder / "photos", 128), 32)
     assert photos.shape == (5, 3, 32, 32) and 0 <= photos.min() < photos.max() <= 1
     control = Deformation(3, 2.0).sample(5, generator=torch.Generator().manual_seed(0))
     deformed = Deformation(3, 2.0).spline((32, 32)).warp(photos, control)
@@ -162,7 +147,7 @@ def test_the_paper_s_deformation_in_proportion_and_normalized_channels(folder: P
     )
     assert "3 photographs of 56x56, grid 5x5, displaced by at most 2.5 px" in output
     table = pd.read_csv(folder / "stability.csv", index_col="layer")
-    photos = measure.photographs(folder / "photos", 56, 3)
+    photos = measure.photographs(measure.image_files(folder / "photos", 3), 56)
     control = Deformation(5, 2.5).sample(3, generator=torch.Generator().manual_seed(0))
     deformed = Deformation(5, 2.5).spline((56, 56)).warp(photos, control)
     clean, moved = (
@@ -206,7 +191,7 @@ def test_the_paper_s_deformation_in_proportion_and_normalized_channels(folder: P
         ),
         (
             ("net.py:Net", "--images", "one"),
-            "at least two images (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp), and one has 1",
+            "images (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp), and one has 1",
         ),
         (
             ("net.py:Net", "--images", "photos", "--grey"),
@@ -254,12 +239,12 @@ def test_an_error_inside_a_factory_is_its_own(folder: Path):
 
 
 def test_what_cannot_be_measured_is_left_out_unless_asked_for(folder: Path):
-    """Grey images, another floating type, a layer of several outputs, and filters that are all zero."""
+    """Grey images, another floating type, a layer of several outputs, filters that are all zero."""
     output = call(
         "measure", "net.py:Grey", "--images", "photos", "--size", "32", "--grey", "--out", "v1.2"
     ).splitlines()
     for message in (
-        "layer 'lstm' returns 3 tensors in a tuple",
+        "layer 'lstm': it returns 3 tensors in a tuple",
         "unused, which the forward pass never called",
         "layer 'unused': weight must not be all zero",
     ):
@@ -278,7 +263,7 @@ def test_what_cannot_be_measured_is_left_out_unless_asked_for(folder: Path):
         "conv",
         "fc",
     )
-    assert "'lstm' returns 3 tensors" in call(
+    assert "'lstm': it returns 3 tensors" in call(
         "measure",
         "net.py:Grey",
         "--images",
@@ -297,30 +282,25 @@ def test_sixteen_bits_are_scaled_and_not_clipped(mode: str, tmp_path: Path):
     ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     for name in ("a.png", "b.png"):
         Image.fromarray(ramp).save(tmp_path / name)
-    photos = measure.photographs(tmp_path, 8, 2, mode)
+    photos = measure.photographs(measure.image_files(tmp_path, 2), 8, mode)
     assert photos[0].numpy() == pytest.approx(
         np.broadcast_to(ramp / 65535, photos.shape[1:]), abs=1 / 255
     )
     Image.fromarray(np.ones((8, 8), dtype=np.float32)).save(tmp_path / "c.tif")
-    with pytest.raises(
-        ValueError, match="c.tif must have values of 8 or 16 bits, got Pillow's mode F"
-    ):
-        measure.photographs(tmp_path, 8, 3, mode)
+    with pytest.raises(ValueError, match=r"c\.tif must have 8 or 16 bits, got Pillow's mode F"):
+        measure.photographs(measure.image_files(tmp_path, 3), 8, mode)
 
 
 @pytest.mark.filterwarnings("ignore:left out")
 def test_rows_are_in_execution_order_where_one_distance_leaves_a_layer_out():
-    """One positive number for each image: of cosine distance 0 from each other, not of Euclidean."""
+    """One positive number an image: of cosine distance 0 from each other, not of Euclidean."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Flatten(), torch.nn.Linear(48, 1), torch.nn.Sigmoid(), torch.nn.Linear(1, 3)
     )
-    table = measure.measured(model, torch.rand(6, 3, 4, 4), Deformation(3, 1.0))
-    assert (
-        list(table.index) == ["input", "0", "1", "2", "3"]
-        and np.isnan(table.loc["2", "sensitivity"])
-        and table.loc["2", "euclidean"] > 0
-    )
+    rows = measure.measured(model, torch.rand(6, 3, 4, 4), Deformation(3, 1.0))
+    assert [row.layer for row in rows] == ["input", "0", "1", "2", "3"]
+    assert np.isnan(rows[3].sensitivity) and rows[3].euclidean > 0
 
 
 def test_an_unreadable_photograph_is_named(folder: Path):
@@ -330,50 +310,71 @@ def test_an_unreadable_photograph_is_named(folder: Path):
     )
 
 
-def test_a_study_of_ones_own(tmp_path: Path):
-    (tmp_path / "mine.py").write_text(STUDY)
-    environment = os.environ | {
-        "DEFORMLIB_CACHE": str(tmp_path / "cache"),
-        "DEFORMLIB_STORE": str(tmp_path / "store"),
-        "TQDM_DISABLE": "1",
-    }
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "deformlib",
-            "run",
-            "./mine.py:MINE",
-            "--mode",
-            "quick",
-            "--workers",
-            "1",
-        ],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert [path.name.rsplit("-", 1)[0] for path in (tmp_path / "store").glob("*.json")] == [
-        "photos-subset-corner-0"
-    ]
-
-
-def test_what_is_not_a_study_is_refused(folder: Path):
-    with pytest.raises(
-        ValueError, match="net.py:number must be a reproduction.experiments.studies.Study, got int"
-    ):
-        studies.study("net.py:number")
-    assert names.named_object("net.py:number") == 3
-
-
 def test_files_that_cannot_be_written_are_named_before_any_work(folder: Path):
     (folder / "table.csv").mkdir()
-    assert "Error: --out must name files that can be written, and table.csv cannot" in call(
+    assert "Error: table.csv cannot be written: it is a folder" in call(
         "measure", "net.py:net", "--images", "photos", "--out", "table", code=2
     )
     (folder / "file").write_text("")
     assert "Error: " in call(
         "measure", "net.py:net", "--images", "photos", "--out", "file/table", code=2
     )
+
+
+def test_the_table_is_aligned_and_its_file_has_six_digits(tmp_path: Path):
+    rows = [
+        measure.Row("conv, first", 0.12345678, 12.5, 1.5),
+        measure.Row("fc", float("nan"), 0.25, float("nan")),
+    ]
+    assert measure.printed(rows).splitlines() == [
+        "layer        sensitivity  euclidean  smoothness",
+        "conv, first        0.123     12.500       1.500",
+        "fc                            0.250",
+    ]
+    measure.write(rows, tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text().splitlines() == [
+        "layer,sensitivity,euclidean,smoothness",
+        '"conv, first",0.123457,12.5,1.5',
+        "fc,,0.25,",
+    ]
+
+
+def test_layers_stand_from_the_first_at_the_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: figures.append(figure))
+    names = ["input", "conv[/2]", "a $broken^ name"]
+    rows = [measure.Row(name, k / 10, 0.0, 0.0) for k, name in enumerate(names)]
+    measure.draw(rows, tmp_path / "plot.png")
+    figures[0].canvas.draw()
+    [axes] = figures[0].axes
+    [line] = axes.lines
+    assert line.get_xdata().tolist() == [0, 0.1, 0.2]
+    assert [*line.get_ydata()] == [*axes.get_yticks()] == [0, 1, 2] and axes.yaxis_inverted()
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+
+
+def test_folders_called_like_images_are_no_images(folder: Path):
+    (folder / "photos" / "album.jpg").mkdir()
+    Image.new("RGB", (40, 40)).save(folder / "photos" / "album.jpg" / "inside.png")
+    (folder / "photos" / "gone.png").symlink_to(folder / "nowhere.png")
+    files = [
+        str(path.relative_to(folder / "photos"))
+        for path in measure.image_files(folder / "photos", 9)
+    ]
+    assert "album.jpg/inside.png" in files and not {"album.jpg", "gone.png"} & {*files}
+    call("measure", "net.py:Net", "--images", "photos", "--size", "32")
+
+
+def test_a_file_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(file: Path) -> Image.Image:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    output = call("measure", "net.py:Net", "--images", "photos", code=2)
+    assert "photos/0.png is not an image that can be read ([Errno 13] Permission denied)" in output
+
+
+def test_images_too_large_for_memory_are_refused_with_the_largest(folder: Path):
+    output = call("measure", "net.py:Net", "--images", "photos", "--size", "10000000", code=2)
+    found = re.search(r"--size must be at most (\d+) with 5 photographs and --grid 5 in", output)
+    assert found and 1000 < int(found[1]) < 10_000_000 and "got 10000000" in output

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import distance as scipy_distance
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from deformlib import metrics
 from deformlib import vector_distances as vectors
@@ -17,6 +18,7 @@ from deformlib.metrics import (
     distances,
     normalized_distance,
     sensitivity,
+    statistics,
 )
 from deformlib.models import DOWNSAMPLINGS, cifar10_vgg
 from deformlib.representations import visit
@@ -33,7 +35,8 @@ def normal(*shape, seed=0, dtype=torch.float32):
 
 
 def by_pair(a, b, distance):
-    """Distance of two vectors in float64, by the textbook (cosine through differences of unit vectors)."""
+    """Distance of two vectors in float64, by the textbook (cosine through differences of unit
+    vectors)."""
     a, b = (np.asarray(v, dtype=np.float64).ravel() for v in (a, b))
     if distance == "euclidean":
         return np.linalg.norm(a - b)
@@ -336,7 +339,8 @@ def test_autocast_does_not_reach_the_reductions(vgg, images):
 
 
 def test_footnote_1():
-    """The resampled first layer of the CIFAR-10 network: 32 x 3 kernels of 3x3, truncated at two deviations."""
+    """The resampled first layer of the CIFAR-10 network: 32 x 3 kernels of 3x3, truncated at two
+    deviations."""
     weights = torch.empty(400, 32, 3, 3, 3)
     nn.init.trunc_normal_(weights, 0, 1, -2, 2, generator=seeded())
     kernel, bank = (
@@ -349,7 +353,8 @@ def test_footnote_1():
 
 def test_total_variation_by_hand():
     weight = torch.tensor([[[[1.0, -2.0], [0.0, 4.0]]], [[[3.0, 3.0], [3.0, 3.0]]]])
-    # down: |0 - 1| + |4 + 2| = 7; right: |-2 - 1| + |4 - 0| = 7; magnitudes 7; the second kernel is constant
+    # down: |0 - 1| + |4 + 2| = 7; right: |-2 - 1| + |4 - 0| = 7; magnitudes 7; the second
+    # kernel is constant
     assert normalized_total_variation(weight).item() == pytest.approx(14 / 19)
     assert normalized_total_variation(weight, "kernel").item() == pytest.approx((2 + 0) / 2)
     line = torch.tensor([1.0, -1.0, 1.0]).reshape(1, 1, 3, 1)
@@ -449,7 +454,7 @@ def test_smoothness_is_of_every_filter_bank(average):
         assert list(smoothness(model, average)) == [
             name for name in result if name != "conv3_1.conv"
         ]
-    with pytest.raises(ValueError, match="layer 'conv3_1.conv': weight must not be all zero"):
+    with pytest.raises(ValueError, match=r"layer .conv3_1.conv.: weight must not be all zero"):
         smoothness(model, average, "conv3_1.conv")
     with pytest.warns(UserWarning, match="left out: layer 'conv3_1.conv'"):
         assert list(smoothness(model, average, "conv3*")) == ["conv3_2.conv"]
@@ -468,7 +473,8 @@ NAN = X.clone().index_put_((torch.tensor(1),), torch.tensor(math.nan))
             X,
             X[:2],
             {},
-            r"deformed must be of the shape, dtype and device of clean, .*\(3, 3, 16, 16\).*\(2, 3, 16, 16\)",
+            r"deformed must be of the shape, dtype and device of clean, "
+            r".*\(3, 3, 16, 16\).*\(2, 3, 16, 16\)",
         ),
         (X, X.double(), {}, "deformed must be of the shape, dtype and device of clean"),
         (X, X.to("meta"), {}, "deformed must"),
@@ -481,10 +487,14 @@ NAN = X.clone().index_put_((torch.tensor(1),), torch.tensor(math.nan))
             {},
             "clean must be a floating-point tensor .divide uint8 images by 255., got torch.uint8",
         ),
-        (X.tolist(), X, {}, "clean must be a floating-point tensor, got list"),
-        (X.numpy(), X, {}, "clean must be a floating-point tensor, got ndarray"),
-        (X.to("meta"), X.to("meta"), {}, "clean must be a tensor that holds values, got one on the device meta"),
-        (X.half(), X.half(), {}, "x must be of the model's type, torch.float32, got torch.float16"),
+        (X.tolist(), X, {}, "clean must be a floating-point tensor .*, got list"),
+        (X.numpy(), X, {}, "clean must be a floating-point tensor .*, got ndarray"),
+        (
+            X.to("meta"),
+            X.to("meta"),
+            {},
+            "clean must be a tensor that holds values, got one on the device meta",
+        ),
         (NAN, X, {}, "clean must be finite, got 768 NaN or infinite values"),
         (X, X / 0, {}, "deformed must be finite"),
         (X, X, {"distance": "cos"}, "distance must be one of cosine, euclidean, got 'cos'"),
@@ -521,7 +531,9 @@ def test_a_constant_layer_is_named_and_other_layers_can_be_measured():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_images_that_differ_in_brightness_alone_have_no_cosine_distance(dtype: torch.dtype):
     grey = torch.linspace(0.11, 0.93, 8, dtype=dtype)[:, None, None, None].expand(8, 3, 32, 32)
-    with pytest.raises(ValueError, match="the median pairwise distance .* multiples of each other"):
+    with pytest.raises(
+        ValueError, match=r"the median pairwise distance .* multiples of each other"
+    ):
         normalized_distance(grey, normal(8, 3, 32, 32).to(dtype))
     with pytest.raises(ValueError, match="layer 'input': the median"):
         sensitivity(nn.Flatten(), grey, normal(8, 3, 32, 32).to(dtype))
@@ -597,7 +609,8 @@ def test_representations_without_images_on_the_first_axis_are_refused():
 
 
 class Tokens(nn.Module):
-    """Patches, a layer over them that has images on its first axis or (`first`) the patches, and a table of positions."""
+    """Patches, a layer over them that has images on its first axis or (`first`) the patches, and a
+    table of positions."""
 
     def __init__(self, first: bool):
         super().__init__()
@@ -705,7 +718,10 @@ def test_bad_arguments_elsewhere_are_named():
             lambda: sensitivity(nn.Linear(16, 2).to("meta"), X, X),
             "x must be on the model's device, meta, got cpu",
         ),
-        (lambda: smoothness(nn.Conv2d(2, 2, 3).to("meta")), "weight must be a tensor that holds values"),
+        (
+            lambda: smoothness(nn.Conv2d(2, 2, 3).to("meta")),
+            "weight must be a tensor that holds values",
+        ),
         (lambda: smoothness(nn.ReLU(), "mean"), "average must be one of bank, kernel, got 'mean'"),
         (
             lambda: smoothness(
@@ -842,3 +858,154 @@ def test_thousands_of_images_in_chunks_give_the_result_of_one_batch():
         torch.testing.assert_close(
             torch.cat([part[layer] for part in apart]), moved, rtol=1e-5, atol=1e-9
         )
+
+
+SCALES = [1e-45, 1e-38, 1e-23, 1e-10, 1.0, 1e18, 1e30, 1e37]
+MIXED = torch.tensor([1e-38, 1e37, 1.0, 1e-23, 1e20, 1e-10, 1e30], dtype=torch.float64)
+
+
+def every_distance(a, b, distance):
+    paired = np.array([by_pair(x, y, distance) for x, y in zip(a, b, strict=True)])
+    return paired, all_pairs(a, distance)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_values_far_from_1_keep_their_digits(scale, distance):
+    a, b = ((scale * (normal(7, 300, seed=s).double() + 0.5)).float() for s in (0, 1))
+    paired, pairs = every_distance(a, b, distance)
+    np.testing.assert_allclose(paired_distances(a, b, distance), paired, rtol=2e-5, atol=1e-45)
+    np.testing.assert_allclose(pairwise_distances(a, distance), pairs, rtol=2e-5, atol=1e-45)
+    if a.any(1).all():  # at 1e-45 nothing but single bits is left
+        found = normalized_distance(a, b, distance).item()
+        tolerance = 0.05 if scale == 1e-45 else 2e-5
+        assert found == pytest.approx(paired.mean() / np.median(pairs), rel=tolerance)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_rows_of_mixed_scale_keep_their_digits(distance):
+    a, b = ((MIXED[:, None] * (normal(7, 300, seed=s).double() + 0.5)).float() for s in (0, 1))
+    paired, pairs = every_distance(a, b, distance)
+    np.testing.assert_allclose(paired_distances(a, b, distance), paired, rtol=2e-5)
+    np.testing.assert_allclose(pairwise_distances(a, distance), pairs, rtol=2e-5)
+    flipped = [by_pair(x, y, distance) for x, y in zip(a, b.flip(0), strict=True)]
+    np.testing.assert_allclose(paired_distances(a, b.flip(0), distance), flipped, rtol=2e-5)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("dtype, scale", [
+    (torch.float16, 6e-8), (torch.float16, 1e4), (torch.bfloat16, 1e-38), (torch.bfloat16, 1e37),
+    (torch.float64, 1e-140), (torch.float64, 1e140),
+])  # fmt: skip
+def test_other_types_keep_their_digits_at_the_ends_of_their_range(dtype, scale, distance):
+    a, b = ((scale * (normal(7, 300, seed=s).double() + 0.5)).to(dtype) for s in (0, 1))
+    paired, pairs = every_distance(a.double(), b.double(), distance)
+    np.testing.assert_allclose(paired_distances(a, b, distance), paired, rtol=2e-5)
+    np.testing.assert_allclose(pairwise_distances(a, distance), pairs, rtol=2e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-305, 1e200, 1e300])
+def test_cosine_distance_of_float64_has_no_scale_either(scale):
+    a, b = (normal(7, 300, seed=s, dtype=torch.float64) for s in (0, 1))
+    torch.testing.assert_close(paired_distances(scale * a, b), paired_distances(a, b))
+    torch.testing.assert_close(pairwise_distances(scale * a), pairwise_distances(a))
+
+
+def test_coordinates_of_mixed_scale_have_a_euclidean_distance():
+    a, b = torch.tensor([[1.0, 1e-30], [3.0, 0.0]]), torch.tensor([[1.0, 3e-30], [0.0, 4.0]])
+    np.testing.assert_allclose(paired_distances(a, b, "euclidean"), [2e-30, 5], rtol=1e-6)
+    near = torch.cat([a[:1], b[:1], torch.tensor([[5.0, 1.0]])])
+    assert pairwise_distances(near, "euclidean")[0].item() == pytest.approx(2e-30, rel=1e-6)
+
+
+def test_ordinary_rows_keep_their_bits_beside_far_ones():
+    a, b = normal(6, 300), normal(6, 300, seed=1)
+    far = a.clone()
+    far[2] *= 2.0**-100
+    for distance in DISTANCES:
+        expected, found = paired_distances(a, b, distance), paired_distances(far, b, distance)
+        kept = torch.arange(6) != 2
+        assert torch.equal(found[kept], expected[kept])
+    assert torch.equal(pairwise_distances(far), pairwise_distances(a))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("scale", [2.0**-80, 2.0**100])
+def test_gradients_far_from_1(scale, distance):
+    a, b = normal(5, 20), normal(5, 20, seed=1)
+    gradients = []
+    for factor in (1.0, scale):
+        x = (a * factor).requires_grad_()
+        x_far = torch.cat([x, a[:1]])  # and an ordinary row
+        moved = paired_distances(x_far, torch.cat([b * factor, b[:1]]), distance)
+        pairs = pairwise_distances(x, distance)
+        power = factor if distance == "euclidean" else 1.0
+        ((moved[:5] / power).sum() + (pairs / power).sum()).backward()
+        gradients.append(x.grad * factor)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("scale", [2.0**-76, 2.0**60, 2.0**110])
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_sensitivity_does_not_depend_on_scale(scale, distance, batch_size, images):
+    class Scaled(nn.Module):
+        def forward(self, x):
+            return x * scale
+
+    model = nn.Sequential(nn.Identity(), Scaled())
+    found = sensitivity(model, *images, ["0", "1"], distance, batch_size)
+    assert found["1"] == pytest.approx(found["0"], rel=1e-5)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_statistics_agree_with_numpy(distance):
+    clean, deformed = normal(9, 40), normal(9, 40, seed=1)
+    paired, pairs = every_distance(clean, deformed, distance)
+    found = statistics(clean, deformed, distance)
+    expected = {
+        "mean": paired.mean(),
+        "median": np.median(paired),
+        "mean_square": (paired**2).mean(),
+        "pairs_mean": pairs.mean(),
+        "pairs_median": np.median(pairs),
+        "pairs_mean_square": (pairs**2).mean(),
+        "normalized": paired.mean() / np.median(pairs),
+    }
+    for name, value in expected.items():
+        assert float(getattr(found, name)) == pytest.approx(value, rel=1e-5), name
+    assert normalized_distance(clean, deformed, distance) == found.normalized.float()
+    assert statistics(clean[:1].expand(3, -1), clean[:3]).normalized.isnan()
+    large = statistics(1e30 * clean, 1e30 * deformed, "euclidean")  # whose squares float32 lacks
+    assert float(large.mean_square) == pytest.approx(
+        1e60 * float(statistics(clean, deformed, "euclidean").mean_square)
+    )
+
+
+class Checkpointed(nn.Module):
+    """A block that is computed again in the backward pass, with layers in it."""
+
+    def __init__(self, again: bool):
+        super().__init__()
+        self.again = again
+        self.block = nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 6))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = checkpoint(self.block, x, use_reentrant=False) if self.again else self.block(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_distances_of_a_checkpointed_network_are_differentiable(distance):
+    gradients = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = Checkpointed(again)
+        clean, deformed = normal(4, 6).requires_grad_(), normal(4, 6, seed=1)
+        moved = distances(model, clean, deformed, None, distance)
+        assert list(moved) == ["input", "block.0", "block.1", "block.2", "head"]
+        sum(m.sum() for m in moved.values()).backward()
+        gradients.append([clean.grad, *(p.grad for p in model.parameters())])
+    for plain, computed_again in zip(*gradients, strict=True):
+        torch.testing.assert_close(computed_again, plain)

@@ -266,6 +266,18 @@ def test_initialize_sets_a_weight_that_is_computed():
     torch.testing.assert_close(computed.weight, plain.weight)
 
 
+def test_smoothed_weights_keep_the_bits_that_records_rest_on():
+    plain, smooth = (
+        initialize(cifar10_vgg("max-pool", width=0.25), generator=seeded(), smoothing=s)
+        for s in (0, 0.7)
+    )
+    line = torch.softmax(-((torch.tensor([-1.0, 0, 1]).double() / 0.7) ** 2) / 2, 0).float()
+    planes = plain.conv2_1.conv.weight.flatten(0, 1)[:, None]
+    expected = nn.functional.conv2d(planes, torch.outer(line, line)[None, None], padding=1)
+    found = smooth.conv2_1.conv.weight
+    assert torch.equal(found, expected.reshape(found.shape))
+
+
 @pytest.mark.parametrize("sigma", [0.3, 0.5, 1.0, 100.0])
 def test_smoothing_convolves_filters_with_a_sampled_gaussian(sigma):
     from scipy.ndimage import convolve

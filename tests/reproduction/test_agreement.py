@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from deformlib.__main__ import app
 from deformlib.models import DOWNSAMPLINGS
+from reproduction.__main__ import app
 from reproduction.analysis import agreement, evidence
 from reproduction.analysis.agreement import beside, compare, gaps
 from reproduction.analysis.curves import COLUMNS, PUBLISHED, overlay, published, read, short_name

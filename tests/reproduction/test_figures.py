@@ -21,7 +21,6 @@ from reproduction.pages.figures import (
     rows_of_panels,
     sensitivity_by_depth,
     sensitivity_by_layer,
-    sensitivity_of_a_network,
     smoothness_by_layer,
 )
 
@@ -93,7 +92,7 @@ def test_figures_share_a_style_and_leave_none_behind(images):
 
 
 def curves(variants, layers: range, seeds: int = 2) -> pd.DataFrame:
-    """Made-up numbers: the variant's place, a tenth for each layer, and a hundredth for each seed."""
+    """Made-up numbers: the variant's place, a tenth for each layer, a hundredth for each seed."""
     rows = [
         (variant, seed, layer, place + layer / 10 + seed / 100)
         for place, variant in enumerate(variants)
@@ -316,17 +315,6 @@ def test_no_network_and_no_study_is_left_out_for_want_of_a_mark():
 def test_variants_told_apart_by_any_field_are_drawn():
     axes = sensitivity_by_layer(curves([0.25, 0.5], range(4)), variant_field="width").axes[0]
     assert {*lines(axes)} == {"width 0.25", "width 0.5"}
-
-
-def test_a_networks_layers_stand_from_the_first_at_the_top():
-    [axes] = drawn(sensitivity_of_a_network(pd.Series({"input": 0.1, "conv": 0.4, "fc": 0.2}))).axes
-    [line] = axes.lines
-    assert (
-        line.get_xdata().tolist() == [0.1, 0.4, 0.2]
-        and [*line.get_ydata()] == [*axes.get_yticks()] == [0, 1, 2]
-        and axes.yaxis_inverted()
-    )
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["input", "conv", "fc"]
 
 
 def test_sensitivity_by_depth_puts_networks_of_any_depth_on_one_axis():

@@ -12,7 +12,6 @@ from reproduction.pages.figures.layers import (
     rows_of_panels,
     sensitivity_by_depth,
     sensitivity_by_layer,
-    sensitivity_of_a_network,
     smoothness_by_layer,
 )
 from reproduction.pages.figures.points import networks_as_points
@@ -33,7 +32,6 @@ __all__ = [
     "rows_of_panels",
     "sensitivity_by_depth",
     "sensitivity_by_layer",
-    "sensitivity_of_a_network",
     "smoothness_by_layer",
     "specification_curve",
     "survival_of_claims",

@@ -16,7 +16,6 @@ from matplotlib.ticker import MaxNLocator
 from deformlib.models import DOWNSAMPLINGS
 from reproduction.pages.figures.curves import draw_curves, draw_initial
 from reproduction.pages.figures.style import (
-    ARROW,
     RULE,
     WIDTH,
     legend_above,
@@ -127,19 +126,6 @@ def rows_of_panels(
     for axes in grid[-1]:
         axes.set_xlabel(xlabel)
     shared_legend(figure)
-    return figure
-
-
-@styled
-def sensitivity_of_a_network(values: pd.Series) -> Figure:
-    """Sensitivity of a network's layers by name, from the first (top) to the last."""
-    figure = sheet(max(2.0, 0.6 + 0.19 * len(values)))
-    axes = figure.subplots()
-    places = range(len(values))
-    axes.plot(values, places, color=ARROW, linewidth=1.5, marker="o", markersize=4)
-    axes.set(xlabel="normalized cosine distance", xlim=(0, None), ylim=(len(values) - 0.5, -0.5))
-    axes.set_yticks(places, values.index, fontsize=8)
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     return figure
 
 
