@@ -51,7 +51,7 @@ def measure_initialization(
     passes = 1 + bool(spec.calibration) + further
     tick = _ticker(len(names["layers"]) * passes, progress)
 
-    def measured(network: nn.Module, images: Tensor, name: str) -> list[protocol.Statistics]:
+    def measured(network: models.VGG, images: Tensor, name: str) -> list[protocol.Statistics]:
         both = _clean_and_deformed(images, spec.data, name)
         return [tick(protocol.statistics_of_both(r)) for r in advance(network, both)]
 

@@ -51,7 +51,7 @@ def averaged(name: str, layer: nn.Module) -> nn.Module:
     """The layer with each kernel replaced by its mean over the taps: it knows what is near, but not
     on which side."""
     layer = copy.deepcopy(layer)
-    weight = layer.conv.weight  # (out, in, kh, kw)
+    weight = layer.get_parameter("conv.weight")  # (out, in, kh, kw)
     weight.copy_(weight.mean((2, 3), keepdim=True))
     return layer
 

@@ -272,9 +272,9 @@ def deformed(
     images: Tensor, deformation: Deformation, choice: Combination, generator: torch.Generator
 ) -> Tensor:
     """`images`, (N, C, H, W), under deformations drawn and applied as `choice` says."""
-    rows = int(deformation.grid)  # the paper's grids are square
-    inset = {"edge": 0.0, "inside": 1 / (2 * rows)}[choice["grid"]]
-    spline = ThinPlateSpline(images.shape[-2:], rows, inset=inset)
+    assert isinstance(deformation.grid, int)  # the paper's grids are square
+    inset = {"edge": 0.0, "inside": 1 / (2 * deformation.grid)}[choice["grid"]]
+    spline = ThinPlateSpline(images.shape[-2:], deformation.grid, inset=inset)
     control = deformation.sample(len(images), generator=generator) * float(choice["displacement"])
     if choice["deformations"] == "shared":
         control = control[:1]
@@ -318,8 +318,8 @@ class LocalNorm(nn.Module):
         return torch.cat([self._normalized(part) for part in x.chunk(self.parts)])
 
     def _normalized(self, x: Tensor) -> Tensor:
-        options = {"weight": self.weight, "bias": self.bias, "eps": self.epsilon}
-        return F.batch_norm(x, running_mean=None, running_var=None, training=True, **options)
+        statistics = (None, None)  # running ones
+        return F.batch_norm(x, *statistics, self.weight, self.bias, True, eps=self.epsilon)
 
 
 def local(model: nn.Module, parts: int = 2, epsilon: float = 1e-5) -> nn.Module:

@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from deformlib import metrics
 from deformlib.filters import filters_of, normalized_total_variation
-from deformlib.models import READOUT
+from deformlib.models import READOUT, VGG
 from deformlib.representations import evaluating, visit
 from deformlib.seeding import noise_as_large, stream
 from deformlib.validation import require
@@ -37,6 +38,7 @@ from reproduction.experiments.tasks import Task, scale
 
 FORWARD_BATCH = 256  # images in a forward pass
 Statistics = dict[str, dict[str, float]]  # of one layer: distance -> statistic -> number
+Network = TypeVar("Network", bound=nn.Module)
 Pair = tuple[Tensor, Tensor]  # clean and deformed images, (N, C, H, W) each
 
 
@@ -125,9 +127,7 @@ class Instrument:
             count -= count % FORWARD_BATCH  # full batches
         self.calibration = self.task.images[self.orders["train"][:count]]
 
-    def light(
-        self, model: nn.Module, initial: dict[str, Tensor], step: int, epoch: float
-    ) -> Checkpoint:
+    def light(self, model: VGG, initial: dict[str, Tensor], step: int, epoch: float) -> Checkpoint:
         """Sensitivity with running and with calibrated batch norm statistics, and before the ReLU;
         smoothness of filters and of their change from `initial`; loss, accuracy and flips."""
         names = layers_of(model)
@@ -146,7 +146,7 @@ class Instrument:
                 probe=self._probe(model, self.protocol.probes),
             )
 
-    def full(self, model: nn.Module, last: bool) -> Full:
+    def full(self, model: VGG, last: bool) -> Full:
         """Sensitivity under every condition and the taps' second moments; of the last checkpoint
         also accuracies on more images."""
         layers = layers_of(model)["layers"]
@@ -260,7 +260,7 @@ def test_images(
     return chosen, data.identity(images, labels)
 
 
-def layers_of(model: nn.Module) -> dict[str, list[str]]:
+def layers_of(model: VGG) -> dict[str, list[str]]:
     """The names behind a record's lists: "layers" (representations after the ReLU, the pooled one,
     the logits), "before_relu" and "banks" (of filters)."""
     modules = dict(model.named_modules())
@@ -271,7 +271,7 @@ def layers_of(model: nn.Module) -> dict[str, list[str]]:
     }
 
 
-def calibrated(model: nn.Module, images: Tensor, batch_size: int = FORWARD_BATCH) -> nn.Module:
+def calibrated(model: Network, images: Tensor, batch_size: int = FORWARD_BATCH) -> Network:
     """A copy of `model` in eval mode, with the batch norm statistics of `images` (N, C, H, W).
 
     They are averages of the statistics of full batches: a short last one would weigh too much. At

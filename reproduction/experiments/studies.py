@@ -6,6 +6,7 @@ come from.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from deformlib.models import DOWNSAMPLINGS
 from deformlib.named_objects import named_object
@@ -39,7 +40,7 @@ class Study:
     """
 
     purpose: str
-    make: Callable[[str, int], list[Spec]]
+    make: Callable[[str, int], Sequence[Spec]]
     seeds: dict[str, Sequence[int]]
     weights: Sequence[int] = field(default=())
     variant: str = "downsampling"
@@ -113,6 +114,8 @@ QUICK = Recipe(epochs=3, batch_size=64, learning_rate=0.05)
 # At 0.8 the loss of the narrow networks passed 90,000 on the way.
 QUICK_TEMPLATES = replace(TEMPLATES, epochs=1, learning_rate=0.1)
 QUICK_FEW = replace(QUICK, epochs=20)
+# The first is that of the networks which the other chapters train.
+QUICK_RECIPES = (QUICK, replace(QUICK, weight_decay=5e-4), replace(QUICK, epochs=1))
 QUICK_EXAMPLES = 256
 THREE = ("max-pool", "average-pool", "strided-relu")
 TWO = ("max-pool", "strided-relu")  # the variants of the paper's ImageNet experiments
@@ -123,13 +126,13 @@ STRENGTHS = (1.0, 2.0, 3.0, 4.0)  # pixels
 # One spec
 
 
-def _training(mode: str, seed: int, variant: str, recipe: Recipe, **fields) -> Training:
+def _training(mode: str, seed: int, variant: str, recipe: Recipe, **fields: Any) -> Training:
     if mode == "quick":
         return Training("photos", variant, seed, QUICK, "quick-2", width=0.25, **fields)
     return Training("cifar10", variant, seed, recipe, "protocol-1", **fields)
 
 
-def _few(mode: str, seed: int, variant: str, **fields) -> Training:
+def _few(mode: str, seed: int, variant: str, **fields: Any) -> Training:
     """On a fixed subset of the images, the same for all."""
     if mode == "quick":
         fields |= {"width": 0.25, "examples": QUICK_EXAMPLES}
@@ -140,21 +143,20 @@ def _few(mode: str, seed: int, variant: str, **fields) -> Training:
 def _tiny(mode: str, seed: int, variant: str, width: float, size: int | None = None) -> Training:
     if mode == "quick":  # of both studies
         recipe = replace(QUICK, epochs=1)
-        fields = {"architecture": "imagenet_vgg", "width": 0.125}
-        return Training("photos", variant, seed, recipe, "quick-2", **fields)
-    fields = {"architecture": "imagenet_vgg", "width": width, "classes": 50, "size": size}
-    return Training("tiny-imagenet", variant, seed, TINY, "imagenet-1", **fields)
+        return Training("photos", variant, seed, recipe, "quick-2", "imagenet_vgg", width=0.125)
+    fields: dict[str, Any] = {"width": width, "classes": 50, "size": size}
+    return Training("tiny-imagenet", variant, seed, TINY, "imagenet-1", "imagenet_vgg", **fields)
 
 
-def _initial(mode: str, seed: int, variant: str, calibration: int, **fields) -> Initialization:
+def _initial(mode: str, seed: int, variant: str, calibration: int, **fields: Any) -> Initialization:
     if mode == "quick":
         fields |= {"width": 0.25, "size": 64}
         return Initialization("photos", variant, seed, 64, calibration, **fields)
     return Initialization("imagenet", variant, seed, 128, calibration, size=224, **fields)
 
 
-def _digits(mode: str, seed: int, strength: float, **fields) -> Training:
-    fields = {"task": "templates", "classes": 10, "strength": strength} | fields
+def _digits(mode: str, seed: int, strength: float, **fields: Any) -> Training:
+    fields = {"task": "templates", "classes": 10, "strength": strength, **fields}
     if mode == "quick":
         fields |= {"width": 0.25}
         return Training("photos", "max-pool", seed, QUICK_TEMPLATES, "quick-templates-1", **fields)
@@ -164,11 +166,10 @@ def _digits(mode: str, seed: int, strength: float, **fields) -> Training:
 # The specs of a study, for a mode and a seed
 
 
-def _cifar10(mode: str, seed: int) -> list[Spec]:
+def _cifar10(mode: str, seed: int) -> list[Training]:
+    variants = _variants(mode, seed)
     if mode == "quick" and seed:  # a band for two variants will do for a reader who waits
         variants = TWO
-    else:
-        variants = _variants(mode, seed)
     return [_training(mode, seed, variant, PLAIN) for variant in variants]
 
 
@@ -226,8 +227,8 @@ def _untrained(mode: str, seed: int) -> list[Spec]:
 def _smoothed(mode: str, seed: int) -> list[Spec]:
     # Figure 4 does not name its variant. Its curves rise through the downsampling layers, as those
     # of an unpooled variant alone do.
-    fields = {"calibration": 0, "sets": _sets(mode, seed)}
-    return [_initial(mode, seed, "strided-relu", smoothing=sigma, **fields) for sigma in SIGMAS]
+    network = _initial(mode, seed, "strided-relu", calibration=0, sets=_sets(mode, seed))
+    return [replace(network, smoothing=sigma) for sigma in SIGMAS]
 
 
 def _sets(mode: str, seed: int) -> int | None:
@@ -309,12 +310,10 @@ def _input_choices(mode: str, seed: int) -> list[Spec]:
 
 
 def _recipes(mode: str, seed: int) -> list[Spec]:
-    if mode == "quick":  # QUICK is the recipe of the networks that the other chapters train
-        recipes = (QUICK, replace(QUICK, weight_decay=5e-4), replace(QUICK, epochs=1))
+    networks = [_few(mode, seed, variant) for variant in THREE]
+    if mode == "quick":
         networks = [_training(mode, seed, variant, QUICK) for variant in TWO]
-    else:
-        recipes = RECIPES
-        networks = [_few(mode, seed, variant) for variant in THREE]
+    recipes = {"full": RECIPES, "quick": QUICK_RECIPES}[mode]
     return [replace(network, recipe=recipe) for recipe in recipes for network in networks]
 
 

@@ -34,7 +34,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 @pytest.fixture
 def networks() -> dict[str, torch.nn.Module]:
     return {
-        when: runs.build(
+        when: networks.build(
             Training("photos", "max-pool", seed, Recipe(1, 8, 0.1), "quick-2", width=0.1), 10, 3
         )
         for when, seed in (("before", 0), ("after", 1))
@@ -85,7 +85,7 @@ def test_the_input_is_measured_alike_in_all_networks(images: torch.Tensor, netwo
 def test_consistency_in_chunks_is_a_mean_over_images(
     networks: dict, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(protocol, "CHUNK", 4)
+    monkeypatch.setattr(protocol, "FORWARD_BATCH", 4)
     given = iter([1.0, 0.5, 0.0])
     monkeypatch.setattr(
         comparison, "shift_consistency", lambda model, chunk, shift, generator: next(given)

@@ -35,7 +35,7 @@ def photographs(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 @pytest.mark.parametrize("variant", models.DOWNSAMPLINGS)
 def test_advancing_gives_the_representations(variant: str):
     model = models.imagenet_vgg(variant, width=0.1, generator=torch.Generator().manual_seed(0)).eval()
-    x = torch.rand(initialization.CHUNK + 5, 3, 32, 32)
+    x = torch.rand(initialization.LAYER_BATCH + 5, 3, 32, 32)
     layers = [*model.layers, "pool", "head"]
     expected = representations.visit(model, x.clone(), layers, torch.clone)
     found = [r.clone() for r in initialization.advance(model, x.clone())]
@@ -56,8 +56,8 @@ def test_a_layer_takes_the_place_of_its_input_where_it_fits():
 
 
 def test_a_network_is_measured_as_by_sensitivity(photographs: torch.Tensor):
-    model = runs.build(SPEC, 1000, 3)
-    found, identity = initialization.measure(SPEC, model, lambda fraction: None)
+    model = networks.build(SPEC, 1000, 3)
+    found, identity = initialization.measure_initialization(SPEC, model, lambda fraction: None)
     order = torch.randperm(60, generator=stream(0, "measured test images"))
     clean, others = (scale(photographs[chosen], "unit") for chosen in (order[:20], order[20:52]))
     deformation = protocol.deformation_of("photos", 64)
@@ -88,9 +88,9 @@ def test_a_network_is_measured_as_by_sensitivity(photographs: torch.Tensor):
 
 def test_further_sets_have_images_and_deformations_of_their_own(photographs: torch.Tensor):
     spec = dataclasses.replace(SPEC, images=14, calibration=16)
-    model = runs.build(spec, 1000, 3)
+    model = networks.build(spec, 1000, 3)
     one, three = (
-        initialization.measure(dataclasses.replace(spec, sets=sets), model, lambda fraction: None)[0]
+        initialization.measure_initialization(dataclasses.replace(spec, sets=sets), model, lambda fraction: None)[0]
         for sets in (None, 3)
     )
     [entry], [plain] = three["checkpoints"], one["checkpoints"]
@@ -114,7 +114,7 @@ def test_further_sets_have_images_and_deformations_of_their_own(photographs: tor
 
 def test_smoothing_changes_filters_and_nothing_else(photographs: torch.Tensor):
     plain, smooth, identical = (
-        runs.build(dataclasses.replace(SPEC, smoothing=sigma), 1000, 3)
+        networks.build(dataclasses.replace(SPEC, smoothing=sigma), 1000, 3)
         for sigma in (None, 0.5, 0.1)
     )
     expected = models.initialize(
@@ -127,7 +127,7 @@ def test_smoothing_changes_filters_and_nothing_else(photographs: torch.Tensor):
         changed = name.startswith("conv") and name.endswith("conv.weight")
         assert torch.equal(value, plain.state_dict()[name]) != changed, name
         torch.testing.assert_close(plain.state_dict()[name], identical.state_dict()[name])
-    found, _ = initialization.measure(
+    found, _ = initialization.measure_initialization(
         dataclasses.replace(SPEC, smoothing=0.5, calibration=0), smooth, lambda fraction: None
     )
     assert (
@@ -140,11 +140,11 @@ def test_too_few_images_are_refused(photographs: torch.Tensor):
     with pytest.raises(
         ValueError, match=r"images \+ calibration \+ sets must be at most 60 for photos, got 72"
     ):
-        initialization.measure(dataclasses.replace(SPEC, sets=2), None, lambda fraction: None)
+        initialization.measure_initialization(dataclasses.replace(SPEC, sets=2), None, lambda fraction: None)
     with pytest.raises(
         ValueError, match=r"images \+ calibration must be at most 60 for photos, got 65"
     ):
-        initialization.measure(dataclasses.replace(SPEC, images=33), None, lambda fraction: None)
+        initialization.measure_initialization(dataclasses.replace(SPEC, images=33), None, lambda fraction: None)
 
 
 def test_an_initialization_becomes_a_record(
@@ -161,7 +161,7 @@ def test_an_initialization_becomes_a_record(
 
 @pytest.fixture(scope="module")
 def found() -> dict:
-    return initialization.resample(
+    return initialization.measure_resampling(
         Resampling("cifar10_vgg", 40, 0),
         models.cifar10_vgg("max-pool", width=0.25),
         lambda fraction: None,
@@ -190,7 +190,7 @@ class TestResampling:
         assert found["kernel"]["draws"] == found["bank"]["draws"] == [40] * len(kernels)
 
     def test_banks_of_the_same_size_are_drawn_once(self):
-        banks = initialization.resample(
+        banks = initialization.measure_resampling(
             Resampling("imagenet_vgg", 2, 0),
             models.imagenet_vgg("max-pool", width=0.1),
             lambda fraction: None,
@@ -209,7 +209,7 @@ class TestResampling:
     def test_the_draws_depend_on_the_seed_alone(self):
         model = models.cifar10_vgg("max-pool", width=0.1)
         one, again, other = (
-            initialization.resample(Resampling("cifar10_vgg", 3, seed), model, lambda fraction: None)
+            initialization.measure_resampling(Resampling("cifar10_vgg", 3, seed), model, lambda fraction: None)
             for seed in (0, 0, 1)
         )
         assert one == again != other

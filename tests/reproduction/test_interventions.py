@@ -35,7 +35,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     x = torch.randint(256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(
         torch.uint8
     )
-    labels = runs.build(TRAINING, 10, 3).eval()(scale(x, "standardized")).argmax(1)
+    labels = networks.build(TRAINING, 10, 3).eval()(scale(x, "standardized")).argmax(1)
     monkeypatch.setattr(
         data, "load", lambda name, split, size=None: {32: (x, labels, list("0123456789"))}[size]
     )
@@ -143,7 +143,7 @@ def test_a_record_holds_every_change_of_every_bank(
 ):
     asked, fractions = [], []
     monkeypatch.setitem(INTERVENTIONS, "nothing", lambda name, layer: asked.append(name) or layer)
-    found, identity = measure(SPEC, runs.build(TRAINING, 10, 3), fractions.append)
+    found, identity = measure(SPEC, networks.build(TRAINING, 10, 3), fractions.append)
     banks = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv4_1", "conv4_2"]
     assert found["banks"] == banks and (found["images"], found["classes"]) == (24, 10)
     assert asked == [name for k in range(8) for name in (banks[k], *banks[k:])]
@@ -157,7 +157,7 @@ def test_a_record_holds_every_change_of_every_bank(
             )
     assert found["accuracy"]["running"] == 1, "the labels are the network's own"
     assert fractions == sorted(fractions) and fractions[-1] == 1 and len(identity) == 12
-    blind, torn = (runs.build(TRAINING, 10, 3) for _ in range(2))
+    blind, torn = (networks.build(TRAINING, 10, 3) for _ in range(2))
     blind.conv1_1.conv.weight.data[:] = blind.conv1_1.conv.weight.data.mean((2, 3), keepdim=True)
     torn.conv1_1.register_forward_pre_hook(lambda layer, args: Shuffle("positions conv1_1")(*args))
     order = torch.randperm(40, generator=stream(0, "measured test images"))
@@ -183,14 +183,14 @@ def test_the_images_are_those_of_the_probes(images: torch.Tensor, monkeypatch: p
     monkeypatch.setattr(
         interventions.protocol, "calibrated", lambda model, x: calibrated.append(x) or model
     )
-    measure(SPEC, runs.build(TRAINING, 10, 3), lambda fraction: None)
+    measure(SPEC, networks.build(TRAINING, 10, 3), lambda fraction: None)
     order = torch.randperm(40, generator=stream(0, "measured test images"))
     assert all(torch.equal(x, scale(images[order[:24]], "standardized")) for x in seen)
     assert all(torch.equal(x, scale(images[order[24:]], "standardized")) for x in calibrated)
     with pytest.raises(
         ValueError, match=r"images \+ calibration must be at most 40 for photos, got 41"
     ):
-        measure(Intervention(TRAINING, 25, 16), runs.build(TRAINING, 10, 3), lambda fraction: None)
+        measure(Intervention(TRAINING, 25, 16), networks.build(TRAINING, 10, 3), lambda fraction: None)
 
 
 def test_a_run_starts_from_the_weights_kept(

@@ -64,13 +64,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def networks() -> dict[str, models.VGG]:
-    after = runs.build(TRAINING, 10, 3).eval()
+    after = networks.build(TRAINING, 10, 3).eval()
     with torch.no_grad():
         for module in after.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.uniform_(0.5, 2, generator=stream(1, "scale"))
                 module.running_mean.uniform_(0, 0.1, generator=stream(1, "mean"))
-    return {"before": runs.build(TRAINING, 10, 3).eval(), "after": after}
+    return {"before": networks.build(TRAINING, 10, 3).eval(), "after": after}
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_books_choices_give_the_protocols_numbers(
 
 
 def test_a_committed_record_holds_the_numbers_of_its_training():
-    store, compared = Store(runs.ROOT / "book" / "results"), 0
+    store, compared = Store(store.ROOT / "book" / "results"), 0
     for spec in studies.study("multiverse-cifar10").specs("full"):
         if spec in store and spec.network in store:
             found, kept = (
@@ -432,9 +432,9 @@ def test_an_initialization_may_be_measured_at_its_input_only(monkeypatch: pytest
     )
     monkeypatch.setitem(MULTIVERSES, "small", first)
     spec = Variation(Initialization("photos", "max-pool", 0, 64, 0, width=0.1, size=64), "small")
-    found, identity = measure(spec, {"before": runs.build(spec.network, 10, 3)}, lambda fraction: None)
-    whole, same = runs.initialization.measure(
-        spec.network, runs.build(spec.network, 10, 3), lambda fraction: None
+    found, identity = measure(spec, {"before": networks.build(spec.network, 10, 3)}, lambda fraction: None)
+    whole, same = runs.initialization.measure_initialization(
+        spec.network, networks.build(spec.network, 10, 3), lambda fraction: None
     )
     assert found["layers"] == ["input"] and identity == same
     assert found["book"]["before"] == pytest.approx(

@@ -212,7 +212,7 @@ class TestMeasurementSets:
     ):
         few = dataclasses.replace(task, images=task.images[:30], labels=task.labels[:30])
         assert len(Instrument(few, SPEC, TINY).calibration) == 30
-        monkeypatch.setattr(protocol, "CHUNK", 8)
+        monkeypatch.setattr(protocol, "FORWARD_BATCH", 8)
         assert len(Instrument(few, SPEC, TINY).calibration) == 24
 
     @pytest.mark.parametrize(

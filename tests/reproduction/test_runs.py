@@ -51,7 +51,7 @@ def prepare() -> None:
     for split in photos.COUNTS:
         photos.views(split)
     training.State.start(
-        runs.build(SPEC, 10, 3), RECIPE
+        networks.build(SPEC, 10, 3), RECIPE
     )  # PyTorch imports much with its first optimizer
 
 
@@ -175,7 +175,7 @@ def killed_from_outside_after(root: Path, events: list[str]) -> list[int]:
 def second_process(root: Path) -> dict[str, object]:
     """What happens to those that come while a run goes on, here stopped at its fifth step, and after it."""
     os.environ["DEFORMLIB_CACHE"] = str(root / "cache")
-    found = {"never begun": runs.is_running(SPEC), "no progress": runs.progress_of(SPEC)}
+    found = {"never begun": progress.is_running(SPEC), "no progress": progress.progress_of(SPEC)}
 
     def stop_in_the_middle() -> None:
         step = training._step
@@ -189,13 +189,13 @@ def second_process(root: Path) -> dict[str, object]:
 
     pid = child(root, stop_in_the_middle)
     os.waitpid(pid, os.WUNTRACED)
-    found |= {"running": runs.is_running(SPEC), "progress": runs.progress_of(SPEC)}
+    found |= {"running": progress.is_running(SPEC), "progress": progress.progress_of(SPEC)}
     try:
         runs.execute(SPEC, Store(root / "results"))
     except Timeout as error:
         found["second"] = str(error)
     os.kill(pid, signal.SIGCONT)
-    found |= {"first": ended(pid), "still running": runs.is_running(SPEC)}
+    found |= {"first": ended(pid), "still running": progress.is_running(SPEC)}
     runs.EXECUTE.clear()  # now nothing can be executed any more
     found["read"] = runs.execute(SPEC, Store(root / "results")).spec == SPEC
     return found
@@ -352,7 +352,7 @@ def test_a_precision_is_that_of_the_training_and_said(
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
     given = []
     monkeypatch.setattr(runs, "train", lambda *args: given.append(args[-1]))
-    monkeypatch.setattr(training, "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(hardware, "fast_bfloat16", lambda: False)
     for precision, said in (
         (None, "float32"),
         ("float32", "float32"),
@@ -361,7 +361,7 @@ def test_a_precision_is_that_of_the_training_and_said(
         made = runs.execute(SPEC, Store(tmp_path / str(precision)), precision=precision)
         assert (
             made.provenance["training_precision"] == said
-            and made.provenance["device"] == runs.processor()
+            and made.provenance["device"] == hardware.processor()
         )
     assert given == ["float32", "float32", "bfloat16"]
     with pytest.raises(
@@ -440,7 +440,7 @@ def test_weights_are_those_of_the_last_checkpoint(reference: Path):
         torch.equal(kept[name], value.bfloat16() if value.is_floating_point() else value)
         for name, value in last.items()
     )
-    model = runs.build(SPEC, 10, 3)
+    model = networks.build(SPEC, 10, 3)
     first, _ = load_tensors(folder / "weights" / "0.safetensors")
     assert all(torch.equal(first[name], value) for name, value in model.state_dict().items())
     assert not torch.equal(first["head.weight"], last["head.weight"])
@@ -565,11 +565,11 @@ def test_the_order_of_examples_is_that_of_the_seed(
 
 
 def test_a_run_is_not_resumed_on_other_images(tmp_path: Path):
-    first = runs._Run(tmp_path, training.State.start(runs.build(SPEC, 10, 3), RECIPE), "abc")
+    first = runs._Run(tmp_path, training.State.start(networks.build(SPEC, 10, 3), RECIPE), "abc")
     first.state.step = 8
     first.save()
     again, other = (
-        runs._Run(tmp_path, training.State.start(runs.build(SPEC, 10, 3), RECIPE), data)
+        runs._Run(tmp_path, training.State.start(networks.build(SPEC, 10, 3), RECIPE), data)
         for data in ("abc", "abd")
     )
     again.resume()
@@ -582,7 +582,7 @@ def test_a_run_is_not_resumed_on_other_images(tmp_path: Path):
 
 def test_one_seed_gives_all_variants_the_same_filters_and_head():
     networks = [
-        runs.build(dataclasses.replace(SPEC, downsampling=variant), 10, 3).state_dict()
+        networks.build(dataclasses.replace(SPEC, downsampling=variant), 10, 3).state_dict()
         for variant in DOWNSAMPLINGS
     ]
     shared = [
@@ -590,7 +590,7 @@ def test_one_seed_gives_all_variants_the_same_filters_and_head():
     ]
     assert len(shared) == 10
     assert all(torch.equal(other[name], networks[0][name]) for other in networks for name in shared)
-    another = runs.build(dataclasses.replace(SPEC, seed=5), 10, 3).state_dict()
+    another = networks.build(dataclasses.replace(SPEC, seed=5), 10, 3).state_dict()
     assert not torch.equal(another["conv1_1.conv.weight"], networks[0]["conv1_1.conv.weight"])
 
 
@@ -623,7 +623,7 @@ class TestExecute:
         assert record == results.load(SPEC) == runs.execute(SPEC, results)
         assert executed == [SPEC] and fractions == [0.5]
         assert record.measurements == {"half": 0.5} and record.provenance["data"] == "abc"
-        assert not results.weights_path(SPEC).exists() and runs.progress_of(SPEC) is None
+        assert not results.weights_path(SPEC).exists() and progress.progress_of(SPEC) is None
 
     def test_a_damaged_record_is_neither_used_nor_overwritten(self, executed: list, tmp_path: Path):
         results = Store(tmp_path / "results")
@@ -641,9 +641,9 @@ class TestExecute:
             with pytest.raises(FloatingPointError):
                 runs.execute(unlucky, results)
             assert (
-                len(executed) == attempt and unlucky not in results and not runs.is_running(unlucky)
+                len(executed) == attempt and unlucky not in results and not progress.is_running(unlucky)
             )
-        assert runs.progress_of(unlucky) == 0.5
+        assert progress.progress_of(unlucky) == 0.5
 
     def test_a_sweep_through_any_executor(self, executed: list, tmp_path: Path):
         results = Store(tmp_path / "results")
@@ -727,7 +727,7 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatc
         lambda process: {0, 2, 5, 6, 7} if process == 0 else set(),
         raising=False,
     )
-    assert sweeps.cores() == 5 and [sweeps.threads_for(workers) for workers in (1, 2, 5, 6)] == [
+    assert hardware.cores() == 5 and [hardware.threads_for(workers) for workers in (1, 2, 5, 6)] == [
         5,
         2,
         1,
@@ -736,11 +736,11 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatc
 
 
 def test_threads_are_shared_out():
-    cores = sweeps.cores()
+    cores = hardware.cores()
     assert (
-        sweeps.threads_for(1) == cores
-        and sweeps.threads_for(cores) == 1
-        and sweeps.threads_for(10 * cores) == 1
+        hardware.threads_for(1) == cores
+        and hardware.threads_for(cores) == 1
+        and hardware.threads_for(10 * cores) == 1
     )
 
 
@@ -748,16 +748,16 @@ def test_cores_are_those_of_the_machine_where_the_system_does_not_tell(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # macOS has none
-    assert sweeps.cores() == os.cpu_count()
+    assert hardware.cores() == os.cpu_count()
 
 
 def test_progress_is_what_a_run_last_wrote(cache: Path):
     file = cache / "runs" / f"{SPEC.slug}-{specs.identity(SPEC)}" / "progress.json"
-    assert runs.progress_of(SPEC) is None
+    assert progress.progress_of(SPEC) is None
     file.parent.mkdir(parents=True)
     for text, expected in (('{"done":0.25}', 0.25), ("", None), ("{}", None)):
         file.write_text(text)
-        assert runs.progress_of(SPEC) == expected
+        assert progress.progress_of(SPEC) == expected
 
 
 def sleepy_parent(pids) -> None:

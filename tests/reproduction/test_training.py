@@ -50,7 +50,7 @@ def made_up(n: int = 44) -> Task:
 
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(hardware, "fast_bfloat16", lambda: False)
 
 
 def plain(model: nn.Module, task: Task, recipe: Recipe, seed: int) -> list[dict[str, float]]:
@@ -364,7 +364,7 @@ def test_a_precision_holds_for_training_steps_alone(monkeypatch: pytest.MonkeyPa
 
     seen, take = {}, training._step
     before = flags()
-    for precision in training.precisions():
+    for precision in hardware.precisions():
         monkeypatch.setattr(
             training, "_step", lambda *args: seen.update({precision: flags()}) or take(*args)
         )
@@ -383,7 +383,7 @@ def test_a_precision_holds_for_training_steps_alone(monkeypatch: pytest.MonkeyPa
         False,
         True,
     )
-    with training.arithmetic("tensorfloat32"):
+    with hardware.arithmetic("tensorfloat32"):
         assert flags() == ("high", True, False)
     assert flags() == before
     for precision in ("half", "tensorfloat32"):
@@ -401,15 +401,15 @@ def test_tensorfloat32_is_for_gpus_that_have_it(
     capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-    assert training.fastest("cuda") == expected and (expected in training.precisions("cuda"))
-    assert ("tensorfloat32" in training.precisions("cuda")) == (capability >= (8, 0))
+    assert hardware.fastest("cuda") == expected and (expected in hardware.precisions("cuda"))
+    assert ("tensorfloat32" in hardware.precisions("cuda")) == (capability >= (8, 0))
 
 
 @pytest.mark.parametrize("supported", [False, True])
 def test_bfloat16_is_for_processors_that_have_it(supported: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert training.fast_bfloat16() is supported
+    assert hardware.fast_bfloat16() is supported
     asked = []
     monkeypatch.setattr(
         torch,
