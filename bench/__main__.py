@@ -18,8 +18,7 @@ import training
 from rows import DEVICE, Row, line
 
 from reproduction.analysis.costs import BENCH
-from reproduction.experiments.runs import _be_exact, check_hardware, processor
-from reproduction.experiments.training import fastest
+from reproduction.experiments.hardware import be_exact, check_hardware, fastest, processor
 
 
 def rows() -> Iterator[Row]:
@@ -31,7 +30,7 @@ def main() -> None:
     if sys.argv[1:] not in ([], ["--cuda"]):
         sys.exit(f"python bench takes --cuda or nothing, got {' '.join(sys.argv[1:])}")
     check_hardware(DEVICE, None)
-    _be_exact()
+    be_exact()
     target = BENCH[DEVICE]
     of_cpu = f"{processor()}, {torch.get_num_threads()} threads"
     where = of_cpu if DEVICE == "cpu" else f"{torch.cuda.get_device_name()} ({of_cpu})"

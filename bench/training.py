@@ -18,8 +18,9 @@ from torchvision import transforms
 
 from deformlib import models
 from reproduction.experiments import data, tasks
+from reproduction.experiments.hardware import arithmetic, fastest
 from reproduction.experiments.studies import AUGMENTED
-from reproduction.experiments.training import State, _step, arithmetic, fastest
+from reproduction.experiments.training import State, _step
 
 REPETITIONS, SECONDS, SIDE = (5, 6.0, 2048) if DEVICE == "cpu" else (3, 2.0, 8192)
 MEAN, STD = tasks.CHANNEL_MEAN, tasks.CHANNEL_STD

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -22,6 +23,8 @@ from deformlib.command_line import Command, Group, at_least
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from reproduction.experiments.specs import Spec
 
 
 class Mode(StrEnum):
@@ -58,8 +61,8 @@ def status(
 ) -> None:
     """What exists, what is missing, and what the missing would cost.
 
-    A study is a list of runs, each a network trained and measured; a run that is finished has left a record.
-    Without STUDY one line for each study, with STUDY one for each of its runs.
+    A study is a list of runs, each a network trained and measured; a run that is finished has left
+    a record. Without STUDY one line for each study, with STUDY one for each of its runs.
 
     Example: `python -m reproduction status cifar10`
     """
@@ -69,32 +72,43 @@ def status(
     from reproduction.experiments.status import cost, duration, price, seconds_of, standing, summary
 
     store = evidence.store_for(mode)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in ("run", "id", "state", "time") if study else ("study", "records", "missing takes"):
-        table.add_column(
-            title,
-            no_wrap=title != "records",
-            justify="right" if title in ("time", "missing takes") else "left",
-        )
-    problems = {}
-    for name, entry in ({study: studies.study(study)} if study else studies.STUDIES).items():
+    entries = {study: studies.study(study)} if study else studies.STUDIES
+    titles = ("run", "id", "state", "time") if study else ("study", "records", "missing takes")
+    table = plain_table(titles)
+    problems: list[str] = []
+    for name, entry in entries.items():
         rows = [standing(spec, store) for spec in entry.specs(mode)]
         each = price(rows, store)
-        problems |= {row.problem: None for row in rows if row.problem}
+        problems += [row.problem for row in rows if row.problem]
         if not study:
-            table.add_row(name, f"{summary(rows)}\n[dim]{entry.purpose}[/dim]", cost(rows, each))
-        for row in rows if study else ():
+            words = Text.assemble(summary(rows), "\n", (entry.purpose, "dim"))
+            table.add_row(Text(name), words, cost(rows, each))
+            continue
+        for row in rows:
             time = duration(seconds_of(row.record)) if row.record else cost([row], each)
-            table.add_row(row.spec.slug, specs.identity(row.spec), row.state, time)
+            table.add_row(
+                Text(row.spec.slug), specs.identity(row.spec), Text(row.state), Text(time)
+            )
     Console().print(table)
     if study:
         typer.echo(f"{summary(rows)}; the missing would take: {cost(rows, each)}")
     typer.echo(
-        "Times are for one worker on the machine that made the records; those of what is missing, the median of these, "
-        "of those made on a machine like this one if there are any."
+        "Times are for one worker on the machine that made the records; those of what is missing, "
+        "the median of these, of those made on a machine like this one if there are any."
     )
-    for problem in problems:
+    for problem in dict.fromkeys(problems):
         typer.echo(f"Damaged: {problem}")
+
+
+def plain_table(titles: Sequence[str]) -> Table:
+    """An empty table for the terminal; only a column "records" may break its lines."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in titles:
+        justify: Literal["left", "right"] = "left"
+        if title in ("time", "missing takes"):
+            justify = "right"
+        table.add_column(title, no_wrap=title != "records", justify=justify)
+    return table
 
 
 @app.command(cls=Command)
@@ -132,33 +146,26 @@ def run(
 ) -> None:
     """Make the missing records of a study.
 
-    What exists stays as it is. An interrupted run goes on from its last epoch, so this may be stopped (Ctrl-C) and
-    started again at any time. Data are read from `$DEFORMLIB_DATA`, otherwise from the Hugging Face hub. The
-    processes share a GPU; ten took 20 to 30 GB of an H100's memory.
+    What exists stays as it is. An interrupted run goes on from its last epoch, so this may be
+    stopped (Ctrl-C) and started again at any time. Data are read from `$DEFORMLIB_DATA`, otherwise
+    from the Hugging Face hub. The processes share a GPU; ten took 20 to 30 GB of an H100's memory.
 
-    Example: `python -m reproduction run cifar10 --seeds 0 1 --variants max-pool strided --workers 2`
+    Example:
+    `python -m reproduction run cifar10 --seeds 0 1 --variants max-pool strided --workers 2`
     """
     needs_checkout("records", mode)
     from reproduction.analysis import evidence
-    from reproduction.analysis.curves import short_name
-    from reproduction.experiments import data, runs, studies, sweeps
+    from reproduction.experiments import data, studies, sweeps
+    from reproduction.experiments.hardware import default_device
     from reproduction.experiments.status import standing, summary
 
-    def variant_of(spec: studies.Spec) -> str:
-        return short_name(str(getattr(spec, entry.variant)))
-
-    device = device or runs.default_device()
     entry, store = studies.study(study), evidence.store_for(mode)
-    wanted = entry.specs(mode, seeds or None)
-    known, chosen = dict.fromkeys(map(variant_of, wanted)), set(map(short_name, variants or ()))
-    if unknown := sorted(chosen - known.keys()):
-        raise ValueError(
-            f"variants of {study} must be among {', '.join(known)}, got {', '.join(unknown)}"
-        )
-    rows = [standing(spec, store) for spec in wanted if not chosen or variant_of(spec) in chosen]
+    wanted = of_variants(entry.specs(mode, seeds or None), entry.variant, variants or [], study)
+    rows = [standing(spec, store) for spec in wanted]
     missing = [row.spec for row in rows if row.missing and not row.running]
     typer.echo(
-        f"{study}, {mode} mode: {summary(rows)}; {len(missing)} to make now, records go to {store.folder}"
+        f"{study}, {mode} mode: {summary(rows)}; {len(missing)} to make now, "
+        f"records go to {store.folder}"
     )
     for row in rows:
         if row.problem:
@@ -172,7 +179,7 @@ def run(
             workers,
             studies.keeping(mode, entry),
             study if ":" in study else None,
-            device=device,
+            device=device or default_device(),
             precision=precision,
         )
     except KeyboardInterrupt:
@@ -182,6 +189,19 @@ def run(
         if spec not in failed:
             typer.echo(f"made {store.path(spec).name}")
     raise typer.Exit(1 if failed or any(row.problem for row in rows) else 0)
+
+
+def of_variants(wanted: list[Spec], field: str, variants: list[str], study: str) -> list[Spec]:
+    """The specs of these variants, all of them if none are named. ValueError for an unknown one."""
+    from reproduction.analysis.curves import short_name
+
+    names = [short_name(str(getattr(spec, field))) for spec in wanted]
+    chosen = {short_name(variant) for variant in variants}
+    unknown = sorted(chosen - set(names))
+    if unknown:
+        known = ", ".join(dict.fromkeys(names))
+        raise ValueError(f"variants of {study} must be among {known}, got {', '.join(unknown)}")
+    return [spec for spec, name in zip(wanted, names) if not chosen or name in chosen]
 
 
 @app.command(cls=Command)

@@ -21,7 +21,7 @@ from deformlib.filters import AVERAGES
 from deformlib.models import DOWNSAMPLINGS
 from deformlib.validation import check_known, is_whole, require
 from reproduction.analysis import quantities
-from reproduction.experiments import runs, studies, sweeps
+from reproduction.experiments import networks, studies, sweeps
 from reproduction.experiments.protocol import banks_of
 from reproduction.experiments.specs import Resampling, Spec, Training, network_of
 from reproduction.experiments.store import RESULTS, Record, Store, cache_root, load_tensors
@@ -508,13 +508,13 @@ def load_trained(study: str, variant: str | float, seed: int = 0, mode: str = "f
     ValueError for an unknown variant or mode, and for a study or a seed whose weights are not kept; FileNotFoundError, with the
     command that makes it, if the file is missing.
     """
-    return runs.restore(*_kept(study, variant, seed, mode))
+    return networks.restore(*_kept(study, variant, seed, mode))
 
 
 def load_initial(study: str, variant: str | float, seed: int = 0, mode: str = "full") -> models.VGG:
     """The same network before its training. Errors as for `load_trained`."""
     spec, tensors = _kept(study, variant, seed, mode)
-    return runs.build(spec, *runs.sides(tensors)).eval()
+    return networks.build(spec, *networks.sides(tensors)).eval()
 
 
 def _kept(study: str, variant: str | float, seed: int, mode: str) -> tuple[Training, dict[str, Tensor]]:

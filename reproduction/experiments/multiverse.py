@@ -1,29 +1,29 @@
-"""One network measured under other choices: what the paper leaves open, varied one at a time and crossed.
+"""One network measured under other choices, which the paper leaves open: one at a time and crossed.
 
-A combination says for every choice which option is taken. Nothing here trains: a network is measured before its
-training and after it, and whatever concerns only the images, their deformations and the measure can be chosen anew.
-The first option of every choice is the book's own, and gives the numbers of `reproduction.experiments.protocol`.
+A combination says for every choice which option is taken. Nothing here trains: a network is
+measured before its training and after it, and whatever concerns only the images, their deformations
+and the measure can be chosen anew. The first option of every choice is the book's own, and gives
+the numbers of `protocol`.
 """
 
+import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deformlib import models
-from deformlib.metrics import evaluating
-from deformlib.representations import visit
+from deformlib.representations import evaluating, visit
 from deformlib.seeding import stream
 from deformlib.warping import PADDING_MODES, Deformation, ThinPlateSpline, warp
 from reproduction.experiments import data, protocol, tasks
 from reproduction.experiments.interventions import changed
+from reproduction.experiments.records import Measured, VariationRecord
 from reproduction.experiments.specs import Training, Variation
 from reproduction.experiments.tasks import scale
 
@@ -32,8 +32,11 @@ Combination = Mapping[str, str]  # choice -> option
 
 @dataclass(frozen=True)
 class Choice:
-    """Something to be chosen, and its options: name -> in words. A network that was trained on other `pixels` is
-    another network, so such a choice is made before training only (`trained` false)."""
+    """Something to be chosen.
+
+    options  {name: in words}
+    trained  whether it can be made of a trained network: one trained on other pixels is another
+    """
 
     label: str
     options: Mapping[str, str]
@@ -101,11 +104,11 @@ CHOICES: dict[str, Choice] = {
 
 @dataclass(frozen=True)
 class Multiverse:
-    """Which options are tried: of each choice of `alone` with all others at the book's; all combinations of `crossed`.
-    Frozen once a record rests on it: change it under another name.
+    """Which options are tried. Frozen once a record rests on it: change it under another name.
 
-    alone        {choice: options, the book's first}; a choice that is not here is never varied
-    crossed      {choice: options}, those that cost a measurement first
+    alone        {choice: options, the book's first}, each tried with all others at the book's; a
+                 choice that is not here is never varied
+    crossed      {choice: options}, tried in all combinations; those that cost a measurement first
     layers       so many of a network's layers from the input on, or all
     calibration  training images whose statistics are the option "calibrated"
     """
@@ -115,25 +118,11 @@ class Multiverse:
     layers: int | None = None
     calibration: int = 2048
 
-    def __post_init__(self) -> None:
-        for name, options in (*self.alone.items(), *self.crossed.items()):
-            if name not in CHOICES:
-                raise ValueError(f"choices must be among {', '.join(CHOICES)}, got {name!r}")
-            if unknown := set(options) - CHOICES[name].options.keys():
-                raise ValueError(
-                    f"options of {name} must be among {', '.join(CHOICES[name].options)}, got {', '.join(sorted(unknown))}"
-                )
-        if not self.crossed.keys() <= self.alone.keys():
-            raise ValueError(
-                f"crossed choices must be varied alone too, got {', '.join(self.crossed.keys() - self.alone.keys())}"
-            )
-
     @property
     def book(self) -> dict[str, str]:
         """The combination that the book rests on."""
-        return {name: next(iter(choice.options)) for name, choice in CHOICES.items()} | {
-            name: options[0] for name, options in self.alone.items()
-        }
+        first = {name: next(iter(choice.options)) for name, choice in CHOICES.items()}
+        return first | {name: options[0] for name, options in self.alone.items()}
 
     def variations(self) -> Iterator[tuple[str, str, dict[str, str]]]:
         """Choice, option and combination, for every option but the book's."""
@@ -142,14 +131,10 @@ class Multiverse:
                 yield name, option, self.book | {name: option}
 
     def combinations(self, trained: bool) -> Iterator[dict[str, str]]:
-        """Every combination of the crossed choices: of a trained network those that it leaves open."""
-        open_ = {
-            name: options
-            for name, options in self.crossed.items()
-            if CHOICES[name].trained or not trained
-        }
-        for options in product(*open_.values()):
-            yield self.book | dict(zip(open_, options, strict=True))
+        """Every combination of the crossed choices; for a trained network, of those left open."""
+        names = [name for name in self.crossed if CHOICES[name].trained or not trained]
+        for options in itertools.product(*(self.crossed[name] for name in names)):
+            yield self.book | dict(zip(names, options, strict=True))
 
 
 GEOMETRY = {
@@ -159,7 +144,7 @@ GEOMETRY = {
     "map": ("backward", "forward"),
     "deformations": ("each", "shared"),
 }
-MEASURE = {"average": ("mean", "median"), "pairs": ("median", "mean")}
+AVERAGING = {"average": ("mean", "median"), "pairs": ("median", "mean")}
 NETWORK = {
     "pixels": ("unit", "signed", "centred", "standardized", "image"),
     "statistics": ("running", "calibrated", "local", "together", "sonnet"),
@@ -170,7 +155,7 @@ CROSSED = {
     "pixels": ("unit", "standardized", "image"),
     "statistics": ("running", "calibrated", "local"),
     "representation": ("relu", "norm", "conv"),
-    **MEASURE,
+    **AVERAGING,
 }
 MULTIVERSES: dict[str, Multiverse] = {
     "cifar10-choices-1": Multiverse(
@@ -180,7 +165,7 @@ MULTIVERSES: dict[str, Multiverse] = {
             "displacement": ("1", "0.5"),
             "split": ("test", "train"),
             "images": ("128", "32", "512"),
-            **MEASURE,
+            **AVERAGING,
             "draw": ("0", "1", "2"),
         },
         CROSSED,
@@ -193,7 +178,7 @@ MULTIVERSES: dict[str, Multiverse] = {
             "displacement": ("1", "0.875", "0.75", "0.6", "0.5"),
             "images": ("128", "32", "64", "256", "512"),
             "pixels": ("unit", "signed", "centred", "standardized", "image", "grey"),
-            **MEASURE,
+            **AVERAGING,
             "draw": tuple(map(str, range(4))),
         },
         {
@@ -203,11 +188,11 @@ MULTIVERSES: dict[str, Multiverse] = {
             "sources": ("free", "clipped"),
             "displacement": ("1", "0.5"),
             "pixels": ("unit", "centred", "image"),
-            **MEASURE,
+            **AVERAGING,
         },
         layers=1,
     ),
-    # One deformation for all images is one draw of a deformation, so it takes many to say what it comes to.
+    # One deformation for all images is one draw, so it takes many to say what it comes to.
     "shared-draws-1": Multiverse(
         {
             "deformations": ("each", "shared"),
@@ -225,7 +210,7 @@ MULTIVERSES: dict[str, Multiverse] = {
             "grid": ("edge", "inside"),
             "sources": ("free", "clipped"),
             "images": ("64", "32"),
-            **MEASURE,
+            **AVERAGING,
         },
         {
             "pixels": ("unit", "standardized"),
@@ -239,14 +224,14 @@ MULTIVERSES: dict[str, Multiverse] = {
             **GEOMETRY,
             "displacement": ("1", "0.5"),
             "pixels": ("unit", "image", "grey"),
-            **MEASURE,
+            **AVERAGING,
             "images": ("64", "32"),
         },
         {
             "grid": ("edge", "inside"),
             "sources": ("free", "clipped"),
             "pixels": ("unit", "image"),
-            **MEASURE,
+            **AVERAGING,
         },
         layers=1,
     ),
@@ -262,22 +247,25 @@ MULTIVERSES: dict[str, Multiverse] = {
 
 
 def inverse(field: Tensor) -> Tensor:
-    """The backward field of the map that moves what is at p to p + field(p): (N, H, W, 2) in pixels, likewise.
+    """The backward field of the map that moves what is at p to p + field(p): (N, H, W, 2) pixels.
 
-    v(p) = -field(p + v(p)) is iterated from -field. Each step gains a factor of the field's steepest gradient, which
-    must be below 1 (no folds); beyond the image the field is taken as at its edge.
+    v(p) = -field(p + v(p)) is iterated from -field. Each step gains a factor of the field's
+    steepest gradient, which must be below 1 (no folds); beyond the image the field is as at its
+    edge.
     """
-    planar, found = field.permute(0, 3, 1, 2), -field  # (N, 2, H, W)
+    planar = field.permute(0, 3, 1, 2)  # (N, 2, H, W)
+    found = -field
     for _ in range(30):
         found = -warp(planar, found).permute(0, 2, 3, 1)
     return found
 
 
 def clipped(spline: ThinPlateSpline, control: Tensor) -> Tensor:
-    """Displacements (N, K, 2) in pixels, shortened so that no control point's source lies outside the image."""
+    """Displacements (N, K, 2) in pixels, shortened so that every source lies inside the image."""
     height, width = spline.size
     source = (spline.points + control).clamp(min=0)
-    return source.minimum(source.new_tensor([width - 1, height - 1])) - spline.points
+    corner = source.new_tensor([width - 1, height - 1])
+    return source.minimum(corner) - spline.points
 
 
 def deformed(
@@ -301,54 +289,54 @@ def deformed(
 
 
 def scaled(images: Tensor, reference: Tensor, option: str) -> Tensor:
-    """`images` in [0, 1], (N, C, H, W), as a network sees them; means and deviations by channel are of `reference`."""
-    if option in ("centred", "standardized"):
-        mean, std = reference.mean((0, 2, 3), keepdim=True), reference.std((0, 2, 3), keepdim=True)
-        return (images - mean) / (std if option == "standardized" else 1)
-    if option == "image":  # by their own mean and deviation
-        return (images - images.mean((1, 2, 3), keepdim=True)) / images.std((1, 2, 3), keepdim=True)
+    """`images` in [0, 1], (N, C, H, W), as a network sees them. Statistics by channel are of
+    `reference`, those by image of each image itself."""
+    channel, image = (0, 2, 3), (1, 2, 3)
+    if option == "signed":
+        return 2 * images - 1
+    if option == "centred":
+        return images - reference.mean(channel, keepdim=True)
+    if option == "standardized":
+        centred = images - reference.mean(channel, keepdim=True)
+        return centred / reference.std(channel, keepdim=True)
+    if option == "image":
+        return (images - images.mean(image, keepdim=True)) / images.std(image, keepdim=True)
     if option == "grey":
         return images.mean(1, keepdim=True).expand_as(images)
-    return 2 * images - 1 if option == "signed" else images
+    return images
 
 
 class LocalNorm(nn.Module):
-    """Batch norm by the statistics of the batch at hand, each of its `parts` equal parts by its own."""
+    """Batch norm by the statistics of the batch, each of `parts` equal parts by its own."""
 
     def __init__(self, norm: nn.BatchNorm2d, parts: int, epsilon: float) -> None:
         super().__init__()
-        self.weight, self.bias, self.parts, self.epsilon = norm.weight, norm.bias, parts, epsilon
+        self.weight, self.bias = norm.weight, norm.bias
+        self.parts, self.epsilon = parts, epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        part = partial(
-            F.batch_norm,
-            running_mean=None,
-            running_var=None,
-            weight=self.weight,
-            bias=self.bias,
-            training=True,
-        )
-        return torch.cat([part(each, eps=self.epsilon) for each in x.chunk(self.parts)])
+        return torch.cat([self._normalized(part) for part in x.chunk(self.parts)])
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        options = {"weight": self.weight, "bias": self.bias, "eps": self.epsilon}
+        return F.batch_norm(x, running_mean=None, running_var=None, training=True, **options)
 
 
-def local(model: nn.Module, images: Tensor, parts: int = 2, epsilon: float = 1e-5) -> nn.Module:
-    """A copy of `model` whose batch norm uses the batch at hand: clean and deformed images apart, or as one part."""
+def local(model: nn.Module, parts: int = 2, epsilon: float = 1e-5) -> nn.Module:
+    """A copy of `model` whose batch norm uses the batch at hand: clean and deformed images apart,
+    or as one part."""
     norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
     owners = dict.fromkeys(name.rpartition(".")[0] for name in norms)
-    return changed(
-        model,
-        owners,
-        lambda name, layer: changed(
-            layer, ["norm"], lambda _, norm: LocalNorm(norm, parts, epsilon)
-        ),
-    )
+
+    def localized(_: str, layer: nn.Module) -> nn.Module:
+        return changed(layer, ["norm"], lambda _, norm: LocalNorm(norm, parts, epsilon))
+
+    return changed(model, owners, localized)
 
 
-# Sonnet's batch norm has an epsilon of 0.001 and no scale. A scale that a network has learned is part of its weights
-# and stays; before training it is 1.
-STATISTICS: dict[str, Callable[[nn.Module, Tensor], nn.Module]] = {
-    "running": lambda model, images: model,
-    "calibrated": protocol.calibrated,
+# Sonnet's batch norm has an epsilon of 0.001 and no scale. A scale that a network has learned is
+# part of its weights and stays; before training it is 1.
+LOCAL_NORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "local": local,
     "together": partial(local, parts=1),
     "sonnet": partial(local, epsilon=1e-3),
@@ -359,7 +347,8 @@ STATISTICS: dict[str, Callable[[nn.Module, Tensor], nn.Module]] = {
 
 
 class Workbench:
-    """The images and networks of one spec, made ready as a combination says. What was just made is kept.
+    """The images and networks of one spec, made ready as a combination says. What was just made is
+    kept.
 
     networks  {"before": the network at initialization, "after": trained}, or the first alone
     """
@@ -369,19 +358,15 @@ class Workbench:
     SEEN = (*PAIR, "pixels", "statistics")
 
     def __init__(self, spec: Variation, networks: Mapping[str, models.VGG]) -> None:
-        self.spec, self.multiverse = spec.network, MULTIVERSES[spec.choices]
+        self.spec = spec.network
+        self.multiverse = MULTIVERSES[spec.choices]
         self.layers = networks["before"].layers[: self.multiverse.layers]
-        self.networks = {
-            when: nn.Sequential(
-                OrderedDict((name, each.get_submodule(name)) for name in self.layers[1:])
-            ).eval()
-            for when, each in networks.items()
-        }
+        self.networks = {when: self._up_to_layers(each) for when, each in networks.items()}
+        self.identity = ""
         self._split = lru_cache(2)(self._load)
         self._pair = lru_cache(1)(self._make_pair)
         self._network = lru_cache(None)(self._make_network)
         self._pass = lru_cache(None)(self._profile)
-        self.identity = ""
 
     def sensitivity(self, when: str, choice: Combination) -> list[float]:
         """Of every layer of the network "before" or "after" training, under one combination."""
@@ -389,13 +374,16 @@ class Workbench:
         seen = self._pass(when, inside, *(choice[name] for name in self.SEEN))
         found = []
         for name in self.layers:
-            at = f"{name}.{choice['representation']}"
-            values = seen.get(
-                at, seen[name]
-            )  # a layer without the part, and the ReLU's: as it leaves the layer
+            # A layer without this part is taken as it leaves the layer, as with the option "relu".
+            values = seen.get(f"{name}.{choice['representation']}", seen[name])
             pairs = values[f"pairs_{choice['pairs']}"]
             found.append(values[choice["average"]] / pairs if pairs else math.nan)
         return found
+
+    def _up_to_layers(self, network: models.VGG) -> nn.Module:
+        """The part of a network that is measured, in eval mode."""
+        stages = [(name, network.get_submodule(name)) for name in self.layers[1:]]
+        return nn.Sequential(OrderedDict(stages)).eval()
 
     def _load(self, resize: str) -> dict[str, Tensor]:
         """{split: uint8 (N, C, H, W)}."""
@@ -409,11 +397,11 @@ class Workbench:
 
     def _chosen(self, resize: str, split: str, images: str, draw: str) -> Tensor:
         """The images of a draw, as `protocol.Instrument` chooses its sets, in [0, 1]."""
-        known, n, k = self._split(resize)[split], int(images), int(draw)
+        known = self._split(resize)[split]
+        n, k = int(images), int(draw)
         if len(known) < (k + 1) * n:
-            raise ValueError(
-                f"draw {k} of {n} images needs {(k + 1) * n} {split} images of {self.spec.data}, got {len(known)}"
-            )
+            needed = f"draw {k} of {n} images needs {(k + 1) * n} {split} images"
+            raise ValueError(f"{needed} of {self.spec.data}, got {len(known)}")
         order = protocol.measured_order(len(known), split)
         return scale(known[order[k * n : (k + 1) * n]], "unit")
 
@@ -425,86 +413,78 @@ class Workbench:
         return clean, deformed(clean, deformation, choice, generator)
 
     def _make_network(self, when: str, statistics: str, pixels: str) -> nn.Module:
-        return STATISTICS[statistics](
-            self.networks[when], self._others(pixels) if statistics == "calibrated" else None
-        )
+        network = self.networks[when]
+        if statistics == "running":
+            return network
+        if statistics == "calibrated":
+            return protocol.calibrated(network, self._calibration(pixels))
+        return LOCAL_NORMS[statistics](network)
 
-    def _others(self, pixels: str) -> Tensor:
+    def _calibration(self, pixels: str) -> Tensor:
         """The images that statistics are calibrated on."""
         images = self._split(self.multiverse.book["resize"])["train"]
         order = protocol.measured_order(len(images), "train")
-        images = scale(images[order[: self.multiverse.calibration]], "unit")
-        return scaled(images, images, pixels)
+        chosen = scale(images[order[: self.multiverse.calibration]], "unit")
+        return scaled(chosen, chosen, pixels)
 
     @torch.no_grad()
     def _profile(self, when: str, inside: bool, *options: str) -> dict[str, dict[str, float]]:
-        """{layer: what `protocol.statistics` gives}, in one forward pass; `inside` conv blocks also "layer.norm" and "layer.conv"."""
+        """{layer: `protocol.statistics`}, in one forward pass; `inside` conv blocks also of
+        "layer.norm" and "layer.conv"."""
         *pair, pixels, statistics = options
         clean, moved = self._pair(*pair)
         model = self._network(when, statistics, pixels)
         both = torch.cat([scaled(clean, clean, pixels), scaled(moved, clean, pixels)])
-        known = dict(model.named_modules())
-        parts = [
-            f"{name}.{part}"
-            for name in self.layers
-            for part in ("norm", "conv")
-            if f"{name}.{part}" in known
-        ]
-        names = [*self.layers, *(parts if inside else ())]
+        both = both.contiguous(memory_format=torch.channels_last)
+        names = [*self.layers, *(self._parts(model) if inside else ())]
         with evaluating(model):
-            return visit(
-                model,
-                both.contiguous(memory_format=torch.channels_last),
-                names,
-                lambda r: protocol.statistics(*r.chunk(2), "cosine"),
-            )
+            return visit(model, both, names, cosine_statistics)
+
+    def _parts(self, model: nn.Module) -> list[str]:
+        """The parts of conv blocks before the ReLU, by their names."""
+        known = dict(model.named_modules())
+        parts = [f"{name}.{part}" for name in self.layers for part in ("norm", "conv")]
+        return [part for part in parts if part in known]
 
 
-def measure(
+def cosine_statistics(r: Tensor) -> dict[str, float]:
+    """Of representations (2N, ...), the clean ones first."""
+    clean, moved = r.chunk(2)
+    return protocol.statistics(clean, moved, "cosine")
+
+
+def measure_variation(
     spec: Variation, networks: Mapping[str, models.VGG], progress: Callable[[float], None]
-) -> tuple[dict[str, Any], str]:
-    """A record's measurements, and the images' identity. Every list has one sensitivity per layer.
+) -> tuple[VariationRecord, str]:
+    """A record's measurements, and the images' identity. Crossed rows are in the order of
+    `Multiverse.combinations`.
 
-    {"layers": names, "book": {when: list}, "alone": {choice: {option: {when: list}}},
-    "crossed": {when: one list per combination, in the order of `Multiverse.combinations`}}
-
-    when  "before" training or "after"; with "after" also "calibrated", which is before training with calibrated
-          statistics, whatever the combination says of them: the second baseline of `reproduction.analysis.claims`
+    With a network "after" training there is also "calibrated": before training, with calibrated
+    statistics whatever the combination says of them, the second baseline of the claims.
     """
     multiverse, bench = MULTIVERSES[spec.choices], Workbench(spec, networks)
     variations = list(multiverse.variations())
-    combinations = {
-        when: list(multiverse.combinations(trained=when == "after")) for when in networks
-    }
-    total, done = 1 + len(variations) + sum(map(len, combinations.values())), 0
+    crossed = {when: list(multiverse.combinations(trained=when == "after")) for when in networks}
+    total = 1 + len(variations) + sum(map(len, crossed.values()))
+    calls = itertools.count(1)
 
-    def count() -> None:
-        nonlocal done
-        progress((done := done + 1) / total)
-
-    def states(choice: Combination, whens: Mapping[str, Any]) -> dict[str, list[float]]:
+    def measured(choice: Combination, whens: Iterable[str]) -> Measured:
         found = {when: bench.sensitivity(when, choice) for when in whens}
-        if "after" in whens:
-            found["calibrated"] = bench.sensitivity(
-                "before", {**choice, "statistics": "calibrated"}
-            )
-        count()
+        if "after" in found:
+            calibrated = {**choice, "statistics": "calibrated"}
+            found["calibrated"] = bench.sensitivity("before", calibrated)
+        progress(next(calls) / total)
         return found
 
-    book = states(multiverse.book, networks)
-    alone: dict[str, dict[str, dict[str, list[float]]]] = {name: {} for name in multiverse.alone}
+    def row(when: str, choice: Combination) -> list[float]:
+        found = bench.sensitivity(when, choice)
+        progress(next(calls) / total)
+        return found
+
+    book = measured(multiverse.book, networks)
+    alone: dict[str, dict[str, Measured]] = {name: {} for name in multiverse.alone}
     for name, option, choice in variations:
-        alone[name][option] = states(
-            choice, networks if CHOICES[name].trained else {"before": None}
-        )
-    crossed: dict[str, list[list[float]]] = {when: [] for when in networks}
-    for when, choices in combinations.items():
-        for choice in choices:
-            crossed[when].append(bench.sensitivity(when, choice))
-            count()
-    return {
-        "layers": list(bench.layers),
-        "book": book,
-        "alone": alone,
-        "crossed": crossed,
-    }, bench.identity
+        whens = networks if CHOICES[name].trained else ("before",)
+        alone[name][option] = measured(choice, whens)
+    rows = {when: [row(when, choice) for choice in choices] for when, choices in crossed.items()}
+    return VariationRecord(list(bench.layers), book, alone, rows), bench.identity

@@ -1,17 +1,17 @@
-"""What a record holds, declared: one dataclass for each kind of run, read from JSON and written to it by cattrs.
+"""What a record holds: a dataclass for each kind of run, to and from JSON by cattrs.
 
-Lists run over layers, or over the filters of a layer's convolution, in the order of the names beside them. A number that
-is not there (the smoothness of a change that is zero) is null in JSON and NaN here. A field that is None was not
-measured, and is left out of the file.
+Lists run over layers, or over the filters of a layer's convolution, in the order of the names
+beside them. A number that is not there (the smoothness of a change that is zero) is null in JSON
+and NaN here. A field that is None was not measured, and is left out of the file. Fields stand in
+the order of the file, so that a record made again is the same file.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cattrs
-from cattrs.gen import make_dict_unstructure_fn, override
 
 from reproduction.experiments.specs import (
     Comparison,
@@ -23,9 +23,10 @@ from reproduction.experiments.specs import (
 )
 
 Values = list[float]
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Distances:
     """Distances at every layer: of deformed from clean images, and between pairs of clean ones.
 
@@ -35,9 +36,9 @@ class Distances:
     """
 
     mean: Values
-    normalized: Values
     pairs_median: Values | None = None
     pairs_mean: Values | None = None
+    normalized: Values
     mean_square: Values | None = None
     pairs_mean_square: Values | None = None
 
@@ -52,7 +53,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Smoothness:
-    """Normalized total variation of every layer's filters (Section 4.1), one number for each convolution.
+    """Normalized total variation of filters (Section 4.1), one number for each convolution.
 
     kernel, bank     by the two averages of `deformlib.filters`
     zero_extended    "bank" with a border of zeros around each kernel
@@ -84,7 +85,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Taps:
-    """Per convolution: the means of the nine taps over kernels, and the upper triangle of their second moments."""
+    """Of each convolution's nine taps: means over kernels, upper triangle of second moments."""
 
     mean: list[Values]
     second_moments: list[Values]
@@ -92,23 +93,24 @@ class Taps:
 
 @dataclass(frozen=True)
 class Full:
-    """What a full checkpoint adds: sensitivity to other images and deformations, taps, accuracies on more images."""
+    """What a full checkpoint adds: sensitivity under other conditions (images, deformations), taps,
+    accuracies on more images."""
 
     conditions: dict[str, Profile]
     taps: Taps | None = None
     probe: Probe | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """A network after `step` steps. `calibrated` is with batch norm statistics computed anew."""
 
     step: int
     epoch: float
     sensitivity: Profile
-    smoothness: Smoothness
     before_relu: Profile | None = None
     calibrated: Profile | None = None
+    smoothness: Smoothness
     probe: Probe | None = None
     full: Full | None = None
 
@@ -119,6 +121,11 @@ class Checkpoint:
         if found is None:
             raise ValueError("no accuracies were measured of a network that was not trained")
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitialCheckpoint(Checkpoint):
+    """A network that is not trained. In its file smoothness comes last."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ class InitializationRecord:
     layers: list[str]
     banks: list[str]
     examples: int
-    checkpoints: list[Checkpoint]
+    checkpoints: list[InitialCheckpoint]
 
 
 @dataclass(frozen=True)
@@ -223,7 +230,7 @@ Measured = dict[str, Values]  # "before", "after", "calibrated" -> sensitivity o
 
 @dataclass(frozen=True)
 class VariationRecord:
-    """Sensitivities under the book's choices, under each other option alone, and under crossed ones."""
+    """Sensitivities under the book's choices, each other option alone, and crossed ones."""
 
     layers: list[str]
     book: Measured
@@ -249,17 +256,26 @@ RECORDS: dict[type, type] = {
 }
 
 
-def measurements_from(fields: dict[str, Any], spec: type) -> Any:
-    """Typed measurements of a record of this kind of spec. ValueError for a field that is missing, unknown or malformed."""
+def measurements_from(content: dict[str, Any], spec: type) -> Measurements:
+    """Measurements of a record of this kind of spec, from their JSON values.
+
+    ValueError for a field that is missing, unknown or malformed.
+    """
+    return from_json(content, RECORDS[spec])
+
+
+def from_json(content: Any, kind: type[T]) -> T:
+    """What `to_json` wrote of a dataclass of this module, or of a list of them."""
     try:
-        return _converter().structure(fields, RECORDS[spec])
+        return _converter().structure(content, kind)
     except Exception as error:
         raise ValueError("; ".join(cattrs.transform_error(error))) from error
 
 
-def to_json(measurements: Measurements) -> dict[str, Any]:
-    """Plain JSON values, without the fields that are None."""
-    return _converter().unstructure(measurements)
+def to_json(measured: Any) -> Any:
+    """A dataclass of this module, or a list of them, as JSON values, NaN as it is; without the
+    fields that are None."""
+    return _converter().unstructure(measured)
 
 
 def _number(value: Any, kind: type) -> float:
@@ -270,11 +286,23 @@ def _number(value: Any, kind: type) -> float:
     return float(value)
 
 
+def _without_none(measured: Any) -> dict[str, Any]:
+    """JSON values of a dataclass, in the order of its fields."""
+    values = {field.name: getattr(measured, field.name) for field in fields(measured)}
+    return {name: to_json(value) for name, value in values.items() if value is not None}
+
+
+def _smoothness_last(checkpoint: InitialCheckpoint) -> dict[str, Any]:
+    content = _without_none(checkpoint)
+    content["smoothness"] = content.pop("smoothness")
+    return content
+
+
 @cache
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(float, _number)
     for kind in (Distances, Full, Checkpoint):
-        defaults = {name: override(omit_if_default=True) for name in kind.__dataclass_fields__}
-        converter.register_unstructure_hook(kind, make_dict_unstructure_fn(kind, converter, **defaults))
+        converter.register_unstructure_hook(kind, _without_none)
+    converter.register_unstructure_hook(InitialCheckpoint, _smoothness_last)
     return converter

@@ -1,17 +1,20 @@
 """How far the runs of a study are, in words, and what the missing ones would take."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reproduction.experiments import runs
+from reproduction.experiments.hardware import default_device, name_of
+from reproduction.experiments.progress import is_running, progress_of
 from reproduction.experiments.specs import Spec, Training
 from reproduction.experiments.store import Record, Store, read
+
+Known = tuple[Record, float]  # and the seconds that a run of the same kind would take
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far one run is: its record, or what is wrong with it, or the share that is done."""
+    """How far one run is: its record, or what is wrong with it, or the fraction that is done."""
 
     spec: Spec
     record: Record | None = None
@@ -30,43 +33,39 @@ class Standing:
         if self.problem:
             return "damaged"
         if self.running:
-            return f"missing, running {self.share or 0:.0%}"
-        return "missing" if self.fraction is None else f"missing, stopped at {self.share:.0%}"
+            return f"missing, running {self.fraction or 0:.0%}"
+        if self.fraction is not None:
+            return f"missing, stopped at {self.fraction:.0%}"
+        return "missing"
 
 
 def standing(spec: Spec, store: Store) -> Standing:
-    """How far `spec` is; a damaged record is a state like any other."""
+    """How far `spec` is. A damaged record is reported, not raised."""
     if spec not in store:
-        running = runs.is_running(
-            spec
-        )  # one that was killed goes on if it is a training, and else begins again
-        return Standing(
-            spec,
-            running=running,
-            fraction=runs.progress_of(spec) if running or isinstance(spec, Training) else None,
-        )
+        running = is_running(spec)
+        # What was killed goes on if it is a training, and else begins again.
+        known = running or isinstance(spec, Training)
+        return Standing(spec, running=running, fraction=progress_of(spec) if known else None)
     try:
         return Standing(spec, record=store.load(spec))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return Standing(spec, problem=str(error))
 
 
 def summary(rows: Sequence[Standing]) -> str:
     """ "3 of 25 made, 1 damaged, 21 missing (1 running)"."""
-    made, missing = (
-        sum(row.record is not None for row in rows),
-        [row for row in rows if row.missing],
-    )
-    damaged, running = (
-        sum(row.problem is not None for row in rows),
-        sum(row.running for row in missing),
-    )
-    text = f"{made} of {len(rows)} made" + (f", {damaged} damaged" if damaged else "")
-    return (
-        text
-        + (f", {len(missing)} missing" if missing else "")
-        + (f" ({running} running)" if running else "")
-    )
+    made = sum(row.record is not None for row in rows)
+    damaged = sum(row.problem is not None for row in rows)
+    missing = sum(row.missing for row in rows)
+    running = sum(row.missing and row.running for row in rows)
+    text = f"{made} of {len(rows)} made"
+    if damaged:
+        text += f", {damaged} damaged"
+    if missing:
+        text += f", {missing} missing"
+    if running:
+        text += f" ({running} running)"
+    return text
 
 
 def seconds_of(record: Record) -> float:
@@ -74,55 +73,52 @@ def seconds_of(record: Record) -> float:
 
 
 def price(rows: Sequence[Standing], store: Store) -> float | None:
-    """Seconds of a run: the median over the study's records; else over those of trainings of the same network on the
-    same data, in proportion to the examples seen; else None (also if there is no run). Where this processor or GPU made
-    some of the records, only over those."""
-    if known := [(row.record, seconds_of(row.record)) for row in rows if row.record]:
-        return _middle(known)
-    if not rows or not isinstance(wanted := rows[0].spec, Training):
+    """Seconds of a run: the median over the study's records, else over those of similar trainings;
+    None if there are neither. Of the records that this processor or GPU made, if there are any."""
+    known = [(row.record, seconds_of(row.record)) for row in rows if row.record]
+    if not known and rows and isinstance(rows[0].spec, Training):
+        known = list(_similar(rows[0].spec, store))
+    if not known:
         return None
+    here = [seconds for record, seconds in known if _made_here(record)]
+    return statistics.median(here or [seconds for _, seconds in known])
+
+
+def _similar(wanted: Training, store: Store) -> Iterator[Known]:
+    """Records of trainings of the same network on the same data, their seconds in proportion to the
+    examples seen."""
     for path in sorted(store.folder.glob("*.json")):
         try:
             record = read(path)
-        except ValueError:
+        except (ValueError, OSError):
             continue  # shown as damaged in its own study
-        # how many images "all" of them are, only a record of all of them tells
-        if _network(record.spec) == _network(wanted) and (
-            wanted.examples or record.spec.examples is None
-        ):
-            examples = record.measurements["examples"]
-            fraction = (
-                (wanted.examples or examples)
-                * wanted.recipe.epochs
-                / (examples * record.spec.recipe.epochs)
-            )
-            seconds = record.provenance["seconds"]
-            known.append((record, seconds["training"] * fraction + seconds["measuring"]))
-    return _middle(known) if known else None
+        spec = record.spec
+        if not isinstance(spec, Training) or _network(spec) != _network(wanted):
+            continue
+        examples = wanted.examples
+        if examples is None and spec.examples is not None:
+            continue  # how many all of them are, only a record of all of them tells
+        seen = record.measurements.examples
+        ratio = (examples or seen) * wanted.recipe.epochs / (seen * spec.recipe.epochs)
+        seconds = record.provenance["seconds"]
+        yield record, seconds["training"] * ratio + seconds["measuring"]
 
 
-def _middle(known: Sequence[tuple[Record, float]]) -> float:
-    """The median of the seconds, of the records made here if there are any."""
-
-    def here(record: Record) -> str:
-        return runs.name_of(runs.default_device() if isinstance(record.spec, Training) else "cpu")
-
-    return statistics.median(
-        [seconds for record, seconds in known if record.provenance.get("device") == here(record)]
-        or [s for _, s in known]
-    )
+def _made_here(record: Record) -> bool:
+    device = default_device() if isinstance(record.spec, Training) else "cpu"
+    return record.provenance.get("device") == name_of(device)
 
 
-def _network(spec: Spec) -> tuple:
-    return tuple(
-        getattr(spec, name, None) for name in ("kind", "data", "size", "architecture", "width")
-    )
+def _network(spec: Training) -> tuple:
+    return spec.data, spec.size, spec.architecture, spec.width
 
 
 def cost(rows: Sequence[Standing], each: float | None) -> str:
     """What the missing of `rows` would take at `each` seconds a run, less what is done."""
     left = sum(1 - (row.fraction or 0) for row in rows if row.missing)
-    return "-" if not left else "unknown" if each is None else duration(left * each)
+    if not left:
+        return "-"
+    return "unknown" if each is None else duration(left * each)
 
 
 def duration(seconds: float) -> str:

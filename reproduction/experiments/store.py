@@ -1,12 +1,14 @@
 """Records, checkpoints and weights on disk.
 
-A record is one JSON file SLUG-ID.json, written beside and renamed: a file that exists is finished. What a run in
-progress needs lies in a cache outside the project, as safetensors and JSON, never pickle.
+A record is one JSON file SLUG-ID.json, written beside and renamed: a file that exists is finished.
+What a run in progress needs lies in a cache outside the project, as safetensors and JSON, never
+pickle.
 """
 
 import json
 import math
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from deformlib.files import write_whole
 from reproduction.experiments import specs
-from reproduction.experiments.records import measurements_from
+from reproduction.experiments.records import measurements_from, to_json
 from reproduction.experiments.specs import Spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,9 +28,19 @@ RESULTS = ROOT / "book" / "results"
 
 def cache_root() -> Path:
     """Where runs in progress keep their state: $DEFORMLIB_CACHE, or ~/.cache/deformlib."""
-    return Path(
-        os.environ.get("DEFORMLIB_CACHE") or Path.home() / ".cache" / "deformlib"
-    ).expanduser()
+    chosen = os.environ.get("DEFORMLIB_CACHE") or Path.home() / ".cache" / "deformlib"
+    return Path(chosen).expanduser()
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """PermissionError that says `what` the folder is, unless files can be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise PermissionError(f"{what} cannot be written to {folder} ({reason})") from error
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,7 @@ class Record:
     """What an execution left: its spec, the measurements, and where they came from."""
 
     spec: Spec
-    measurements: Any  # one of `records.Measurements`; until it is saved, a dict of the same fields
+    measurements: Any  # of the class that `records.RECORDS` has for the spec's
     provenance: dict[str, Any]
 
 
@@ -54,18 +66,18 @@ class Store:
         return self.path(spec).exists()
 
     def load(self, spec: Spec) -> Record:
-        """The record of `spec`. FileNotFoundError if there is none, ValueError naming the file if it is damaged."""
+        """The record of `spec`. FileNotFoundError if there is none, ValueError if it is damaged."""
         return read(self.path(spec), spec)
 
     def save(self, record: Record) -> Path:
-        """Write a record. FileExistsError if there is one already, damaged or not: a record is never overwritten."""
+        """Write a record. FileExistsError if there is one, even a damaged one."""
         path = self.path(record.spec)
         if path.exists():
             raise FileExistsError(f"{path} exists; delete it to run this spec again")
         fields = {
             "id": specs.identity(record.spec),
             "spec": specs.to_dict(record.spec),
-            "measurements": rounded(record.measurements),
+            "measurements": rounded(to_json(record.measurements)),
             "provenance": record.provenance,
         }
         text = json.dumps(fields, separators=(",", ":"), allow_nan=False)
@@ -74,7 +86,11 @@ class Store:
 
     def weights_path(self, spec: Spec) -> Path:
         """Where the final weights of `spec` lie, if they are kept with the records."""
-        return self.folder / "weights" / f"{specs.file_name(spec)}.safetensors"
+        return self.weights_folder / f"{specs.file_name(spec)}.safetensors"
+
+    @property
+    def weights_folder(self) -> Path:
+        return self.folder / "weights"
 
     def save_weights(self, spec: Spec, tensors: dict[str, Tensor]) -> None:
         """Keep final weights beside the records, in bfloat16 (integers as they are)."""
@@ -86,7 +102,10 @@ class Store:
 
 
 def read(path: Path, spec: Spec | None = None) -> Record:
-    """A record file, checked against its own identity, and against `spec` if given."""
+    """A record file, checked against its own identity, and against `spec` if given.
+
+    FileNotFoundError if there is none, ValueError naming the file if it is damaged.
+    """
     try:
         fields = json.loads(path.read_text())
         found = specs.from_dict(fields["spec"])
@@ -105,7 +124,7 @@ def read(path: Path, spec: Spec | None = None) -> Record:
 
 
 def rounded(value: Any) -> Any:
-    """Floats to 6 significant digits, in dicts and lists at any depth; those that are not finite become None."""
+    """Floats to 6 significant digits, at any depth of dicts and lists; None if not finite."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -116,7 +135,7 @@ def rounded(value: Any) -> Any:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], notes: Any = None) -> None:
-    """Tensors, and JSON values beside them, in one safetensors file: both are written or neither."""
+    """Tensors, and JSON values beside them, in one file that is written whole or not at all."""
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {"notes": json.dumps(notes)}
     write_whole(path, lambda file: safetensors.torch.save_file(whole, file, metadata))
@@ -126,12 +145,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """What `save_tensors` wrote. ValueError naming the file if it is damaged."""
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(
-                file.metadata()["notes"]
-            )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(file.metadata()["notes"])
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); delete it to start that run anew"
-        ) from error
+        reason = f"{path} is damaged ({error})"
+        raise ValueError(f"{reason}; delete it to start that run anew") from error

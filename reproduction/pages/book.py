@@ -47,9 +47,9 @@ from tqdm.contrib.concurrent import thread_map
 
 from deformlib.files import write_whole
 from deformlib.validation import check_known
+from reproduction.experiments.hardware import threads_for
 from reproduction.experiments.store import ROOT
 from reproduction.experiments.studies import MODES
-from reproduction.experiments.sweeps import threads_for
 
 BOOK = ROOT / "book"
 REFERENCES = ROOT / "tests" / "references"
