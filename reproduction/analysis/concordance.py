@@ -87,7 +87,9 @@ def _over_changes(one: pd.DataFrame, other: pd.DataFrame) -> float:
 
 def _wide(table: pd.DataFrame) -> pd.DataFrame:
     """One row a network, (seed, variant), one column a layer; without the image, which is no network's."""
-    return table[table["layer"] > 0].pivot(index=["seed", "variant"], columns="layer", values="value")
+    return table[table["layer"] > 0].pivot(
+        index=["seed", "variant"], columns="layer", values="value"
+    )
 
 
 def by_strength(trained: Evidence, when: str) -> pd.DataFrame:

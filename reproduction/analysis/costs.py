@@ -53,7 +53,7 @@ def costs(mode: str) -> pd.DataFrame:
 def _cost(records: list[Record], store: Store) -> dict[str, str]:
     found = [record.provenance for record in records]
     seconds = [record["seconds"] for record in found]
-    checkpoints = sum(len(record.measurements.get("checkpoints", ())) for record in records)
+    checkpoints = sum(len(getattr(record.measurements, "checkpoints", ())) for record in records)
     paths = [path(record.spec) for record in records for path in (store.path, store.weights_path)]
     of_gpu = [
         record["peak_device_memory_mb"] for record in found if "peak_device_memory_mb" in record

@@ -136,6 +136,9 @@ def whole_variant_p(x: np.ndarray, y: np.ndarray) -> float:
     orders = itertools.permutations(range(x.shape[1]))
     return float(
         np.mean(
-            [correlation_over_variants(x[:, order], y).mean() >= observed - 1e-12 for order in orders]
+            [
+                correlation_over_variants(x[:, order], y).mean() >= observed - 1e-12
+                for order in orders
+            ]
         )
     )

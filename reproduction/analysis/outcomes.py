@@ -259,7 +259,8 @@ def of_recipes(evidence: Any) -> pd.DataFrame:
     for recipe in dict.fromkeys(record.spec.recipe for record in evidence.records):
         part = evidence.only(recipe=recipe)
         part = replace(
-            part, records=[record for record in part.records if evidence.variant(record.spec) in has]
+            part,
+            records=[record for record in part.records if evidence.variant(record.spec) in has],
         )
         name = (
             ", ".join(f"{k} {v}" for k, v in asdict(recipe).items() if v != getattr(book, k))
@@ -309,6 +310,7 @@ def order_of_variants(evidence: Any) -> pd.Series:
         .unstack("variant")
     )
     pooled, unpooled = (
-        [variant for variant in means if variant in variants] for variants in (quantities.POOLED, quantities.UNPOOLED)
+        [variant for variant in means if variant in variants]
+        for variants in (quantities.POOLED, quantities.UNPOOLED)
     )
     return np.exp(means[pooled].max(axis=1) - means[unpooled].min(axis=1))
