@@ -395,15 +395,15 @@ pd.DataFrame(varied).join(tries.probes()[["train_accuracy", "test_accuracy"]].mu
 # %% tags=["hide-input"]
 pilot = collect("mnist-templates-pilot", mode)
 ends = {
-    (run.spec.recipe.learning_rate, run.spec.strength): run.measurements["checkpoints"][-1]
+    (run.spec.recipe.learning_rate, run.spec.strength): run.measurements.checkpoints[-1]
     for run in pilot.records
 }
 table = pd.DataFrame(
     {
         key: {
-            "training %": 100 * end["probe"]["train_accuracy"],
-            "test %": 100 * end["probe"]["test_accuracy"],
-            "least moved": min(end["smoothness"]["change_norm"]),
+            "training %": 100 * end.probe.train_accuracy,
+            "test %": 100 * end.probe.test_accuracy,
+            "least moved": min(end.smoothness.change_norm),
         }
         for key, end in ends.items()
     }

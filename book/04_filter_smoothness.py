@@ -32,11 +32,9 @@ from reproduction.analysis.evidence import (
     at_displacement,
     by_layer,
     collect,
-    load_initial,
-    load_trained,
-    over_banks,
     smoothness_and_sensitivity,
 )
+from reproduction.analysis.networks import load_initial, load_trained, over_filters
 from reproduction.pages.figures import (
     filters,
     image_rows,
@@ -259,7 +257,7 @@ by_layer(digits.banks("change_norm"), label="C = {:g}")
 # next table shows, run by run, at the moments of measurement:
 
 # %% tags=["hide-input"]
-steps = [entry["step"] for entry in digits.records[0].measurements["checkpoints"]]
+steps = [checkpoint.step for checkpoint in digits.records[0].measurements.checkpoints]
 loss = {
     step: digits.probes(k).groupby(["variant", "seed"])["train_loss"].mean()
     for k, step in enumerate(steps)
@@ -279,7 +277,7 @@ pd.concat(
 # %% tags=["hide-input"]
 of_batches = {
     (record.spec.strength, record.spec.seed): pd.DataFrame(
-        record.measurements["epochs"][:3]
+        record.measurements.epochs[:3]
     ).stack()
     for record in digits.records
 }
@@ -652,7 +650,7 @@ initial = {
 }  # the same 3x3 filters in every arm
 fractions, shares_before = (
     {
-        name: over_banks(networks, partial(explained, smoothing=smoothing))
+        name: over_filters(networks, partial(explained, smoothing=smoothing))
         for name, smoothing in SMOOTHINGS.items()
     }
     for networks in (trained, initial)
@@ -711,13 +709,13 @@ pd.DataFrame(
 norms = {
     name: partial(relative_norm, smoothing=smoothing) for name, smoothing in SMOOTHINGS.items()
 }
-by_layer(over_banks(trained, norms["2x2 box"]), over_banks(initial, norms["2x2 box"]))
+by_layer(over_filters(trained, norms["2x2 box"]), over_filters(initial, norms["2x2 box"]))
 
 # %% [markdown]
 # And of the single tap that a Gaussian would follow:
 
 # %% tags=["hide-input"]
-by_layer(over_banks(trained, norms["Gaussian"]), over_banks(initial, norms["Gaussian"]))
+by_layer(over_filters(trained, norms["Gaussian"]), over_filters(initial, norms["Gaussian"]))
 
 # %% [markdown]
 # In full mode the 2x2 filter has 1.6 to 2.0 times the norm of the kernel that it stands for, and in most banks more

@@ -189,6 +189,7 @@ class Evidence:
         if condition is not None:
             rule = "a full one where a condition is given"
             require(bool(chosen.notnull().all()), "checkpoint", rule, checkpoint)
+        require(bool(chosen.notnull().any()), "statistic", "one that was measured", repr(statistic))
         return tidy(chosen)
 
     def relative_stability(self, factor: str = "ratio", when: str = "after") -> pd.DataFrame:
@@ -215,7 +216,7 @@ class Evidence:
             "test images": probes["test_images"].astype(int),
             "seeds": pd.Series(self.seed_counts),
         }
-        return pd.DataFrame(columns)
+        return pd.DataFrame(columns, index=probes.index)
 
 
 NOTHING = pd.DataFrame(columns=COLUMNS).astype({"value": float})
@@ -339,21 +340,20 @@ def at_loss(
         goal = losses.get(evidence.variant(record.spec))
         moment = None if goal is None else _first_at(losses_of_run, np.log(goal))
         if moment is not None:
-            now = [np.interp(moment, range(counts[0]), path) for path in values[:, rows].T]
+            before, fraction = moment
+            now = (1 - fraction) * values[before, rows] + fraction * values[before + 1, rows]
             found.append(tables[0].iloc[rows].assign(value=now))
     return pd.concat(found, ignore_index=True) if found else tables[0].iloc[:0]
 
 
-def _first_at(losses: np.ndarray, goal: float) -> float | None:
-    """Where, in checkpoints, a loss first fell to its goal: linear between two of them. None if it never did."""
+def _first_at(losses: np.ndarray, goal: float) -> tuple[int, float] | None:
+    """The checkpoint before a loss first fell to its goal, and the fraction of the way to the next. None if it never did."""
     reached = np.flatnonzero(losses <= goal)
     if not len(reached):
         return None
-    after = max(1, reached[0])
-    before = after - 1
-    fallen = losses[before] - losses[after]
-    fraction = np.clip((losses[before] - goal) / fallen, 0, 1) if fallen > 0 else 0.0
-    return before + fraction
+    before = max(0, reached[0] - 1)
+    fallen = losses[before] - losses[before + 1]
+    return before, np.clip((losses[before] - goal) / fallen, 0, 1) if fallen > 0 else 0.0
 
 
 def at_displacement(evidence: Evidence) -> pd.DataFrame:

@@ -84,7 +84,7 @@ def jackknife(statistic: Callable[..., float], *samples: np.ndarray) -> Interval
 def squared_spread(values: np.ndarray) -> float:
     """Variance between variants of (n, a, m), without what seed noise adds to it, averaged over layers; may be negative.
 
-    Arms share seeds, so what a seed does to all variants alike does not separate them: the noise is the residual of the
+    Variants share seeds, so what a seed does to all variants alike does not separate them: the noise is the residual of the
     two-way table variants x seeds, and it adds its variance / n (Searle, Casella, McCulloch 1992, Variance Components,
     ch. 4). Averaged before any root is taken: a negative layer must not be cut off. One seed: not debiased.
     """
@@ -103,8 +103,8 @@ def squared_range(values: np.ndarray) -> float:
 
 
 def intraclass_correlation(values: np.ndarray) -> float:
-    """ICC(1), one-way random effects (Shrout and Fleiss 1979, Psychological Bulletin 86:420), of (n, a, m): share of
-    the variance that variants explain; mean squares are averaged over layers. nan for one seed.
+    """ICC(1), one-way random effects (Shrout and Fleiss 1979, Psychological Bulletin 86:420), of (n, a, m): fraction
+    of the variance that variants explain; mean squares are averaged over layers. nan for one seed.
 
     One-way, because the claim sets the architecture against everything about the seed, its main effect included.
     """

@@ -131,10 +131,12 @@ def _of_networks(array: xr.Dataset) -> xr.Dataset:
         "calibrated": cosine.get("calibrated"),
         "euclidean": euclidean["sensitivity"],
         "calibrated_euclidean": euclidean.get("calibrated"),
-        "image_sets": cosine.get("conditions"),
         "smoothness": array["smoothness"].sel(average="kernel", drop=True),
         "moved": array["smoothness"].sel(average="change_norm", drop=True),
     }
+    if "conditions" in array:
+        sets = [name for name in array["condition"].values if name.startswith("test-")]
+        variables["image_sets"] = cosine["conditions"].sel(condition=sets)
     if "probes" in array:
         variables["accuracy"] = 100 * array["probes"].sel(probe="test_accuracy", drop=True)
     found = {name: values for name, values in variables.items() if values is not None}

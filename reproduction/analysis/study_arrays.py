@@ -125,12 +125,13 @@ def _trainings(records: Sequence[Any]) -> xr.Dataset:
         "sensitivity": stacked(lambda c: _profile(c.sensitivity, len(layers)), *of_layers),
         "calibrated": stacked(lambda c: _profile(c.calibrated, len(layers)), *of_layers),
         "before_relu": stacked(lambda c: _profile(c.before_relu), *PROFILE, "norm"),
-        "conditions": stacked(under_conditions, "condition", *of_layers),
         "smoothness": stacked(lambda c: _values(c.smoothness, Smoothness), "average", "filters"),
         "probes": stacked(lambda c: _values(c.best_probe if c.probe else None, Probe), "probe"),
         "small_probes": stacked(lambda c: _values(c.probe, Probe), "probe"),
         "epoch": stacked(lambda c: c.epoch),
     }
+    if conditions:
+        variables["conditions"] = stacked(under_conditions, "condition", *of_layers)
     coordinates = {
         "distance": names(Profile),
         "statistic": names(Distances),
