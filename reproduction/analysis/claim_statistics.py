@@ -166,9 +166,10 @@ def changes(studies: Studies) -> Iterator[tuple[str, str, str, xr.DataArray]]:
     for study in TRAINED:
         last = s(studies[study], after)
         for baseline, first in baselines(studies[study]).items():
+            change = last - first
             for variant in JUDGED[study]:
-                change = (last - first).sel(variant=variant, drop=True)
-                yield study, variant, baseline, change.dropna("seed")
+                of_variant = change.sel(variant=variant, drop=True)
+                yield study, variant, baseline, of_variant.dropna("seed")
 
 
 def change_over_training(studies: Studies) -> Iterator[Part]:
@@ -249,9 +250,9 @@ def filters_get_smoother(studies: Studies) -> Iterator[Part]:
     goal = (-INF, -0.05)
     for study in TRAINED:
         smoothness = studies[study]["smoothness"]
+        changes = after(smoothness) - before(smoothness)
         for variant in JUDGED[study]:
-            change = (after(smoothness) - before(smoothness)).sel(variant=variant, drop=True)
-            change = change.dropna("seed")
+            change = changes.sel(variant=variant, drop=True).dropna("seed")
             note = _failing(change.values, goal[1]) if change.size else ""
             yield part(study, variant, t_interval(scalar(change)), goal, note=note)
 

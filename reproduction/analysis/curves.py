@@ -64,9 +64,9 @@ def published(figure: str) -> pd.DataFrame:
 def overlay(figure: str, mode: str) -> pd.DataFrame | None:
     """`published`, to be drawn over our own: None for a figure that has not been read off the paper, and in quick mode,
     whose networks are others."""
-    return (
-        published(figure) if mode == "full" and figure in set(read(PUBLISHED)["figure"]) else None
-    )
+    if mode != "full" or figure not in set(read(PUBLISHED)["figure"]):
+        return None
+    return published(figure)
 
 
 def read(file: Path) -> pd.DataFrame:
