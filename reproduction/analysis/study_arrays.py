@@ -144,8 +144,10 @@ def _trainings(records: Sequence[Any]) -> xr.Dataset:
         "probe": names(Probe),
         "checkpoints": ("run", counts),
     }
-    measured = {name: values for name, values in variables.items() if values.notnull().any()}
-    return xr.Dataset(measured, coordinates)
+    for name in ("calibrated", "before_relu", "probes", "small_probes"):
+        if not variables[name].notnull().any():
+            del variables[name]
+    return xr.Dataset(variables, coordinates)
 
 
 def _resamplings(records: Sequence[ResamplingRecord]) -> xr.Dataset:
