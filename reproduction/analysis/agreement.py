@@ -25,21 +25,22 @@ MEASURES = {"sensitivity": "sensitivity", "normalized total variation": "smoothn
 
 
 def compare(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The `points` of `beside`, curve by curve: (a table of curves, the points that have no counterpart).
+    """The `points` of `beside`, curve by curve: (a table of curves, the points that have no
+    counterpart).
 
-    One row per curve, of its points that have a counterpart; differences are in the curve's own unit (normalized
-    distance, total variation):
+    One row per curve, of its points that have a counterpart; differences are in the curve's own
+    unit (normalized distance, total variation):
 
     study, seeds  whose records, and how many seeds of this variant
     layers        points compared
     difference    mean of |ours - published|
-    skill         1 - difference / that of the same networks before training: 1 perfect, 0 no better than not to
-                  train, negative worse; nan for a figure of untrained networks
-    correlation   over layers, once the mean over variants is subtracted from both, layer by layer: do the variants differ as
-                  published? nan for a single variant
-    coverage      share of published values in a band around ours: two standard deviations over seeds (of two or
-                  more), two over sets of images and deformations (where records have several), and the error of
-                  reading, added in quadrature
+    skill         1 - difference / that of the same networks before training: 1 perfect, 0 no better
+                  than not to train, negative worse; nan for a figure of untrained networks
+    correlation   over layers, once the mean over variants is subtracted from both, layer by layer:
+                  do the variants differ as published? nan for a single variant
+    coverage      fraction of published values in a band around ours: two standard deviations over
+                  seeds (of two or more), two over sets of images and deformations (where records
+                  have several), and the error of reading, added in quadrature
 
     The second table has the columns row, figure, variant, layer and reason.
     """
@@ -58,14 +59,15 @@ def compare(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def beside(evidence: Mapping[str, Evidence], file: Path = PUBLISHED) -> pd.DataFrame:
-    """Every published point beside ours: columns row and COLUMNS, study, seeds, ours, initial (before training), band
-    (half the width of `compare`'s for coverage), and reason, why there is no counterpart, or "".
+    """Every published point beside ours: columns row and COLUMNS, study, seeds, ours, initial
+    (before training), band (half the width of `compare`'s for coverage), and reason, why there is
+    no counterpart, or "".
 
     evidence  {study: its evidence}, as for `claims.findings`
     file      published curves (`curves`)
 
-    Ours is the mean over seeds, on the first set of test images, as in the figures. Errors are those of `read`.
-    """
+    Ours is the mean over seeds, on the first set of test images, as in the figures. Errors are
+    those of `read`."""
     studies, groups = judged_studies(evidence), read(file).groupby([*CURVE, "dataset"], sort=False)
     curves = pd.concat([_beside(curve, studies) for _, curve in groups])
     columns = ["row", *COLUMNS, "study", "seeds", "ours", "initial", "band", "reason"]
@@ -85,7 +87,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gaps(unmatched: pd.DataFrame) -> pd.DataFrame:
-    """The second table of `compare`, one row per curve and reason: figure, variant, reason, rows and layers as "2 to 20"."""
+    """The second table of `compare`, one row per curve and reason: figure, variant, reason, rows
+    and layers as "2 to 20"."""
 
     def span(numbers: pd.Series) -> str:
         return " to ".join(map(str, dict.fromkeys((numbers.min(), numbers.max()))))
@@ -113,7 +116,8 @@ def _compared(curve: pd.DataFrame, ours: pd.Series, theirs: pd.Series) -> dict[s
 
 
 def _beside(curve: pd.DataFrame, studies: Studies) -> pd.DataFrame:
-    """The points of a curve with what our records have there (study, seeds, ours, initial, band), or with a `reason`."""
+    """The points of a curve with what our records have there (study, seeds, ours, initial, band),
+    or with a `reason`."""
     try:
         name, quantity, when, variant = _counterpart(*curve[["dataset", *CURVE]].iloc[0])
     except LookupError as error:
@@ -146,8 +150,8 @@ def _beside(curve: pd.DataFrame, studies: Studies) -> pd.DataFrame:
 def _counterpart(
     dataset: str, figure: str, condition: str, measure: str, name: str
 ) -> tuple[str, str, Moment, Any]:
-    """Study, quantity, moment and variant that a published curve is to be compared with. LookupError that says why there is
-    none."""
+    """Study, quantity, moment and variant that a published curve is to be compared with.
+    LookupError that says why there is none."""
     # The first study that shows a figure; 5a is a picture.
     shown = {figure: key for key, figure in reversed(FIGURES.items())}
     figure = {"5b": "5"}.get(figure.lower(), figure.lower())

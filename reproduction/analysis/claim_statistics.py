@@ -1,9 +1,9 @@
-"""The statistic of every claim: from judged studies (`quantities`) to parts of a claim (`verdicts`).
+"""The statistic of every claim: from judged studies (`quantities`) to parts of a claim
+(`verdicts`).
 
-Sensitivity enters as its logarithm s, smoothness as normalized total variation averaged over kernels (the average that
-gives the paper's 1.87), accuracy in points. The seed is the unit. The rules were fixed before the records that they
-judge were complete: see `claims`.
-"""
+Sensitivity enters as its logarithm s, smoothness as normalized total variation averaged over
+kernels (the average that gives the paper's 1.87), accuracy in points. The seed is the unit. The
+rules were fixed before the records that they judge were complete: see `claims`."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +36,8 @@ from reproduction.analysis.quantities import (
 from reproduction.analysis.verdicts import INF, Goal, Part, part, untested, verdict
 
 TRAINED = ("cifar10", "imagenet")
-# Layers by number, 0 the input. 3 is the first downsampling layer and 12 CIFAR-10's last; ImageNet's last is 18.
+# Layers by number, 0 the input. 3 is the first downsampling layer and 12 CIFAR-10's last;
+# ImageNet's last is 18.
 EARLY, PATTERN, UPPER = slice(1, 5), slice(3, None), slice(7, 13)
 LAST, ALL = slice(-1, None), slice(None)
 CONVOLUTIONS = (1, 2, 4, 5, 7, 8, 10, 11)  # layers of CIFAR-10's eight convolutions
@@ -64,7 +65,7 @@ def layers(values: xr.DataArray, chosen: slice) -> xr.DataArray:
 
 def scalar(values: xr.DataArray, chosen: slice = ALL) -> np.ndarray:
     """Mean over layers of (seed, layer), one number for each seed that has one."""
-    return layers(values, chosen).mean(values.dims[-1]).dropna("seed").values
+    return layers(values, chosen).mean(str(values.dims[-1])).dropna("seed").values
 
 
 def difference(values: xr.DataArray, one: object, other: object) -> xr.DataArray:
@@ -85,7 +86,8 @@ def over_variants(
     goal: Goal,
     **more: Any,
 ) -> Iterator[Part]:
-    """A statistic that needs all variants at once, and an untested part for every variant that is missing."""
+    """A statistic that needs all variants at once, and an untested part for every variant that is
+    missing."""
     if not all(len(values) and values.shape[1] > 1 for values, _ in cubes):
         yield untested(study, what, goal, **more)
         return
@@ -98,9 +100,10 @@ def over_variants(
 def root_of_ratio(
     small: Callable[..., float], large: Callable[..., float], *samples: np.ndarray
 ) -> Interval:
-    """sqrt(small / large), from a jackknife of the ratio itself: that of squares, smooth also where debiasing turns
-    the smaller one negative, with the larger, well-determined one below. If that one is not above 0, seed noise explains
-    all of it: infinite, or nothing where the smaller is not either; and no interval where so much hangs on one seed."""
+    """sqrt(small / large), from a jackknife of the ratio itself: that of squares, smooth also where
+    debiasing turns the smaller one negative, with the larger, well-determined one below. If that
+    one is not above 0, seed noise explains all of it: infinite, or nothing where the smaller is not
+    either; and no interval where so much hangs on one seed."""
     if large(*samples) <= 0:
         return Interval(INF if small(*samples) > 0 else NAN, NAN, NAN)
 
@@ -112,13 +115,15 @@ def root_of_ratio(
 
 
 def after_over_before(squared: Callable[[np.ndarray], float], values: np.ndarray) -> Interval:
-    """Root of the ratio of a squared spread over variants; `values` is (seeds, variants, layers before and as many after)."""
+    """Root of the ratio of a squared spread over variants; `values` is (seeds, variants, layers
+    before and as many after)."""
     m = values.shape[2] // 2
     return root_of_ratio(lambda v: squared(v[..., m:]), lambda v: squared(v[..., :m]), values)
 
 
 def random_over_control(random: np.ndarray, control: np.ndarray) -> Interval:
-    """Ratio of debiased spreads; seeds of the two studies are jackknifed apart, as the control has fewer."""
+    """Ratio of debiased spreads; seeds of the two studies are jackknifed apart, as the control has
+    fewer."""
     spread = intervals.squared_spread
     inverse = root_of_ratio(lambda r, c: spread(c), lambda r, c: spread(r), random, control)
     with np.errstate(divide="ignore"):
@@ -126,8 +131,8 @@ def random_over_control(random: np.ndarray, control: np.ndarray) -> Interval:
 
 
 def fraction_outside(changes: np.ndarray, margin: float) -> Interval:
-    """Fraction of layers of (seeds, layers) that change by more than `margin`: of the estimates; surely, and possibly, by
-    simultaneous intervals."""
+    """Fraction of layers of (seeds, layers) that change by more than `margin`: of the estimates;
+    surely, and possibly, by simultaneous intervals."""
     if not changes.size:
         return Interval(NAN, NAN, NAN)
     found = t_interval(changes, scanned=changes.shape[1])
@@ -140,8 +145,9 @@ def fraction_outside(changes: np.ndarray, margin: float) -> Interval:
 
 
 def of_ranks(correlations: Iterable[float]) -> Interval:
-    """Interval of a rank correlation over seeds, within [-1, 1]. Few ranks make for ties: none of two seeds that agree. At
-    five seeds and eight ranks it covers 0.90 to 0.95, but where most seeds agree on 1 it is too narrow, by 0.03 at most."""
+    """Interval of a rank correlation over seeds, within [-1, 1]. Few ranks make for ties: none of
+    two seeds that agree. At five seeds and eight ranks it covers 0.90 to 0.95, but where most seeds
+    agree on 1 it is too narrow, by 0.03 at most."""
     values = list(correlations)
     value, low, high = t_interval(values)
     if len(values) == 2 and low == high:
@@ -162,7 +168,8 @@ def pooling_at_initialization(studies: Studies) -> Iterator[Part]:
 
 
 def changes(studies: Studies) -> Iterator[tuple[str, str, str, xr.DataArray]]:
-    """Study, variant, baseline, and the change in s over training from that baseline: (seed, layer)."""
+    """Study, variant, baseline, and the change in s over training from that baseline: (seed,
+    layer)."""
     for study in TRAINED:
         last = s(studies[study], after)
         for baseline, first in baselines(studies[study]).items():
@@ -187,7 +194,8 @@ def early_layers(studies: Studies) -> Iterator[Part]:
 
 
 def top_without_pooling(studies: Studies) -> Iterator[Part]:
-    """Claim 4. The calibrated baseline is told, but does not decide: the claim is about how networks began."""
+    """Claim 4. The calibrated baseline is told, but does not decide: the claim is about how
+    networks began."""
     for study, variant, baseline, change in changes(studies):
         if variant in UNPOOLED:
             found = t_interval(scalar(change, LAST))
@@ -230,7 +238,8 @@ def smoother_initial_filters(studies: Studies) -> Iterator[Part]:
 
 
 def stronger_deformations(studies: Studies) -> Iterator[Part]:
-    """Claim 7, and its two controls: filters that moved as far, and noise in place of deformation."""
+    """Claim 7, and its two controls: filters that moved as far, and noise in place of
+    deformation."""
     study, goal, least, most = "mnist-templates", (-INF, 0), STRENGTHS[0], STRENGTHS[-1]
     strongest = f"C = {most:g} - {least:g}"
     smooth, noisy = (after(studies[name]["smoothness"]) for name in (study, f"{study}-noise"))
@@ -246,7 +255,8 @@ def stronger_deformations(studies: Studies) -> Iterator[Part]:
 
 
 def filters_get_smoother(studies: Studies) -> Iterator[Part]:
-    """Claim 8, on the mean over layers; layers whose own interval does not lie in the goal are named."""
+    """Claim 8, on the mean over layers; layers whose own interval does not lie in the goal are
+    named."""
     goal = (-INF, -0.05)
     for study in TRAINED:
         smoothness = studies[study]["smoothness"]
@@ -280,7 +290,8 @@ def smoothness_with_depth(studies: Studies) -> Iterator[Part]:
 def spread_under_random_labels(
     random: xr.DataArray, control: xr.DataArray, at_least: float
 ) -> Iterator[Part]:
-    """Spread over variants under random labels over that of the control, for the variants that both studies have."""
+    """Spread over variants under random labels over that of the control, for the variants that both
+    studies have."""
     has = [values.notnull().any(["seed", values.dims[-1]]).values for values in (random, control)]
     both = has[0] & has[1]
     lacking = random["variant"].values[~both].tolist()
@@ -328,9 +339,10 @@ def smoothness_with_stability(studies: Studies) -> Iterator[Part]:
 
 
 def initial_smoothness(studies: Studies) -> Iterator[Part]:
-    """Claim 13, by size of filters, from the smallest. Intervals over draws: standard error of a mean, and of a normal's
-    standard deviation. The footnote's 0.035 can only be that of CIFAR-10's first filters, 96 kernels, as the deviation
-    falls with the root of their number; ImageNet's first layer has 192."""
+    """Claim 13, by size of filters, from the smallest. Intervals over draws: standard error of a
+    mean, and of a normal's standard deviation. The footnote's 0.035 can only be that of CIFAR-10's
+    first filters, 96 kernels, as the deviation falls with the root of their number; ImageNet's
+    first layer has 192."""
     study, mean_goal = "initial-smoothness", (1.865, 1.875)
     z = stats.norm.ppf((1 + intervals.LEVEL) / 2)
 
@@ -388,10 +400,10 @@ def _excludes_zero(interval: Interval) -> bool:
 
 
 def joint_distribution(studies: Studies) -> Iterator[Part]:
-    """Claim 15. Paired by the seeds that both studies have; variants with an interval count. The count's ends: variants
-    that surely differ, and all five, as no interval can show that there is no difference at all. That four of five differ
-    takes four whose intervals hold for two at once: if three do, either of the others may seem to (Benjamini and Heller
-    2008)."""
+    """Claim 15. Paired by the seeds that both studies have; variants with an interval count. The
+    count's ends: variants that surely differ, and all five, as no interval can show that there is
+    no difference at all. That four of five differ takes four whose intervals hold for two at once:
+    if three do, either of the others may seem to (Benjamini and Heller 2008)."""
     study, at_least = CONTROL, 4
     real, random = studies[CONTROL], studies[RANDOM]
     compared = {
@@ -420,8 +432,8 @@ def joint_distribution(studies: Studies) -> Iterator[Part]:
 
 
 def smoothness_converges(studies: Studies) -> Iterator[Part]:
-    """Claim 16. The largest over pairs of variants and layers, both scanned: its interval is that of the simultaneous
-    intervals."""
+    """Claim 16. The largest over pairs of variants and layers, both scanned: its interval is that
+    of the simultaneous intervals."""
 
     def largest(values: np.ndarray) -> Interval:
         pairs = [values[:, i] - values[:, j] for i, j in combinations(range(values.shape[1]), 2)]

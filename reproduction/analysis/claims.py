@@ -1,29 +1,30 @@
 """The paper's claims, each with its threshold, its statistic and a verdict: the ledger.
 
-`quantities` reads what the statistics are computed from, `claim_statistics` has the statistics, `verdicts` the rule from
-intervals to verdicts, `intervals` the intervals. The thresholds are ours.
+`quantities` reads what the statistics are computed from, `claim_statistics` has the statistics,
+`verdicts` the rule from intervals to verdicts, `intervals` the intervals. The thresholds are ours.
 
-What is blind. The rules are committed before the records that they judge are complete; the git history is the proof.
-They are not blind to all records: seed 0 of four variants of `cifar10` (subsample, max-pool, average-pool, strided) was
-committed shortly before. The claims and thresholds were written down before any record existed; how each statistic is
-computed was decided while those four records were there to be looked at. After the first commit of the rules (c600230)
-the ledger was run on them.
+What is blind. The rules are committed before the records that they judge are complete; the git
+history is the proof. They are not blind to all records: seed 0 of four variants of `cifar10`
+(subsample, max-pool, average-pool, strided) was committed shortly before. The claims and thresholds
+were written down before any record existed; how each statistic is computed was decided while those
+four records were there to be looked at. After the first commit of the rules (c600230) the ledger
+was run on them.
 
 What changed since, never a threshold:
 
-- A study without a usable record lists no missing variants, a row no longer shows a part that is merely listed, and
-  claim 15 has no interval without records.
-- When two seeds of `cifar10` and one of most other studies were there, three rules became stricter. In claim 15 a
-  variant counts only with an interval (any difference of single seeds counted before). Two seeds that agree on a rank
-  correlation to the digit give it no interval (they gave one of no width). And p must be below 0.05 in claim 12 (0.05
-  itself passed).
-- Claim 13 asks for both architectures. It had read only the first, and ImageNet's had no record yet.
-- The noise of claim 7's control was clipped in its first two records, to 0.72 of the norm that it was to have. They
-  were thrown away and the control was run again.
+- A study without a usable record lists no missing variants, a row no longer shows a part that is
+  merely listed, and claim 15 has no interval without records.
+- When two seeds of `cifar10` and one of most other studies were there, three rules became stricter.
+  In claim 15 a variant counts only with an interval (any difference of single seeds counted
+  before). Two seeds that agree on a rank correlation to the digit give it no interval (they gave
+  one of no width). And p must be below 0.05 in claim 12 (0.05 itself passed).
+- Claim 13 asks for both architectures. It had read only the first, and ImageNet's had no record
+  yet.
+- The noise of claim 7's control was clipped in its first two records, to 0.72 of the norm that it
+  was to have. They were thrown away and the control was run again.
 
-A row of the ledger shows the least favourable part. `Finding.detail` shows all parts, beside the same parts of the
-published curves, which go through the same statistics as a single seed.
-"""
+A row of the ledger shows the least favourable part. `Finding.detail` shows all parts, beside the
+same parts of the published curves, which go through the same statistics as a single seed."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -259,7 +260,8 @@ CLAIMS: dict[int, Claim] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What a claim came to: its least favourable tested part, the verdict, and a table of all parts."""
+    """What a claim came to: its least favourable tested part, the verdict, and a table of all
+    parts."""
 
     part: str
     value: float

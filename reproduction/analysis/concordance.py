@@ -1,19 +1,22 @@
-"""Do the measures of others agree with the paper's, and what does each say of a network? Evidence in, tables out.
+"""Do the measures of others agree with the paper's, and what does each say of a network? Evidence
+in, tables out.
 
-`trained` is the evidence of a study of trainings, `others` that of the comparisons of the same networks. Correlations
-are Spearman's, of ranks: measures differ in scale.
-"""
+`trained` is the evidence of a study of trainings, `others` that of the comparisons of the same
+networks. Correlations are Spearman's, of ranks: measures differ in scale."""
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from deformlib.models import READOUT
 from reproduction.analysis.evidence import Evidence, last
 from reproduction.experiments.data import side_of
 from reproduction.experiments.protocol import PROTOCOLS, deformation_of
+from reproduction.experiments.specs import Training
 
 FACTORS = {"D": "deformation", "G": "noise", "R": "ratio"}
 CHECKPOINTS = {"before": 0, "after": -1}
@@ -23,11 +26,11 @@ Tables = Mapping[str, pd.DataFrame]  # {measure: table of `Evidence.layers`}
 
 
 def by_measure(trained: Evidence, others: Evidence, when: str) -> dict[str, pd.DataFrame]:
-    """Tables of `Evidence.layers`, by every measure, of the networks that `others` has, "before" training or "after".
+    """Tables of `Evidence.layers`, by every measure, of the networks that `others` has, "before"
+    training or "after".
 
-    "sensitivity" is the paper's; "D", "G" and "R" are to diffeomorphisms; "R, splines" is the same ratio with the paper's
-    deformations.
-    """
+    "sensitivity" is the paper's; "D", "G" and "R" are to diffeomorphisms; "R, splines" is the same
+    ratio with the paper's deformations."""
     factors = {symbol: others.relative_stability(name, when) for symbol, name in FACTORS.items()}
     checkpoint = CHECKPOINTS[when]
     moved, shaken = (
@@ -46,7 +49,8 @@ def by_measure(trained: Evidence, others: Evidence, when: str) -> dict[str, pd.D
 
 
 def rank_correlations(before: Tables, after: Tables) -> pd.DataFrame:
-    """Rank correlation of every other measure with the first: one row a measure, columns by what is ranked.
+    """Rank correlation of every other measure with the first: one row a measure, columns by what is
+    ranked.
 
     layers    of a network, all but the image; mean over networks
     variants  at a layer of a seed, from the first downsampling on; mean over layers and seeds
@@ -71,7 +75,8 @@ def rank_correlations(before: Tables, after: Tables) -> pd.DataFrame:
 
 
 def over_variants(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
-    """{layer: rank correlation over the variants of a seed}, mean over seeds, from the first downsampling layer on."""
+    """{layer: rank correlation over the variants of a seed}, mean over seeds, from the first
+    downsampling layer on."""
     one, other = one.loc[:, APART:], other.loc[:, APART:]
     found = [
         one.xs(seed).corrwith(other.xs(seed), method="spearman")
@@ -83,23 +88,28 @@ def over_variants(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
 def _over_changes(one: pd.DataFrame, other: pd.DataFrame) -> float:
     """Rank correlation over all layers of all variants of a seed, mean over seeds."""
     found = [
-        one.xs(seed).stack().corr(other.xs(seed).stack(), method="spearman")
+        stats.spearmanr(
+            one.xs(seed).to_numpy().ravel(), other.xs(seed).to_numpy().ravel()
+        ).statistic
         for seed in one.index.unique("seed")
     ]
     return float(np.mean(found))
 
 
 def _wide(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a network, (seed, variant), one column a layer; without the image, which is no network's."""
+    """One row a network, (seed, variant), one column a layer; without the image, which is no
+    network's."""
     return table[table["layer"] > 0].pivot(
         index=["seed", "variant"], columns="layer", values="value"
     )
 
 
 def by_strength(trained: Evidence, when: str) -> pd.DataFrame:
-    """Columns of `Evidence.layers` and `strength`, in pixels, the largest displacement of the deformations."""
-    spec = trained.records[0].spec
-    paper = deformation_of(spec.data, spec.size or side_of(spec.data)).max_displacement
+    """Columns of `Evidence.layers` and `strength`, in pixels, the largest displacement of the
+    deformations."""
+    spec = cast(Training, trained.records[0].spec)
+    side = cast(int, spec.size or side_of(spec.data))
+    paper = deformation_of(spec.data, side).max_displacement
     strengths = PROTOCOLS[spec.protocol].strengths
     conditions = {1.0: "test-0"} | {strength: f"strength-{strength:g}" for strength in strengths}
     tables = []
@@ -110,11 +120,13 @@ def by_strength(trained: Evidence, when: str) -> pd.DataFrame:
 
 
 def orders(before: pd.DataFrame, after: pd.DataFrame, paper: float) -> pd.DataFrame:
-    """Rank correlation over variants of the sensitivity to each strength of `by_strength` with that to the `paper`'s, in pixels: at
-    the last layer, and mean over the layers from the first downsampling on."""
+    """Rank correlation over variants of the sensitivity to each strength of `by_strength` with that
+    to the `paper`'s, in pixels: at the last layer, and mean over the layers from the first
+    downsampling on."""
     rows: dict[float, dict[tuple[str, str], float]] = {}
     for when, table in (("before", before), ("after", after)):
-        wide = {strength: _wide(part) for strength, part in table.groupby("strength")}
+        strengths = table["strength"].unique().tolist()
+        wide = {strength: _wide(table[table["strength"] == strength]) for strength in strengths}
         for strength, of_strength in wide.items():
             found = over_variants(of_strength, wide[paper])
             row = rows.setdefault(strength, {})
@@ -125,8 +137,9 @@ def orders(before: pd.DataFrame, after: pd.DataFrame, paper: float) -> pd.DataFr
 
 
 def networks(trained: Evidence, others: Evidence) -> pd.DataFrame:
-    """One row a trained network that `others` has: variant, seed, test error, and what every measure says of it. Fractions of
-    test images: error, flips (another class when deformed) and shifts (another class when shifted otherwise)."""
+    """One row a trained network that `others` has: variant, seed, test error, and what every
+    measure says of it. Fractions of test images: error, flips (another class when deformed) and
+    shifts (another class when shifted otherwise)."""
     probes = trained.probes()
     sensitivity = last(trained.layers())[[*NETWORK, "value"]]
     columns = probes[NETWORK].assign(**{"test error": 1 - probes["test_accuracy"]})
@@ -137,7 +150,8 @@ def networks(trained: Evidence, others: Evidence) -> pd.DataFrame:
 
 
 def _of_others(others: Evidence) -> pd.DataFrame:
-    """One row a network: variant, seed, relative stability and its factors at the last layer and at the output, shifts."""
+    """One row a network: variant, seed, relative stability and its factors at the last layer and at
+    the output, shifts."""
     array = others.array
     after = array["relative_stability"].sel(when="after")
     layers = [name for name in array["layer"].values if name not in READOUT]
@@ -151,8 +165,9 @@ def _of_others(others: Evidence) -> pd.DataFrame:
 
 
 def prediction(table: pd.DataFrame) -> pd.DataFrame:
-    """Rank correlation of every measure of `networks` with test error: over all of them, over the variants' means, and over
-    the variants of each seed; at the head of each column, how many are ranked."""
+    """Rank correlation of every measure of `networks` with test error: over all of them, over the
+    variants' means, and over the variants of each seed; at the head of each column, how many are
+    ranked."""
     groups = {"networks": table, "means of variants": table.groupby("variant", sort=False).mean()}
     groups |= {f"of seed {seed}": part for seed, part in table.groupby("seed")}
     measures = [name for name in table if name not in (*NETWORK, "test error")]
@@ -164,8 +179,8 @@ def prediction(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def performance(*evidence: Evidence) -> pd.DataFrame:
-    """One row a trained network: study, variant, seed, sensitivity of its last layer and test accuracy; none of a study that
-    has no records."""
+    """One row a trained network: study, variant, seed, sensitivity of its last layer and test
+    accuracy; none of a study that has no records."""
     tables = []
     for each in evidence:
         for record in each.records:  # one by one: a study may have a variant twice

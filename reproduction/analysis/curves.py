@@ -1,9 +1,9 @@
 """Curves read off the paper's plots, and files of such curves.
 
-A file of published curves has one row a point, with the columns FILE_COLUMNS. A curve is a figure, condition, measure and
-arm ("max-pool", "sigma=0.1", "strength=4"); layers count from 0, the image for sensitivity and the first convolution for
-normalized total variation; `how` says how the value was read off the plot. In memory the column `arm` is `variant`.
-"""
+A file of published curves has one row a point, with the columns FILE_COLUMNS. A curve is a figure,
+condition, measure and arm ("max-pool", "sigma=0.1", "strength=4"); layers count from 0, the image
+for sensitivity and the first convolution for normalized total variation; `how` says how the value
+was read off the plot. In memory the column `arm` is `variant`."""
 
 import csv
 import math
@@ -51,8 +51,8 @@ CURVE = ["figure", "condition", "measure", "variant"]
 def published(figure: str) -> pd.DataFrame:
     """The curves read off one of the paper's figures, "3c": columns variant, layer, value.
 
-    Good to about 0.01 (0.02 where a curve was hidden). ValueError, listing the known ones, for another figure.
-    """
+    Good to about 0.01 (0.02 where a curve was hidden). ValueError, listing the known ones, for
+    another figure."""
     curves = read(PUBLISHED)
     known = sorted(set(curves["figure"]))
     if figure not in known:
@@ -62,19 +62,19 @@ def published(figure: str) -> pd.DataFrame:
 
 
 def overlay(figure: str, mode: str) -> pd.DataFrame | None:
-    """`published`, to be drawn over our own: None for a figure that has not been read off the paper, and in quick mode,
-    whose networks are others."""
+    """`published`, to be drawn over our own: None for a figure that has not been read off the
+    paper, and in quick mode, whose networks are others."""
     if mode != "full" or figure not in set(read(PUBLISHED)["figure"]):
         return None
     return published(figure)
 
 
 def read(file: Path) -> pd.DataFrame:
-    """A file of published curves, checked: COLUMNS, and `row`, the line of the file that a point stands in.
+    """A file of published curves, checked: COLUMNS, and `row`, the line of the file that a point
+    stands in.
 
-    FileNotFoundError if there is none; ValueError that names file, row and column for what cannot be read, and for a
-    point that is there twice.
-    """
+    FileNotFoundError if there is none; ValueError that names file, row and column for what cannot
+    be read, and for a point that is there twice."""
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
     try:

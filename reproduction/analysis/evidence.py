@@ -1,8 +1,9 @@
-"""The records behind a chapter: those of a study in a mode, wherever they come from, as tables of numbers.
+"""The records behind a chapter: those of a study in a mode, wherever they come from, as tables of
+numbers.
 
-Full mode reads committed records; a missing seed is counted and said, a variant without any is an error. Quick mode
-makes what is missing there and then, in a store of its own. Never one in place of the other.
-"""
+Full mode reads committed records; a missing seed is counted and said, a variant without any is an
+error. Quick mode makes what is missing there and then, in a store of its own. Never one in place of
+the other."""
 
 import os
 from collections import Counter
@@ -32,13 +33,14 @@ from reproduction.experiments.specs import Resampling, Spec, Training, network_o
 from reproduction.experiments.store import RESULTS, Record, Store, cache_root
 
 MEASURES = ("sensitivity", "calibrated", "before_relu")
-# Two names of the same images: the records of Tiny ImageNet's first seed name those of all hundred classes at hand, of
-# which they train on the first fifty; later ones name those fifty alone.
+# Two names of the same images: the records of Tiny ImageNet's first seed name those of all hundred
+# classes at hand, of which they train on the first fifty; later ones name those fifty alone.
 SAME_IMAGES = {"5b64deb038c8": "c50f1cbac79f"}
 
 
 def store_for(mode: str) -> Store:
-    """Where a mode's records are: `book/results`, or for quick mode $DEFORMLIB_STORE or a folder in the cache."""
+    """Where a mode's records are: `book/results`, or for quick mode $DEFORMLIB_STORE or a folder in
+    the cache."""
     check_known("mode", mode, studies.MODES)
     if mode == "full":
         return Store(RESULTS)
@@ -47,7 +49,8 @@ def store_for(mode: str) -> Store:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Records of a study, and the specs of those still missing. A table has one row per variant, seed and layer."""
+    """Records of a study, and the specs of those still missing. A table has one row per variant,
+    seed and layer."""
 
     study: str
     mode: str
@@ -70,13 +73,15 @@ class Evidence:
 
     @property
     def seed_counts(self) -> dict[str | float, int]:
-        """{variant: number of seeds with a record}. Several records of a variant and seed are one seed."""
+        """{variant: number of seeds with a record}. Several records of a variant and seed are one
+        seed."""
         specs = [record.spec for record in self.records]
         runs = dict.fromkeys((self.variant(spec), spec.seed) for spec in specs)
         return dict(Counter(variant for variant, _ in runs))
 
     def only(self, **fields: object) -> "Evidence":
-        """The part whose specs have these values, as in `only(classes=100)`: a study may have variants of its variants."""
+        """The part whose specs have these values, as in `only(classes=100)`: a study may have
+        variants of its variants."""
 
         def has(spec: Spec) -> bool:
             return all(getattr(spec, name) == value for name, value in fields.items())
@@ -92,11 +97,12 @@ class Evidence:
 
     @property
     def note(self) -> str:
-        """One line for a caption: the data, numbers of seeds and epochs (or of draws), and what is missing."""
+        """One line for a caption: the data, numbers of seeds and epochs (or of draws), and what is
+        missing."""
         if not self.records:
             return f"no records: {self.command}"
         notes = [self._extent]
-        images = {record.provenance.get("data") for record in self.records}
+        images = {str(record.provenance.get("data")) for record in self.records}
         versions = {SAME_IMAGES.get(name, name) for name in images}
         if len(versions) > 1:
             notes.append(
@@ -125,10 +131,12 @@ class Evidence:
         return f"{specs[0].data}, {seeds}, {trained if epochs else 'untrained'}"
 
     def banks(self, average: str = "kernel", *, checkpoint: int = -1) -> pd.DataFrame:
-        """Columns variant, seed, layer (a number, 1 the first convolution), name, value: smoothness of filters.
+        """Columns variant, seed, layer (a number, 1 the first convolution), name, value: smoothness
+        of filters.
 
-        average  a name in a record's smoothness: "kernel" or "bank" of the normalized total variation; "zero_extended",
-                 "change_kernel" and "change_bank" (of the change since initialization), "change_norm", "norm"
+        average  a name in a record's smoothness: "kernel" or "bank" of the normalized total
+                 variation; "zero_extended", "change_kernel" and "change_bank" (of the change since
+                 initialization), "change_norm", "norm"
         """
         if not self.records:
             return NOTHING
@@ -139,16 +147,17 @@ class Evidence:
     def changed(
         self, intervention: str, scope: str = "alone", *, statistics: str = "running"
     ) -> pd.DataFrame:
-        """Columns variant, seed, layer, name, value: accuracy with the filters of one layer changed, numbered as in
-        `banks`; 0 is the network as it was. `scope` and `statistics` as in `interventions.measure`."""
+        """Columns variant, seed, layer, name, value: accuracy with the filters of one layer
+        changed, numbered as in `banks`; 0 is the network as it was. `scope` and `statistics` as in
+        `interventions.measure`."""
         array = self.array.sel(statistics=statistics)
         unchanged = array["accuracy"].expand_dims(filters=["none"])
         changed = array["changed"].sel(intervention=intervention, scope=scope)
         return tidy(xr.concat([unchanged, changed], "filters", coords="minimal"))
 
     def resampled(self) -> pd.DataFrame:
-        """Footnote 1: mean and standard deviation over draws of the smoothness of filters, by both averages; one row for
-        each size."""
+        """Footnote 1: mean and standard deviation over draws of the smoothness of filters, by both
+        averages; one row for each size."""
         draws = self.array["draws"].sel(statistic=["mean", "deviation"])
         rows = draws.stack(row=("run", "size"), column=("average", "statistic"))
         rows = rows.dropna("row", how="all")
@@ -167,12 +176,14 @@ class Evidence:
         statistic: str = "normalized",
         condition: str | None = None,
     ) -> pd.DataFrame:
-        """Columns variant, seed, layer (a number, 0 the input), name, value: one statistic of one checkpoint.
+        """Columns variant, seed, layer (a number, 0 the input), name, value: one statistic of one
+        checkpoint.
 
-        measure     "sensitivity", "calibrated" (batch norm statistics computed anew) or "before_relu"
+        measure     "sensitivity", "calibrated" (batch norm statistics computed anew) or
+                    "before_relu"
         checkpoint  index into the record's checkpoints: 0 is the initialization, -1 the end
-        condition   sensitivity to other images or deformations, "strength-0.5" or "noise": one of the protocol's, at a
-                    full checkpoint, as the first and the last are
+        condition   sensitivity to other images or deformations, "strength-0.5" or "noise": one of
+                    the protocol's, at a full checkpoint, as the first and the last are
         """
         if not self.records:
             return NOTHING
@@ -198,14 +209,16 @@ class Evidence:
         return tidy(without_readout(stability))
 
     def probes(self, checkpoint: int = -1) -> pd.DataFrame:
-        """Columns variant, seed and every accuracy, loss and rate of one checkpoint, on the most images it was taken on."""
+        """Columns variant, seed and every accuracy, loss and rate of one checkpoint, on the most
+        images it was taken on."""
         probes = at_checkpoint(self.array["probes"], checkpoint)
         table = probes.to_dataset("probe").to_dataframe().reset_index()
         columns = ["variant", "seed", *Probe.__dataclass_fields__]
         return table[columns].astype({"train_images": int, "test_images": int})
 
     def accuracies(self) -> pd.DataFrame:
-        """Per variant, at the end of training: accuracies and flips in percent, means over seeds; how many of what."""
+        """Per variant, at the end of training: accuracies and flips in percent, means over seeds;
+        how many of what."""
         probes = self.probes().groupby("variant", sort=False).mean()
         columns = {
             "training %": (100 * probes["train_accuracy"]).round(2),
@@ -225,9 +238,10 @@ NOTHING = pd.DataFrame(columns=COLUMNS).astype({"value": float})
 def by_layer(
     values: pd.DataFrame, initial: pd.DataFrame | None = None, label: str = "{}"
 ) -> pd.DataFrame:
-    """A table of `Evidence.layers` to stand under a figure: mean over seeds, with two standard deviations if seeds
-    differ, one row per layer and one column per variant, called by `label`. `initial`, the same before training, where
-    all variants of a seed are one, is a column more, the first."""
+    """A table of `Evidence.layers` to stand under a figure: mean over seeds, with two standard
+    deviations if seeds differ, one row per layer and one column per variant, called by `label`.
+    `initial`, the same before training, where all variants of a seed are one, is a column more, the
+    first."""
     values = values.assign(variant=values["variant"].map(label.format))
     if initial is not None:
         values = pd.concat(
@@ -251,8 +265,8 @@ def label_of(variant: str | float) -> str:
 
 
 def smoothness_and_sensitivity(banks: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
-    """Columns variant, seed, name, smoothness, sensitivity: filter banks of `Evidence.banks` with, from a table of
-    `Evidence.layers`, the representation right after each."""
+    """Columns variant, seed, name, smoothness, sensitivity: filter banks of `Evidence.banks` with,
+    from a table of `Evidence.layers`, the representation right after each."""
     both = banks.merge(layers, on=["variant", "seed", "name"], suffixes=("_bank", "_layer"))
     both = both.rename(columns={"value_bank": "smoothness", "value_layer": "sensitivity"})
     return both[["variant", "seed", "name", "smoothness", "sensitivity"]]
@@ -264,13 +278,15 @@ def last(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def last_layer(values: pd.DataFrame) -> str:
-    """For a sentence: the variants' means at the last layer of a table of `Evidence.layers`, the smallest first."""
+    """For a sentence: the variants' means at the last layer of a table of `Evidence.layers`, the
+    smallest first."""
     means = last(values).groupby("variant")["value"].mean().sort_values()
-    return ", ".join(f"{label_of(variant)} {value:.3f}" for variant, value in means.items())
+    return ", ".join(f"{label_of(str(variant))} {value:.3f}" for variant, value in means.items())
 
 
 def spread(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Standard deviation between variants, of their means over seeds, layer by layer: absolute and of logarithms."""
+    """Standard deviation between variants, of their means over seeds, layer by layer: absolute and
+    of logarithms."""
 
     def between(values: pd.DataFrame, log: bool) -> pd.Series:
         means = values.assign(value=np.log(values["value"]) if log else values["value"])
@@ -289,8 +305,8 @@ def over_training(
     table: Callable[..., pd.DataFrame] = Evidence.layers,
     numbers: Collection[int] | None = None,
 ) -> pd.DataFrame:
-    """Columns variant, seed, value, epoch: at every checkpoint the mean of `table`, `Evidence.layers` or `Evidence.banks`,
-    over the layers of these numbers, or over all."""
+    """Columns variant, seed, value, epoch: at every checkpoint the mean of `table`,
+    `Evidence.layers` or `Evidence.banks`, over the layers of these numbers, or over all."""
     tables = []
     for checkpoint, epoch in enumerate(evidence.array["epoch"].values[0]):
         values = table(evidence, checkpoint=checkpoint)
@@ -321,9 +337,9 @@ def at_loss(
     losses: Mapping[str | float, float],
     table: Callable[..., pd.DataFrame] = Evidence.layers,
 ) -> pd.DataFrame:
-    """As `table`, `Evidence.layers` or `Evidence.banks`, each variant where its training loss first fell to `losses[variant]`:
-    between the two checkpoints around that moment, linear in the logarithm of the loss. Runs that never got there are
-    left out, and variants without a loss."""
+    """As `table`, `Evidence.layers` or `Evidence.banks`, each variant where its training loss first
+    fell to `losses[variant]`: between the two checkpoints around that moment, linear in the
+    logarithm of the loss. Runs that never got there are left out, and variants without a loss."""
     if not evidence.records:
         return table(evidence, checkpoint=0)
     counts = sorted(set(evidence.array["checkpoints"].values.tolist()))
@@ -347,7 +363,8 @@ def at_loss(
 
 
 def _first_at(losses: np.ndarray, goal: float) -> tuple[int, float] | None:
-    """The checkpoint before a loss first fell to its goal, and the fraction of the way to the next. None if it never did."""
+    """The checkpoint before a loss first fell to its goal, and the fraction of the way to the next.
+    None if it never did."""
     reached = np.flatnonzero(losses <= goal)
     if not len(reached):
         return None
@@ -357,9 +374,10 @@ def _first_at(losses: np.ndarray, goal: float) -> tuple[int, float] | None:
 
 
 def at_displacement(evidence: Evidence) -> pd.DataFrame:
-    """As `Evidence.banks`, of the digit tasks: filters where, on their way, they had moved as far as they did under the
-    strength that moved them least, by the rule of claim 7 (`quantities.at_matched_displacement`). Of the seeds that all
-    strengths have; no rows if a strength has none."""
+    """As `Evidence.banks`, of the digit tasks: filters where, on their way, they had moved as far
+    as they did under the strength that moved them least, by the rule of claim 7
+    (`quantities.at_matched_displacement`). Of the seeds that all strengths have; no rows if a
+    strength has none."""
     if not evidence.records:
         return NOTHING
     study = evidence.judged(quantities.JUDGED["mnist-templates"])
@@ -369,8 +387,9 @@ def at_displacement(evidence: Evidence) -> pd.DataFrame:
 
 
 def gap_at_displacement(one: Evidence, other: Evidence) -> pd.DataFrame:
-    """Total variation of `one` less that of `other`, columns as of `Evidence.banks`: of variants and seeds that both have,
-    filters where, on their ways, both had moved as far as the one of them that moved less. The paper's variants alone."""
+    """Total variation of `one` less that of `other`, columns as of `Evidence.banks`: of variants
+    and seeds that both have, filters where, on their ways, both had moved as far as the one of them
+    that moved less. The paper's variants alone."""
     variants = [variant for variant in one.seed_counts if variant in quantities.JUDGED[one.study]]
     pair = [each.judged(variants) for each in (one, other)]
     smoothness, moved = (
@@ -386,7 +405,8 @@ def gap_at_displacement(one: Evidence, other: Evidence) -> pd.DataFrame:
 def existing(
     name: str, mode: str, seeds: Sequence[int] | None = None, variants: Sequence[str] | None = None
 ) -> Evidence:
-    """What there is of a study's records in a mode, maybe nothing: none is made, and a variant may be without.
+    """What there is of a study's records in a mode, maybe nothing: none is made, and a variant may
+    be without.
 
     ValueError for an unknown study, mode or variant.
     """
@@ -408,10 +428,10 @@ def collect(
 ) -> Evidence:
     """The evidence of a study in a mode, for all its seeds and variants or those given.
 
-    In quick mode what is missing is computed first, or waited for if another process is at it. In full mode
-    FileNotFoundError, with the command that makes the records, if a variant has none at all, unless the study can do without
-    it (`Study.beyond`). ValueError for an unknown study, mode or variant.
-    """
+    In quick mode what is missing is computed first, or waited for if another process is at it. In
+    full mode FileNotFoundError, with the command that makes the records, if a variant has none at
+    all, unless the study can do without it (`Study.beyond`). ValueError for an unknown study, mode
+    or variant."""
     study, found = studies.study(name), existing(name, mode, seeds, variants)
     if mode == "quick" and found.missing:
         keep, source = studies.keeping(mode, study), name if ":" in name else None
@@ -427,7 +447,8 @@ def collect(
 
 
 def for_claims(mode: str) -> dict[str, Evidence]:
-    """What there is of the studies that claims rest on, without variants that the paper does not have."""
+    """What there is of the studies that claims rest on, without variants that the paper does not
+    have."""
     found = {}
     for name, variants in quantities.JUDGED.items():
         chosen = variants if studies.study(name).variant == "downsampling" else None

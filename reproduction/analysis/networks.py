@@ -1,6 +1,8 @@
-"""The book's own networks, from the weights that are kept with the records, and tables of their filters."""
+"""The book's own networks, from the weights that are kept with the records, and tables of their
+filters."""
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import pandas as pd
 import torch
@@ -17,16 +19,16 @@ from reproduction.experiments.store import load_tensors
 
 
 def load_trained(study: str, variant: str | float, seed: int = 0, mode: str = "full") -> VGG:
-    """A trained network of the book, in eval mode, from the weights that are kept with the records (in bfloat16).
+    """A trained network of the book, in eval mode, from the weights that are kept with the records
+    (in bfloat16).
 
     >>> load_trained("cifar10", "max-pool", seed=0)  # doctest: +SKIP
 
-    It takes images (N, 3, H, W) with values in [0, 1], H and W multiples of 16, as all but the recipe "augmented" do. The
-    weights are in the project's own checkout, `book/results/weights`.
+    It takes images (N, 3, H, W) with values in [0, 1], H and W multiples of 16, as all but the
+    recipe "augmented" do. The weights are in the project's own checkout, `book/results/weights`.
 
-    ValueError for an unknown variant or mode, and for a study or a seed whose weights are not kept; FileNotFoundError, with the
-    command that makes it, if the file is missing.
-    """
+    ValueError for an unknown variant or mode, and for a study or a seed whose weights are not kept;
+    FileNotFoundError, with the command that makes it, if the file is missing."""
     return runs.restore(*_kept(study, variant, seed, mode))
 
 
@@ -48,7 +50,7 @@ def _kept(
     check_known("variant", variant, specs)
     kept = ", ".join(map(str, study.weights))
     require(seed in study.weights, "seed", f"one of {kept}, whose weights {name} keeps", seed)
-    spec = specs[variant]
+    spec = cast(Training, specs[variant])
     if not store.weights_path(spec).exists():
         delete = f"delete {store.path(spec)} and " if spec in store else ""
         of_mode = "" if mode == "full" else f" --mode {mode}"
@@ -64,8 +66,9 @@ def over_filters(
     measure: Callable[[Tensor], Tensor],
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Columns as of `Evidence.banks`: `measure` of the filters of every convolution, (out, in, kh, kw) -> (out, in), as
-    the mean over kernels; kernels for which it is not a number are left out."""
+    """Columns as of `Evidence.banks`: `measure` of the filters of every convolution, (out, in, kh,
+    kw) -> (out, in), as the mean over kernels; kernels for which it is not a number are left
+    out."""
     rows = []
     for variant, network in networks.items():
         for number, (name, weight) in enumerate(banks_of(network).items(), 1):

@@ -1,12 +1,13 @@
-"""What comes out under each combination of choices: how near the published curves, and which claims survive.
+"""What comes out under each combination of choices: how near the published curves, and which claims
+survive.
 
-`Evidence` of a study of `Variation` specs in (for `of_recipes`, of trainings), tables out. The combinations are those of
-`reproduction.experiments.multiverse`. Claims are judged by the rules of `reproduction.analysis.claims`: a combination is
-a judged study with its sensitivities.
-"""
+`Evidence` of a study of `Variation` specs in (for `of_recipes`, of trainings), tables out. The
+combinations are those of `reproduction.experiments.multiverse`. Claims are judged by the rules of
+`reproduction.analysis.claims`: a combination is a judged study with its sensitivities."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,11 @@ import xarray as xr
 
 from reproduction.analysis import claims, quantities
 from reproduction.analysis.curves import published
-from reproduction.analysis.evidence import Evidence, last
+from reproduction.analysis.evidence import Evidence
 from reproduction.analysis.study_arrays import by_variant_and_seed
-from reproduction.experiments.multiverse import CHOICES, MULTIVERSES
+from reproduction.experiments.multiverse import CHOICES, MULTIVERSES, Multiverse
 from reproduction.experiments.records import VariationRecord
-from reproduction.experiments.specs import Recipe
+from reproduction.experiments.specs import Recipe, Training, Variation
 from reproduction.experiments.store import Record
 
 BOOK = ("none", "the book's")  # where nothing is chosen otherwise
@@ -49,8 +50,8 @@ def worded(table: pd.DataFrame | pd.Series) -> pd.DataFrame | pd.Series:
 
 
 def nearest(values: pd.Series, count: int, to: float = 0.0) -> pd.Series:
-    """The `count` combinations, one level of the index a choice, whose value is nearest `to`; choices and options in
-    words."""
+    """The `count` combinations, one level of the index a choice, whose value is nearest `to`;
+    choices and options in words."""
     near = values.iloc[(values - to).abs().to_numpy().argsort(kind="stable")[:count]]
     options = near.index.to_frame().apply(
         lambda of_choice: of_choice.map(lambda option: in_words(of_choice.name, option)[1])
@@ -61,10 +62,11 @@ def nearest(values: pd.Series, count: int, to: float = 0.0) -> pd.Series:
 
 
 def options(*evidence: Evidence) -> pd.DataFrame:
-    """What was varied in these studies: one row a choice, its options in words, the book's first."""
+    """What was varied in these studies: one row a choice, its options in words, the book's
+    first."""
     found: dict[str, dict[str, None]] = {}
     for record in (record for each in evidence for record in each.records):
-        for choice, options in MULTIVERSES[record.spec.choices].alone.items():
+        for choice, options in _multiverse(record).alone.items():
             found.setdefault(choice, {}).update(dict.fromkeys(options))
     rows = {
         CHOICES[choice].label: "; ".join(CHOICES[choice].options[option] for option in options)
@@ -73,9 +75,13 @@ def options(*evidence: Evidence) -> pd.DataFrame:
     return pd.Series(rows, name="options, the book's first").to_frame()
 
 
+def _multiverse(record: Record) -> Multiverse:
+    return MULTIVERSES[cast(Variation, record.spec).choices]
+
+
 def alone(record: Record) -> xr.DataArray:
-    """Sensitivity (combination, when, layer), with the coordinates choice and option: the book's choices first, then
-    every other option by itself."""
+    """Sensitivity (combination, when, layer), with the coordinates choice and option: the book's
+    choices first, then every other option by itself."""
     found: VariationRecord = record.measurements
     measured = {BOOK: found.book}
     for choice, of_choice in found.alone.items():
@@ -84,11 +90,12 @@ def alone(record: Record) -> xr.DataArray:
 
 
 def crossed(record: Record) -> xr.DataArray:
-    """Sensitivity (combination, when, layer) under every combination of the crossed choices, which are its coordinates.
+    """Sensitivity (combination, when, layer) under every combination of the crossed choices, which
+    are its coordinates.
 
-    With a trained network "calibrated" is the combination that differs in batch norm statistics alone.
-    """
-    multiverse, found = MULTIVERSES[record.spec.choices], record.measurements
+    With a trained network "calibrated" is the combination that differs in batch norm statistics
+    alone."""
+    multiverse, found = _multiverse(record), record.measurements
     choices = list(multiverse.crossed)
     by_moment = {}
     for when, values in found.crossed.items():
@@ -119,8 +126,8 @@ def _combinations(
 
 
 def values(evidence: Evidence, combinations: str = "alone") -> pd.DataFrame:
-    """Columns variant, seed, when, layer (0 the input), value, and those of the choices: "choice" and "option" for
-    "alone", one column a choice for "crossed"."""
+    """Columns variant, seed, when, layer (0 the input), value, and those of the choices: "choice"
+    and "option" for "alone", one column a choice for "crossed"."""
     read = {"alone": alone, "crossed": crossed}[combinations]
     tables = []
     for record in evidence.records:
@@ -134,8 +141,9 @@ def values(evidence: Evidence, combinations: str = "alone") -> pd.DataFrame:
 
 
 def difference(table: pd.DataFrame, figure: str, by: Sequence[str]) -> pd.Series:
-    """Mean over variants and layers of |ours - published|, as in `reproduction.analysis.agreement`, ours the mean over seeds: one number for
-    each value of the columns `by` of a table of `values`."""
+    """Mean over variants and layers of |ours - published|, as in `reproduction.analysis.agreement`,
+    ours the mean over seeds: one number for each value of the columns `by` of a table of
+    `values`."""
     ours = (
         table.groupby([*by, "variant", "layer"], sort=False)["value"]
         .mean()
@@ -149,25 +157,27 @@ def difference(table: pd.DataFrame, figure: str, by: Sequence[str]) -> pd.Series
 
 
 def changes(evidence: Evidence, figure: str) -> pd.DataFrame:
-    """One row an option, varied alone: mean factor by which it changes the sensitivity of layers before training and
-    after, and the difference to a published figure of untrained networks, smallest first."""
+    """One row an option, varied alone: mean factor by which it changes the sensitivity of layers
+    before training and after, and the difference to a published figure of untrained networks,
+    smallest first."""
     table = values(evidence)
-    of = table.pivot_table(
-        index=["variant", "seed", "when", "layer"],
-        columns=["choice", "option"],
-        values="value",
-        sort=False,
-    )
-    ratio = np.exp(np.log(of.div(of[BOOK], axis=0)).groupby("when").mean().T)
-    found = difference(table[table["when"] == "before"], figure, ["choice", "option"])
-    columns = {f"factor, {when}": ratio[when] for when in ("before", "after") if when in ratio}
-    return pd.DataFrame({**columns, f"off {figure}": found}).sort_values(
-        f"off {figure}", kind="stable"
-    )
+    logs = table.assign(value=np.log(table["value"]))
+    index, choice = ["variant", "seed", "when", "layer"], ["choice", "option"]
+    wide = logs.pivot_table(index=index, columns=choice, values="value", sort=False)
+    factors = np.exp(wide.sub(wide[BOOK], axis=0).groupby("when").mean())
+    columns = {
+        f"factor, {when}": factors.loc[when]
+        for when in ("before", "after")
+        if when in factors.index
+    }
+    off = difference(table[table["when"] == "before"], figure, choice)
+    whole = pd.DataFrame({**columns, f"off {figure}": off})
+    return whole.sort_values(f"off {figure}", kind="stable")
 
 
 def findings(measured: xr.DataArray) -> dict[int, claims.Finding]:
-    """Findings on claims 1 to 5, as far as they can be judged, on sensitivity (variant, seed, when, layer)."""
+    """Findings on claims 1 to 5, as far as they can be judged, on sensitivity (variant, seed, when,
+    layer)."""
     if not measured.notnull().any():
         return {}
     trained = bool(measured.sel(when="after").notnull().any())
@@ -176,7 +186,8 @@ def findings(measured: xr.DataArray) -> dict[int, claims.Finding]:
 
 
 def _as_judged(measured: xr.DataArray) -> xr.Dataset:
-    """A judged study with these sensitivities; without calibrated ones, the plain ones stand for them."""
+    """A judged study with these sensitivities; without calibrated ones, the plain ones stand for
+    them."""
     before, after, calibrated = (measured.sel(when=when, drop=True) for when in WHEN)
     moments = pd.Index([0, 1], name="checkpoint")
     variables = {
@@ -197,7 +208,8 @@ def _of_study(evidence: Evidence, read: Read) -> xr.DataArray:
 
 
 def reached(finding: claims.Finding) -> tuple[int, int]:
-    """How many parts of a claim have an estimate that reaches their threshold, of how many that were tested and count."""
+    """How many parts of a claim have an estimate that reaches their threshold, of how many that
+    were tested and count."""
     detail = finding.detail
     parts = detail[(detail["role"] == "decides") & (detail["outcome"] != "not tested")]
     pairs = zip(parts["value"], parts["goal"], strict=True)
@@ -205,8 +217,8 @@ def reached(finding: claims.Finding) -> tuple[int, int]:
 
 
 def survival(evidence: Evidence) -> pd.DataFrame:
-    """One row an option, varied alone; one column a claim: how many of its parts reach their threshold, and the value of
-    the least favourable one."""
+    """One row an option, varied alone; one column a claim: how many of its parts reach their
+    threshold, and the value of the least favourable one."""
     sensitivity, rows = _of_study(evidence, alone), {}
     for k, key in enumerate(sensitivity.indexes["combination"]):
         found = findings(sensitivity.isel(combination=k, drop=True))
@@ -215,8 +227,8 @@ def survival(evidence: Evidence) -> pd.DataFrame:
 
 
 def by_combination(evidence: Evidence) -> pd.DataFrame:
-    """One row a crossed combination that a trained network leaves open, a MultiIndex of options; one column a claim: the
-    fraction of its parts that reach their threshold."""
+    """One row a crossed combination that a trained network leaves open, a MultiIndex of options;
+    one column a claim: the fraction of its parts that reach their threshold."""
     sensitivity = _of_study(evidence, crossed)
     over = [dimension for dimension in sensitivity.dims if dimension != "combination"]
     open_ones = sensitivity.sel(when="after").notnull().any([d for d in over if d != "when"])
@@ -230,21 +242,24 @@ def by_combination(evidence: Evidence) -> pd.DataFrame:
 
 
 def robustness(fractions: pd.DataFrame) -> pd.DataFrame:
-    """`by_combination` by option: one row an option, the mean over all combinations that have it; first over all of them."""
+    """`by_combination` by option: one row an option, the mean over all combinations that have it;
+    first over all of them."""
     rows = {("all", f"{len(fractions)} combinations"): fractions.mean()}
     for name in fractions.index.names:
         for option, part in fractions.groupby(level=name, sort=False):
             if len(part) < len(fractions):
-                rows[in_words(name, option)] = part.mean()
+                rows[in_words(str(name), str(option))] = part.mean()
     return pd.DataFrame(rows).T.rename_axis(["choice", "option"])
 
 
 def of_recipes(evidence: Evidence) -> pd.DataFrame:
-    """One row a way of training that there are records of, on the variants that the first, the book's own, has too, and
-    named by its difference to that: variants with a record, their mean accuracies in percent, factor by which the trained
-    networks' sensitivity (layers 1 to 4, and the last) and change by which their total variation differ from the book's;
-    and a column a claim, as in `survival`."""
-    recipes = list(dict.fromkeys(record.spec.recipe for record in evidence.records))
+    """One row a way of training that there are records of, on the variants that the first, the
+    book's own, has too, and named by its difference to that: variants with a record, their mean
+    accuracies in percent, factor by which the trained networks' sensitivity (layers 1 to 4, and the
+    last) and change by which their total variation differ from the book's; and a column a claim, as
+    in `survival`."""
+    specs = [cast(Training, record.spec) for record in evidence.records]
+    recipes = list(dict.fromkeys(spec.recipe for spec in specs))
     book = evidence.only(recipe=recipes[0])
     rows = {}
     for recipe in recipes:
@@ -289,13 +304,14 @@ def _said(finding: claims.Finding | None) -> str:
 
 
 def order_of_variants(evidence: Evidence) -> pd.Series:
-    """Claim 1 by crossed combination: how sensitive the last layer of the least favourable unpooled variant is at most,
-    as a factor of the pooled one's: the largest of pooled over unpooled, mean over seeds; below 0.8 the claim holds."""
+    """Claim 1 by crossed combination: how sensitive the last layer of the least favourable unpooled
+    variant is at most, as a factor of the pooled one's: the largest of pooled over unpooled, mean
+    over seeds; below 0.8 the claim holds."""
     untrained = _of_study(evidence, crossed).sel(when="before").isel(layer=-1)
-    means = np.log(untrained).mean("seed")  # (variant, combination)
+    means = quantities.log(untrained).mean("seed")  # (variant, combination)
     pooled, unpooled = (
         means.sel(variant=[variant for variant in variants if variant in means["variant"]])
         for variants in (quantities.POOLED, quantities.UNPOOLED)
     )
-    worst = np.exp(pooled.max("variant") - unpooled.min("variant"))
-    return worst.to_series()
+    worst = pooled.max("variant") - unpooled.min("variant")
+    return np.exp(worst.to_series())

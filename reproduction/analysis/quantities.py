@@ -1,14 +1,19 @@
-"""What the claims are about: quantities of a study by variant and seed, from its records or from the published curves.
+"""What the claims are about: quantities of a study by variant and seed, from its records or from
+the published curves.
 
-A judged study is a Dataset of the variants that the paper has; a run that is missing, and what was not measured, is NaN:
+A judged study is a Dataset of the variants that the paper has; a run that is missing, and what was
+not measured, is NaN:
 
-    sensitivity, calibrated           (variant, seed, checkpoint, layer), by cosine distance; `calibrated` is with
-                                      batch norm statistics computed anew
+    sensitivity, calibrated           (variant, seed, checkpoint, layer), by cosine distance;
+                                      `calibrated` is with batch norm statistics computed anew
     euclidean, calibrated_euclidean   the same by Euclidean distance
-    image_sets                        (variant, seed, checkpoint, condition, layer): sensitivity on further sets
-    smoothness, moved                 (variant, seed, checkpoint, filters): mean over kernels; distance from initialization
+    image_sets                        (variant, seed, checkpoint, condition, layer): sensitivity on
+                                      further sets
+    smoothness, moved                 (variant, seed, checkpoint, filters): mean over kernels;
+                                      distance from initialization
     accuracy                          (variant, seed, checkpoint), percent of test images
-    draws                             (variant, seed, statistic, size): footnote 1; its variants are architectures
+    draws                             (variant, seed, statistic, size): footnote 1; its variants are
+                                      architectures
 """
 
 from collections import Counter
@@ -86,19 +91,21 @@ FIGURES: dict[tuple[str, str, Moment], str] = {  # what the curves of a publishe
 
 def log(values: xr.DataArray) -> xr.DataArray:
     """Natural logarithm; NaN, not minus infinity, of zero."""
-    return np.log(values.where(values > 0))
+    return xr.apply_ufunc(np.log, values.where(values > 0))
 
 
 def by_euclidean_distance(study: xr.Dataset) -> xr.Dataset:
-    """The study as if its Euclidean distances, squared, were cosine distances: a cosine distance is half the square of a
-    Euclidean one between vectors of length 1, so that the same thresholds apply."""
+    """The study as if its Euclidean distances, squared, were cosine distances: a cosine distance is
+    half the square of a Euclidean one between vectors of length 1, so that the same thresholds
+    apply."""
     return study.assign(
         sensitivity=study["euclidean"] ** 2, calibrated=study["calibrated_euclidean"] ** 2
     )
 
 
 def observed(records: Sequence[Record], variant_field: str, variants: Sequence) -> xr.Dataset:
-    """The judged study of these records: those of its commonest specification, of these variants."""
+    """The judged study of these records: those of its commonest specification, of these
+    variants."""
     alike = _commonest(records, variant_field)
     chosen = [record for record in alike if getattr(record.spec, variant_field) in variants]
     if not chosen:
@@ -109,8 +116,9 @@ def observed(records: Sequence[Record], variant_field: str, variants: Sequence) 
 
 
 def _commonest(records: Sequence[Record], variant_field: str) -> list[Record]:
-    """The records of a study's commonest specification (the first of equals), leaving out its further variants: other
-    draws of labels, other widths, other sets of digits. On how many sets of images is no variant: the first is the same."""
+    """The records of a study's commonest specification (the first of equals), leaving out its
+    further variants: other draws of labels, other widths, other sets of digits. On how many sets of
+    images is no variant: the first is the same."""
 
     def rest(spec: Spec) -> str:
         fields = [
@@ -170,14 +178,16 @@ def judged_study(variants: Sequence, found: xr.Dataset | None = None) -> xr.Data
 
 
 def published_study(study: str) -> xr.Dataset:
-    """A judged study from the published curves, as one seed; layers and filters go by their numbers."""
+    """A judged study from the published curves, as one seed; layers and filters go by their
+    numbers."""
     if study == "initial-smoothness":
         return judged_study(ARCHITECTURES, _footnote_1())
     variables = {}
     for quantity, over in (("sensitivity", "layer"), ("smoothness", "filters")):
         curves = {when: _curves(study, quantity, when, over) for when in (before, after)}
-        if quantity == "smoothness" and curves[after] is not None:
-            curves[before] = xr.full_like(curves[after], 1.87)  # the dotted line of Figures 5 and 6
+        last = curves[after]
+        if quantity == "smoothness" and last is not None:
+            curves[before] = xr.full_like(last, 1.87)  # the dotted line of Figures 5 and 6
         moments = [values for values in curves.values() if values is not None]
         if moments:
             nan = xr.full_like(moments[0], np.nan)
@@ -208,8 +218,9 @@ def _footnote_1() -> xr.Dataset:
 
 
 def complete(*arrays: xr.DataArray) -> tuple[np.ndarray, list]:
-    """Arrays of one study side by side, (seeds, variants, layers of the first, of the second, ...), of the variants that
-    have a run and of the seeds that these share; and the variants that have none."""
+    """Arrays of one study side by side, (seeds, variants, layers of the first, of the second, ...),
+    of the variants that have a run and of the seeds that these share; and the variants that have
+    none."""
     wide = [values.transpose("seed", "variant", ...).values for values in arrays]
     there = np.stack(
         [~np.isnan(values).all(axis=2) for values in wide]
@@ -223,9 +234,9 @@ def complete(*arrays: xr.DataArray) -> tuple[np.ndarray, list]:
 def at_matched_displacement(
     smoothness: xr.DataArray, moved: xr.DataArray, over: str = "variant"
 ) -> xr.DataArray:
-    """Smoothness of all filters where, on their way, they had moved from their initialization as far (relative norm) as
-    they ever did under the variant that moved them least; linear between checkpoints. NaN for a seed that a variant lacks.
-    """
+    """Smoothness of all filters where, on their way, they had moved from their initialization as
+    far (relative norm) as they ever did under the variant that moved them least; linear between
+    checkpoints. NaN for a seed that a variant lacks."""
     far = xr.apply_ufunc(
         np.maximum.accumulate, moved, kwargs={"axis": moved.get_axis_num("checkpoint")}
     )

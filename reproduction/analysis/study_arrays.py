@@ -1,20 +1,24 @@
 """A study as one labelled array: the records of its runs as an `xarray.Dataset`.
 
-Every run is an entry of the dimension `run`, with its variant and seed as coordinates; `by_variant_and_seed` turns
-these two into dimensions. Layers and filters go by their names. What was not measured is NaN, and a variable that was
-measured in no run is absent.
+Every run is an entry of the dimension `run`, with its variant and seed as coordinates;
+`by_variant_and_seed` turns these two into dimensions. Layers and filters go by their names. What
+was not measured is NaN, and a variable that was measured in no run is absent.
 
 Trainings and initializations
     sensitivity, calibrated     (run, checkpoint, distance, statistic, layer)
     before_relu                 (run, checkpoint, distance, statistic, norm)
-    conditions                  (run, checkpoint, condition, distance, statistic, layer), at full checkpoints
+    conditions                  (run, checkpoint, condition, distance, statistic, layer), at full
+                                checkpoints
     smoothness                  (run, checkpoint, average, filters)
-    probes, small_probes        (run, checkpoint, probe): on the most images, and on equally many at every checkpoint
+    probes, small_probes        (run, checkpoint, probe): on the most images, and on equally many at
+                                every checkpoint
     epoch                       (run, checkpoint)
 Resamplings
-    draws                       (run, average, statistic, size), with the name of the first filters of a size
+    draws                       (run, average, statistic, size), with the name of the first filters
+                                of a size
 Interventions
-    accuracy, changed           (run, statistics) and (run, intervention, statistics, scope, filters)
+    accuracy, changed           (run, statistics) and (run, intervention, statistics, scope,
+                                filters)
 Comparisons
     relative_stability          (run, when, factor, layer)
     shift_consistency           (run)
@@ -61,7 +65,8 @@ def names(kind: type) -> list[str]:
 
 
 def study_array(records: Sequence[Record], variant_field: str) -> xr.Dataset:
-    """The records of a study, at least one and all of one kind. ValueError if they are of different networks."""
+    """The records of a study, at least one and all of one kind. ValueError if they are of different
+    networks."""
     read = READERS[type(records[0].measurements)]
     runs = {
         "variant": ("run", np.array([getattr(record.spec, variant_field) for record in records])),
@@ -71,7 +76,8 @@ def study_array(records: Sequence[Record], variant_field: str) -> xr.Dataset:
 
 
 def by_variant_and_seed(array: Array) -> Array:
-    """The same with the dimensions variant and seed in place of run; a run that is missing is NaN."""
+    """The same with the dimensions variant and seed in place of run; a run that is missing is
+    NaN."""
     keys = [array["variant"].values, array["seed"].values]
     index = pd.MultiIndex.from_arrays(keys, names=["variant", "seed"])
     runs = xr.Coordinates.from_pandas_multiindex(index, "run")
@@ -79,7 +85,8 @@ def by_variant_and_seed(array: Array) -> Array:
 
 
 def without_readout(array: Array) -> Array:
-    """The same without the pooled representation and the logits, which are no layers of the paper's."""
+    """The same without the pooled representation and the logits, which are no layers of the
+    paper's."""
     return array.sel(layer=[name for name in array["layer"].values if name not in READOUT])
 
 
@@ -91,9 +98,10 @@ def at_checkpoint(array: Array, checkpoint: int) -> Array:
 
 
 def tidy(values: xr.DataArray, first: int = 0) -> pd.DataFrame:
-    """Columns variant, seed, layer (a number, from `first` on), name, value, run by run, of an array (run, layer) or
-    (run, filters). Names that are not the same in all runs are the coordinate `name`."""
-    [over] = set(values.dims) - {"run"}
+    """Columns variant, seed, layer (a number, from `first` on), name, value, run by run, of an
+    array (run, layer) or (run, filters). Names that are not the same in all runs are the coordinate
+    `name`."""
+    [over] = {str(dimension) for dimension in values.dims} - {"run"}
     if "name" not in values.coords:
         values = values.assign_coords(name=(over, values[over].values))
     numbers = range(first, first + values.sizes[over])
@@ -246,7 +254,8 @@ def _profile(found: Profile | None, layers: int | None = None) -> np.ndarray:
 
 
 def _padded(arrays: list[np.ndarray], dimensions: tuple[str, ...]) -> xr.DataArray:
-    """Arrays, one a run, as one: a run that has fewer checkpoints than another is filled up with NaN."""
+    """Arrays, one a run, as one: a run that has fewer checkpoints than another is filled up with
+    NaN."""
     shapes = [array.shape for array in arrays] or [(0,) * (len(dimensions) - 1)]
     whole = np.full((len(arrays), *np.max(shapes, axis=0)), np.nan)
     for place, array in zip(whole, arrays):

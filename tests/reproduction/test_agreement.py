@@ -1,4 +1,5 @@
-"""Published curves beside ours: every column by brute force, every point that has no counterpart named."""
+"""Published curves beside ours: every column by brute force, every point that has no counterpart
+named."""
 
 import csv
 import dataclasses
@@ -40,7 +41,8 @@ RNG = np.random.default_rng(0)
 ABOUT = {
     variant: RNG.uniform(0.2, 0.6, (2, LAYERS)) for variant in (*VARIANTS, "subsample")
 }  # at initialization, after training
-# What the records hold, for (variant, seed): sensitivity on sets of images, and smoothness; what was published; and how read.
+# What the records hold, for (variant, seed): sensitivity on sets of images, and smoothness; what
+# was published; and how read.
 OURS = {
     (variant, seed): (
         ABOUT[variant][:, None]
@@ -72,7 +74,8 @@ def of_layers(values: np.ndarray) -> Profile:
 
 
 def record(variant: str, seed: int, sets: int = SETS) -> Record:
-    """A training's record: three checkpoints, the first and the last of them full, if there are sets of images."""
+    """A training's record: three checkpoints, the first and the last of them full, if there are
+    sets of images."""
 
     def at(when: int) -> Checkpoint:
         ours = OURS[variant, seed][when]

@@ -1,4 +1,5 @@
-"""The rules of the ledger: made-up records that hold, hold in part, fail and are missing each come out as they should."""
+"""The rules of the ledger: made-up records that hold, hold in part, fail and are missing each come
+out as they should."""
 
 import dataclasses
 import functools
@@ -127,7 +128,8 @@ def change(
     variants: tuple = (),
     layers: slice = slice(None),
 ) -> None:
-    """Add a number to quantities of a study's runs, or call `by(numbers, variant, seed)` on them; Euclidean ones follow."""
+    """Add a number to quantities of a study's runs, or call `by(numbers, variant, seed)` on them;
+    Euclidean ones follow."""
     for (variant, seed), numbers in made[study].items():
         for name in quantities if not variants or variant in variants else ():
             for follower in (name, f"euclidean {name}"):
@@ -1028,7 +1030,8 @@ def test_fraction_outside_covers() -> None:
     ("noise", "rate", "off"), [(2.0, 0.92, 1), (1.0, 0.88, 1), (0.3, 0.2, 0.03)]
 )
 def test_intervals_of_rank_correlations_cover(noise: float, rate: float, off: float) -> None:
-    """Over eight banks, of five seeds, the expectation of the correlation; where nearly all are 1, all but."""
+    """Over eight banks, of five seeds, the expectation of the correlation; where nearly all are 1,
+    all but."""
     rng, banks = np.random.default_rng(4), np.arange(8)
 
     def correlations(seeds: int) -> list[float]:

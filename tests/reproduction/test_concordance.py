@@ -45,8 +45,8 @@ def s(when: int, variant: str, seed: int) -> np.ndarray:
 
 
 def training(variant: str, seed: int) -> Record:
-    """Sensitivity to twice the deformation is twice as large; to half of it, less the larger it is. Variants are the more
-    accurate the later they stand in VARIANTS."""
+    """Sensitivity to twice the deformation is twice as large; to half of it, less the larger it is.
+    Variants are the more accurate the later they stand in VARIANTS."""
 
     def at(when: int) -> Checkpoint:
         of = s(when, variant, seed)

@@ -1,4 +1,5 @@
-"""The records behind a chapter, as tables; what is missing is said, and neither mode stands in for the other."""
+"""The records behind a chapter, as tables; what is missing is said, and neither mode stands in for
+the other."""
 
 import dataclasses
 import json
@@ -57,7 +58,8 @@ LAYERS = ["input", "conv1_1", "down1", "pool", "head"]
 
 
 def measurements(spec: Training) -> TrainingRecord:
-    """Numbers that say where they come from: seed, checkpoint, measure and layer are a digit each."""
+    """Numbers that say where they come from: seed, checkpoint, measure and layer are a digit
+    each."""
 
     def measured(number: int, measure: int, layers: int = len(LAYERS)) -> Profile:
         base = spec.seed + number / 10 + measure / 100 + VARIANTS.index(spec.downsampling) / 1e4
@@ -94,7 +96,8 @@ def evidence_of(records: list[Record], variant_field: str = "downsampling") -> E
 
 @pytest.fixture
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Full mode's store, empty, beside quick mode's, for a study of two variants and three seeds."""
+    """Full mode's store, empty, beside quick mode's, for a study of two variants and three
+    seeds."""
     monkeypatch.setitem(
         studies.STUDIES, "made-up", Study("", specs_of, {"full": range(3), "quick": range(2)})
     )
@@ -490,7 +493,8 @@ def test_costs_are_those_of_the_records(full: Store):
 def test_networks_of_a_cpu_and_of_a_gpu_are_compared_by_pairs_of_seeds(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Strided has no network of the GPU; those of two GPU seeds are not compared with each other."""
+    """Strided has no network of the GPU; those of two GPU seeds are not compared with each
+    other."""
     values = {
         ("max-pool", 0): 1.0,
         ("max-pool", 1): 1.5,
@@ -718,7 +722,8 @@ def test_variants_of_a_variant_are_no_seeds():
 
 
 def test_at_displacement_is_read_off_the_way():
-    """C = 4 moves every bank three times as far as C = 1; a third of its way from 1.8 to 1.2 it is at 1.6."""
+    """C = 4 moves every bank three times as far as C = 1; a third of its way from 1.8 to 1.2 it is
+    at 1.6."""
     recipe = Recipe(1, 64, 0.1)
 
     def run(strength: float, seed: int, far: float, end: float) -> Record:

@@ -54,8 +54,8 @@ def of_variant(variant: str, when: str) -> np.ndarray:
 
 
 def record(variant: str, seed: int = 0) -> Record:
-    """The published curves; signed pixels double them, calibrated statistics add 0.1, and a forward map swaps the variants'
-    last layers at initialization."""
+    """The published curves; signed pixels double them, calibrated statistics add 0.1, and a forward
+    map swaps the variants' last layers at initialization."""
     before, after = of_variant(variant, "before"), of_variant(variant, "after")
     swapped = before.copy()
     swapped[-1] = 1 / swapped[-1] / 100
@@ -321,7 +321,8 @@ def trained(
     rougher: float | np.ndarray = 0.0,
     test: float = 0.5,
 ) -> Record:
-    """The published curves before training; after it `factor` times those, filters smoother by half less `rougher`."""
+    """The published curves before training; after it `factor` times those, filters smoother by half
+    less `rougher`."""
     before = of_variant(variant, "before")
 
     def at(values: np.ndarray, variation: float | np.ndarray) -> Checkpoint:
