@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from deformlib.metrics import AVERAGES
+from deformlib.filters import AVERAGES
 from deformlib.models import READOUT
 from reproduction.experiments.records import (
     Accuracy,
