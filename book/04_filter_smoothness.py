@@ -39,11 +39,9 @@ from reproduction.analysis.evidence import (
     at_displacement,
     by_layer,
     collect,
-    load_initial,
-    load_trained,
-    over_banks,
     smoothness_and_sensitivity,
 )
+from reproduction.analysis.networks import load_initial, load_trained, over_filters
 from reproduction.experiments.initialization import expected_variation
 from reproduction.experiments.photos import typeset_digits
 from reproduction.experiments.protocol import banks_of
@@ -657,7 +655,7 @@ initial = {"initialization": load_initial("cifar10", variant, mode=mode)}
 
 def fractions_of(networks):
     return {
-        name: over_banks(networks, partial(explained, smoothing=smoothing))
+        name: over_filters(networks, partial(explained, smoothing=smoothing))
         for name, smoothing in SMOOTHINGS.items()
     }
 
@@ -718,13 +716,13 @@ pd.DataFrame(
 norms = {
     name: partial(relative_norm, smoothing=smoothing) for name, smoothing in SMOOTHINGS.items()
 }
-by_layer(over_banks(trained, norms["2x2 box"]), over_banks(initial, norms["2x2 box"]))
+by_layer(over_filters(trained, norms["2x2 box"]), over_filters(initial, norms["2x2 box"]))
 
 # %% [markdown]
 # And of the single tap that a Gaussian would follow:
 
 # %% tags=["hide-input"]
-by_layer(over_banks(trained, norms["Gaussian"]), over_banks(initial, norms["Gaussian"]))
+by_layer(over_filters(trained, norms["Gaussian"]), over_filters(initial, norms["Gaussian"]))
 
 # %% [markdown]
 # In full mode the 2x2 filter has 1.6 to 2.0 times the norm of the kernel that it stands for, and in most banks more

@@ -17,13 +17,13 @@ BENCH = {
 
 
 def costs(mode: str) -> pd.DataFrame:
-    """What the records of each study took, from their provenance: one row per study and kind of hardware, "CPU" or "GPU", but
-    for quick mode only of studies that have any.
+    """What the records of each study took, from their provenance: one row per study and kind of
+    hardware, "CPU" or "GPU", but for quick mode only of studies that have any.
 
-    Hours of training and of measuring are summed over records, each hour one of `threads` threads; memory is the highest
-    of a process at its peak, GPU memory that which its tensors took, disk the size of records and weights; "a checkpoint"
-    is what measuring took at one, on average. A record of two studies counts in both.
-    """
+    Hours of training and of measuring are summed over records, each hour one of `threads` threads;
+    memory is the highest of a process at its peak, GPU memory that which its tensors took, disk the
+    size of records and weights; "a checkpoint" is what measuring took at one, on average. A record
+    of two studies counts in both."""
     store, rows = store_for(mode), {}
     for name, study in studies.STUDIES.items():
         wanted = study.specs(mode)
@@ -53,7 +53,7 @@ def costs(mode: str) -> pd.DataFrame:
 def _cost(records: list[Record], store: Store) -> dict[str, str]:
     found = [record.provenance for record in records]
     seconds = [record["seconds"] for record in found]
-    checkpoints = sum(len(record.measurements.get("checkpoints", ())) for record in records)
+    checkpoints = sum(len(getattr(record.measurements, "checkpoints", ())) for record in records)
     paths = [path(record.spec) for record in records for path in (store.path, store.weights_path)]
     of_gpu = [
         record["peak_device_memory_mb"] for record in found if "peak_device_memory_mb" in record
@@ -75,9 +75,10 @@ def _cost(records: list[Record], store: Store) -> dict[str, str]:
 
 
 def across_hardware(mode: str) -> pd.DataFrame:
-    """How far trained networks that differ in their seed are apart, where a CPU trained both and where a CPU trained one and
-    a GPU the other: per study that has both, the mean over pairs, variants and layers of the absolute difference of log
-    sensitivity, and over filter banks of smoothness; with the numbers of pairs."""
+    """How far trained networks that differ in their seed are apart, where a CPU trained both and
+    where a CPU trained one and a GPU the other: per study that has both, the mean over pairs,
+    variants and layers of the absolute difference of log sensitivity, and over filter banks of
+    smoothness; with the numbers of pairs."""
     apart: dict[tuple[str, str], list[dict[str, float]]] = {}
     for study in ("cifar10", "cifar10-subset", "cifar10-random-labels"):
         found = existing(study, mode)

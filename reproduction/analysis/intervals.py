@@ -1,13 +1,12 @@
 """Intervals and variance components over a handful of seeds.
 
-The seed is the unit. Scalars named beforehand get Student's t; scans get one critical value for all that is scanned;
-ratios of spreads, which are no means, get a jackknife. An interval that cannot be computed is (nan, nan).
-Below, n seeds, a variants, m layers. 95% throughout.
-"""
+The seed is the unit. Scalars named beforehand get Student's t; scans get one critical value for all
+that is scanned; ratios of spreads, which are no means, get a jackknife. An interval that cannot be
+computed is (nan, nan). Below, n seeds, a variants, m layers. 95% throughout."""
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,18 +18,18 @@ LEVEL = 0.95
 class Interval(NamedTuple):
     """An estimate and the ends of its interval; each a float, or an array (m,) for a scan."""
 
-    value: float
-    low: float
-    high: float
+    value: Any
+    low: Any
+    high: Any
 
 
 def t_interval(samples: ArrayLike, scanned: int = 1) -> Interval:
-    """Mean over seeds (n,) or (n, m) with Student's interval, simultaneous over `scanned` of them (max-t).
+    """Mean over seeds (n,) or (n, m) with Student's interval, simultaneous over `scanned` of them
+    (max-t).
 
-    The critical value of the largest |t| is the one for independent statistics (Sidak 1967, Journal of the American
-    Statistical Association 62:626): five seeds cannot estimate how layers correlate, and correlation makes these
-    intervals wider than needed, not narrower.
-    """
+    The critical value of the largest |t| is the one for independent statistics (Sidak 1967, Journal
+    of the American Statistical Association 62:626): five seeds cannot estimate how layers
+    correlate, and correlation makes these intervals wider than needed, not narrower."""
     samples = np.asarray(samples, float)
     n = len(samples)
     if n == 0:
@@ -43,7 +42,8 @@ def t_interval(samples: ArrayLike, scanned: int = 1) -> Interval:
 
 
 def welch_interval(first: ArrayLike, second: ArrayLike) -> Interval:
-    """Mean of `first` (n,) minus that of `second` (k,): unpaired, each with its own variance (Welch 1947)."""
+    """Mean of `first` (n,) minus that of `second` (k,): unpaired, each with its own variance (Welch
+    1947)."""
     first, second = np.asarray(first, float), np.asarray(second, float)
     if min(len(first), len(second)) == 0:
         return Interval(np.nan, np.nan, np.nan)
@@ -56,11 +56,12 @@ def welch_interval(first: ArrayLike, second: ArrayLike) -> Interval:
 
 
 def jackknife(statistic: Callable[..., float], *samples: np.ndarray) -> Interval:
-    """`statistic(*samples)`, each sample (n, ...), with the interval of the delete-one-seed jackknife and Student's t.
+    """`statistic(*samples)`, each sample (n, ...), with the interval of the delete-one-seed
+    jackknife and Student's t.
 
-    Each sample is jackknifed by itself and variances are added; degrees of freedom after Satterthwaite. At least
-    three seeds, so that two remain for the seed noise (Miller 1974, Biometrika 61:1).
-    """
+    Each sample is jackknifed by itself and variances are added; degrees of freedom after
+    Satterthwaite. At least three seeds, so that two remain for the seed noise (Miller 1974,
+    Biometrika 61:1)."""
     value = statistic(*samples)
     if min(len(sample) for sample in samples) < 3:
         return Interval(value, np.nan, np.nan)
@@ -82,12 +83,13 @@ def jackknife(statistic: Callable[..., float], *samples: np.ndarray) -> Interval
 
 
 def squared_spread(values: np.ndarray) -> float:
-    """Variance between variants of (n, a, m), without what seed noise adds to it, averaged over layers; may be negative.
+    """Variance between variants of (n, a, m), without what seed noise adds to it, averaged over
+    layers; may be negative.
 
-    Arms share seeds, so what a seed does to all variants alike does not separate them: the noise is the residual of the
-    two-way table variants x seeds, and it adds its variance / n (Searle, Casella, McCulloch 1992, Variance Components,
-    ch. 4). Averaged before any root is taken: a negative layer must not be cut off. One seed: not debiased.
-    """
+    Variants share seeds, so what a seed does to all variants alike does not separate them: the
+    noise is the residual of the two-way table variants x seeds, and it adds its variance / n
+    (Searle, Casella, McCulloch 1992, Variance Components, ch. 4). Averaged before any root is
+    taken: a negative layer must not be cut off. One seed: not debiased."""
     n, a, _ = values.shape
     between = values.mean(0).var(0, ddof=1)  # (m,)
     if n == 1:
@@ -98,16 +100,18 @@ def squared_spread(values: np.ndarray) -> float:
 
 
 def squared_range(values: np.ndarray) -> float:
-    """Square of the largest difference between two variants' means of (n, a, m), averaged over layers; not debiased."""
+    """Square of the largest difference between two variants' means of (n, a, m), averaged over
+    layers; not debiased."""
     return (np.ptp(values.mean(0), axis=0) ** 2).mean()
 
 
 def intraclass_correlation(values: np.ndarray) -> float:
-    """ICC(1), one-way random effects (Shrout and Fleiss 1979, Psychological Bulletin 86:420), of (n, a, m): share of
-    the variance that variants explain; mean squares are averaged over layers. nan for one seed.
+    """ICC(1), one-way random effects (Shrout and Fleiss 1979, Psychological Bulletin 86:420), of
+    (n, a, m): fraction of the variance that variants explain; mean squares are averaged over
+    layers. nan for one seed.
 
-    One-way, because the claim sets the architecture against everything about the seed, its main effect included.
-    """
+    One-way, because the claim sets the architecture against everything about the seed, its main
+    effect included."""
     n = len(values)
     if n == 1:
         return np.nan
@@ -117,25 +121,30 @@ def intraclass_correlation(values: np.ndarray) -> float:
 
 
 def intraclass_interval(values: np.ndarray) -> Interval:
-    """`intraclass_correlation` with the jackknife of its Fisher transform: variants are what they are, seeds are drawn. At five
-    seeds it covers 0.90 to 0.98, least where a seed does the same to all variants (without the transform, 0.84 to 0.97)."""
+    """`intraclass_correlation` with the jackknife of its Fisher transform: variants are what they
+    are, seeds are drawn. At five seeds it covers 0.90 to 0.98, least where a seed does the same to
+    all variants (without the transform, 0.84 to 0.97)."""
     return Interval(*np.tanh(jackknife(lambda v: np.arctanh(intraclass_correlation(v)), values)))
 
 
 def correlation_over_variants(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation over variants, for each seed and layer of (n, a, m), averaged over layers: (n,)."""
+    """Spearman's rank correlation over variants, for each seed and layer of (n, a, m), averaged
+    over layers: (n,)."""
     x, y = (stats.rankdata(v, axis=1) for v in (x, y))
     x, y = (v - v.mean(1, keepdims=True) for v in (x, y))
     return ((x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1))).mean(1)
 
 
 def whole_variant_p(x: np.ndarray, y: np.ndarray) -> float:
-    """Exact one-sided p of the mean over seeds of `correlation_over_variants`: whole variants of `x` permuted, all a! ways,
-    the same way in every layer and seed."""
+    """Exact one-sided p of the mean over seeds of `correlation_over_variants`: whole variants of
+    `x` permuted, all a! ways, the same way in every layer and seed."""
     observed = correlation_over_variants(x, y).mean()
     orders = itertools.permutations(range(x.shape[1]))
     return float(
         np.mean(
-            [correlation_over_variants(x[:, order], y).mean() >= observed - 1e-12 for order in orders]
+            [
+                correlation_over_variants(x[:, order], y).mean() >= observed - 1e-12
+                for order in orders
+            ]
         )
     )

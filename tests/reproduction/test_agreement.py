@@ -1,19 +1,33 @@
-"""Published curves beside ours: every column by brute force, every point that has no counterpart named."""
+"""Published curves beside ours: every column by brute force, every point that has no counterpart
+named."""
 
 import csv
+import dataclasses
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made_up import checkpoint, profile, training
 from typer.testing import CliRunner
 
 from deformlib.models import DOWNSAMPLINGS
 from reproduction.__main__ import app
 from reproduction.analysis import agreement, evidence
 from reproduction.analysis.agreement import beside, compare, gaps
-from reproduction.analysis.curves import COLUMNS, PUBLISHED, overlay, published, read, short_name
+from reproduction.analysis.curves import (
+    COLUMNS,
+    FILE_COLUMNS,
+    PUBLISHED,
+    overlay,
+    published,
+    read,
+    short_name,
+)
+from reproduction.analysis.evidence import Evidence
+from reproduction.experiments.records import Checkpoint, Profile
+from reproduction.experiments.specs import Recipe, Training
+from reproduction.experiments.store import Record
 from reproduction.pages.figures import over_published
 
 VARIANTS = {
@@ -27,7 +41,8 @@ RNG = np.random.default_rng(0)
 ABOUT = {
     variant: RNG.uniform(0.2, 0.6, (2, LAYERS)) for variant in (*VARIANTS, "subsample")
 }  # at initialization, after training
-# What the records hold, for (variant, seed): sensitivity on sets of images, and smoothness; what was published; and how read.
+# What the records hold, for (variant, seed): sensitivity on sets of images, and smoothness; what
+# was published; and how read.
 OURS = {
     (variant, seed): (
         ABOUT[variant][:, None]
@@ -47,41 +62,40 @@ THEIRS = {
     for variant in ABOUT
 }
 THEIRS |= {
-    ("6b", variant): (ABOUT[variant][1, :BANKS] + 1.3 + RNG.normal(0, 0.03, BANKS)).round(3) for variant in VARIANTS
+    ("6b", variant): (ABOUT[variant][1, :BANKS] + 1.3 + RNG.normal(0, 0.03, BANKS)).round(3)
+    for variant in VARIANTS
 }
 HOW = {key: RNG.choice(["fit", "eye"], len(curve)) for key, curve in THEIRS.items()}
 
 
-def profile(values: np.ndarray) -> dict:
-    return {
-        "cosine": {"normalized": [*values, 9.0, 8.0]},
-        "euclidean": {"normalized": [7.0] * (LAYERS + 2)},
-    }  # pool and head last
+def of_layers(values: np.ndarray) -> Profile:
+    """By cosine distance; pool and head last."""
+    return profile([*values, 9.0, 8.0], [7.0] * (LAYERS + 2))
 
 
-def record(variant: str, seed: int, sets: int = SETS) -> SimpleNamespace:
-    """A training's record: three checkpoints, the first and the last of them full."""
+def record(variant: str, seed: int, sets: int = SETS) -> Record:
+    """A training's record: three checkpoints, the first and the last of them full, if there are
+    sets of images."""
 
-    def checkpoint(when: int) -> dict:
-        conditions = {f"test-{k}": profile(OURS[variant, seed][when, k]) for k in range(sets)} | {
-            "train-0": profile(np.ones(LAYERS))
-        }
-        return {
-            "sensitivity": profile(OURS[variant, seed][when, 0]),
-            "smoothness": {"kernel": list(SMOOTH[variant, seed][when])},
-            "full": {"conditions": conditions},
-        }
+    def at(when: int) -> Checkpoint:
+        ours = OURS[variant, seed][when]
+        conditions = {f"test-{k}": of_layers(ours[k]) for k in range(sets)}
+        conditions |= {"train-0": of_layers(np.ones(LAYERS))} if sets else {}
+        return checkpoint(of_layers(ours[0]), SMOOTH[variant, seed][when], conditions=conditions)
 
-    middle = {"sensitivity": profile(np.ones(LAYERS)), "smoothness": {"kernel": [1.0] * BANKS}}
+    middle = checkpoint(of_layers(np.ones(LAYERS)), np.ones(BANKS))
     layers = [f"layer{k}" for k in range(LAYERS)] + ["pool", "head"]
-    return SimpleNamespace(
-        spec=SimpleNamespace(downsampling=variant, seed=seed),
-        measurements={"layers": layers, "checkpoints": [checkpoint(0), middle, checkpoint(1)]},
-    )
+    filters = [f"filters{k}" for k in range(BANKS)]
+    spec = Training("cifar10", variant, seed, Recipe(1, 8, 0.1), "protocol-1")
+    return training(spec, [at(0), middle, at(1)], layers, filters)
 
 
-def records(**options: int) -> dict[str, SimpleNamespace]:
-    return {"cifar10": SimpleNamespace(records=[record(*key, **options) for key in OURS])}
+def evidence_of(records: list[Record]) -> dict[str, Evidence]:
+    return {"cifar10": Evidence("cifar10", "full", records, [])}
+
+
+def records(**options: int) -> dict[str, Evidence]:
+    return evidence_of([record(*key, **options) for key in OURS])
 
 
 def rows_of(figure: str, variant: str, condition: str = "", measure: str = "") -> list[list]:
@@ -98,14 +112,15 @@ def rows_of(figure: str, variant: str, condition: str = "", measure: str = "") -
 
 def written(path: Path, rows: list[list]) -> Path:
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+        csv.writer(file).writerows([FILE_COLUMNS, *rows])
     return path
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return written(
-        tmp_path / "curves.csv", [row for figure, variant in THEIRS for row in rows_of(figure, variant)]
+        tmp_path / "curves.csv",
+        [row for figure, variant in THEIRS for row in rows_of(figure, variant)],
     )
 
 
@@ -119,24 +134,35 @@ def over_seeds(figure: str, variant: str, when: int) -> np.ndarray:
     )
 
 
-def test_an_variant_that_the_paper_does_not_have_is_compared_with_nothing(file: Path) -> None:
+def test_a_variant_that_the_paper_does_not_have_is_compared_with_nothing(file: Path) -> None:
     ours, (expected, gaps_before) = records(), compare(beside(records(), file))
     beyond = record("max-pool", 0)
-    beyond.spec.downsampling = "blur-pool"
-    ours["cifar10"].records.append(beyond)
+    spec = dataclasses.replace(beyond.spec, downsampling="blur-pool")
+    ours["cifar10"].records.append(dataclasses.replace(beyond, spec=spec))
     table, unmatched = compare(beside(ours, file))
     assert table.equals(expected) and unmatched.equals(gaps_before)
-    assert all("blur-pool" not in set(published(figure)["variant"]) for figure in ("3c", "3d", "6b"))
+    assert all(
+        "blur-pool" not in set(published(figure)["variant"]) for figure in ("3c", "3d", "6b")
+    )
 
 
 @pytest.mark.parametrize(
-    ("figure", "variant"), [(figure, variant) for figure in ("3c", "3d", "6b") for variant in VARIANTS]
+    ("figure", "variant"),
+    [(figure, variant) for figure in ("3c", "3d", "6b") for variant in VARIANTS],
 )
 def test_every_column_by_brute_force(figure: str, variant: str, file: Path) -> None:
     when = 0 if figure == "3c" else 1
     theirs, ours = THEIRS[figure, variant], over_seeds(figure, variant, when).mean(0)
-    row = compare(beside(records(), file))[0].xs((figure, variant), level=("figure", "variant")).iloc[0]
-    assert (row["study"], row["seeds"], row["layers"]) == ("cifar10", len(VARIANTS[variant]), len(theirs))
+    row = (
+        compare(beside(records(), file))[0]
+        .xs((figure, variant), level=("figure", "variant"))
+        .iloc[0]
+    )
+    assert (row["study"], row["seeds"], row["layers"]) == (
+        "cifar10",
+        len(VARIANTS[variant]),
+        len(theirs),
+    )
     assert row["difference"] == pytest.approx(np.mean([abs(a - b) for a, b in zip(ours, theirs)]))
     untrained = np.mean(np.abs(over_seeds(figure, variant, 0).mean(0) - theirs))
     assert (
@@ -183,21 +209,16 @@ def test_one_seed_on_one_set_of_images_leaves_the_error_of_reading(
         compare(beside(records(sets=1), written(tmp_path / "c.csv", rows)))[0]["coverage"].item()
         == covered
     )
-    found = {"cifar10": SimpleNamespace(records=[record("strided", 4)])}
-    for checkpoint in found["cifar10"].records[0].measurements["checkpoints"]:
-        checkpoint.pop("full", None)  # an initialization has no full measurement
+    found = evidence_of([record("strided", 4, sets=0)])  # an initialization has no full measurement
     assert (
         compare(beside(found, written(tmp_path / "c.csv", rows)))[0]["coverage"].item() == covered
     )
 
 
 def test_a_seed_without_sets_of_images_takes_no_part_in_their_scatter(tmp_path: Path) -> None:
-    some, none = records(), records()
-    for found in (some, none):
-        for k, each in enumerate(found["cifar10"].records):
-            for checkpoint in each.measurements["checkpoints"]:
-                if k or found is none:
-                    checkpoint.pop("full", None)
+    first, *others = OURS
+    some = evidence_of([record(*first), *(record(*key, sets=0) for key in others)])
+    none = records(sets=0)
     ours, spread = over_seeds("3d", "max-pool", 1), 2 * OURS["max-pool", 0][1].std(0, ddof=1)
     for found, scatter in ((some, spread), (none, 0)):
         half = np.sqrt((2 * ours.std(0, ddof=1)) ** 2 + scatter**2 + 0.01**2)
@@ -299,7 +320,7 @@ def test_a_curve_is_a_figure_a_condition_a_measure_and_an_variant(tmp_path: Path
 def test_a_record_without_a_number_is_no_counterpart(tmp_path: Path) -> None:
     found = records()
     for each in found["cifar10"].records:
-        each.measurements["checkpoints"][-1]["sensitivity"]["cosine"]["normalized"][4] = None
+        each.measurements.checkpoints[-1].sensitivity.cosine.normalized[4] = math.nan
     table, unmatched = compare(beside(found, written(tmp_path / "c.csv", rows_of("3d", "strided"))))
     assert (
         unmatched["layer"].tolist() == [4]
@@ -315,7 +336,12 @@ def test_a_file_without_points_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [dict(variant="Max Pool"), dict(dataset="cifar10"), dict(dataset=""), dict(condition="Trained")],
+    [
+        dict(variant="Max Pool"),
+        dict(dataset="cifar10"),
+        dict(dataset=""),
+        dict(condition="Trained"),
+    ],
 )
 def test_names_are_read_as_people_write_them(fields: dict, tmp_path: Path) -> None:
     rows = [dict(zip(COLUMNS, row)) | fields for row in rows_of("3d", "max-pool")]
@@ -374,7 +400,7 @@ GOOD = "3d,CIFAR-10,trained,sensitivity,max-pool,{},0.2,fit"
     ([GOOD.format(1).replace("0.2", "0,2")], ["row 2", "more values than columns"]),
     ([GOOD.format(1).replace("fit", "guess")], ["row 2, column how", "fit or eye", "'guess'"]),
     ([GOOD.format(1).removesuffix(",0.2,fit")], ["row 2, column value", "''"]),
-    ([GOOD.format(1).replace("max-pool", " ")], ["row 2, column variant", "a name"]),
+    ([GOOD.format(1).replace("max-pool", " ")], ["row 2, column arm", "a name"]),
     ([GOOD.format(1).replace("3d", "")], ["row 2, column figure"]),
     ([GOOD.format(1).replace("trained", "")], ["row 2, column condition"]),
     ([GOOD.format(1).replace("sensitivity", "")], ["row 2, column measure"]),
@@ -384,7 +410,7 @@ GOOD = "3d,CIFAR-10,trained,sensitivity,max-pool,{},0.2,fit"
 def test_bad_points_are_named_by_file_row_and_column(
     lines: list[str], words: list[str], tmp_path: Path
 ) -> None:
-    (path := tmp_path / "bad.csv").write_text("\n".join([",".join(COLUMNS), *lines]))
+    (path := tmp_path / "bad.csv").write_text("\n".join([",".join(FILE_COLUMNS), *lines]))
     with pytest.raises(ValueError) as error:
         compare(beside(records(), path))
     assert all(word in str(error.value) for word in [str(path), *words]), error.value
@@ -394,7 +420,7 @@ def test_bad_points_are_named_by_file_row_and_column(
     ("content", "words"),
     [
         (b"", "lacks figure, dataset, condition"),
-        (b"figure,variant\n3d,max-pool\n", "lacks dataset, condition, measure, layer, value, how"),
+        (b"figure,arm\n3d,max-pool\n", "lacks dataset, condition, measure, layer, value, how"),
         (b"\xff\xfe\x00", "no CSV in UTF-8"),
     ],
 )
@@ -408,7 +434,7 @@ def test_files_that_are_something_else(content: bytes, words: str, tmp_path: Pat
 def test_names_may_be_written_otherwise(tmp_path: Path) -> None:
     (path := tmp_path / "c.csv").write_text(
         "\n".join(
-            [",".join(COLUMNS), "3C,cifar 10,at initialization,sensitivity,Max Pool,1,0.2,fit"]
+            [",".join(FILE_COLUMNS), "3C,cifar 10,at initialization,sensitivity,Max Pool,1,0.2,fit"]
         )
     )
     table, unmatched = compare(beside(records(), path))
@@ -416,7 +442,7 @@ def test_names_may_be_written_otherwise(tmp_path: Path) -> None:
 
 
 def test_a_file_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
-    lines = [",".join(COLUMNS) + ",note", GOOD.format(" 1 ") + ',"quoted, with a comma"', ""]
+    lines = [",".join(FILE_COLUMNS) + ",note", GOOD.format(" 1 ") + ',"quoted, with a comma"', ""]
     (path := tmp_path / "c.csv").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
     assert read(path)[["figure", "layer", "value"]].values.tolist() == [["3d", 1, 0.2]]
 
@@ -427,11 +453,15 @@ def test_the_command_prints_the_table_and_names_the_rest(
     monkeypatch.setattr(
         evidence,
         "existing",
-        lambda study, mode, **_: records().get(study, SimpleNamespace(records=[])),
+        lambda study, mode, **_: records().get(study, Evidence(study, mode, [], [])),
     )
     result = CliRunner().invoke(app, ["agreement", str(file)], env={"COLUMNS": "80"})
     lines = result.output.splitlines()
-    row = compare(beside(records(), file))[0].xs(("3d", "strided"), level=("figure", "variant")).iloc[0]
+    row = (
+        compare(beside(records(), file))[0]
+        .xs(("3d", "strided"), level=("figure", "variant"))
+        .iloc[0]
+    )
     numbers = [
         f"{row['difference']:.3f}",
         *(f"{row[name]:.2f}" for name in ("skill", "correlation", "coverage")),
@@ -456,7 +486,7 @@ def test_the_command_draws_ours_over_the_published(
     monkeypatch.setattr(
         evidence,
         "existing",
-        lambda study, mode, **_: records().get(study, SimpleNamespace(records=[])),
+        lambda study, mode, **_: records().get(study, Evidence(study, mode, [], [])),
     )
     plot = tmp_path / "curves.png"
     result = CliRunner().invoke(app, ["agreement", str(file), "--plot", str(plot)])

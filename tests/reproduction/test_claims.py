@@ -1,32 +1,37 @@
-"""The rules of the ledger: made-up records that hold, hold in part, fail and are missing each come out as they should."""
+"""The rules of the ledger: made-up records that hold, hold in part, fail and are missing each come
+out as they should."""
 
+import dataclasses
 import functools
 import itertools
 import math
 import zlib
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
+from made_up import checkpoint, probe, profile, smoothness, training
 from scipy import stats
 
 from deformlib.models import cifar10_vgg
-from reproduction.analysis import claims, curves, quantities
-from reproduction.analysis.claims import (
-    CLAIMS,
+from reproduction.analysis import claim_statistics, claims, curves, quantities
+from reproduction.analysis.claims import CLAIMS, findings, judge, ledger
+from reproduction.analysis.quantities import (
     FIVE,
-    STUDIES,
-    Part,
-    findings,
-    judge,
-    ledger,
+    JUDGED,
+    UNPOOLED,
+    after,
+    before,
+    judged_study,
+    log,
     observed,
-    published,
-    verdict,
+    published_study,
 )
+from reproduction.analysis.study_arrays import by_variant_and_seed
+from reproduction.analysis.verdicts import Part, verdict
 from reproduction.experiments.protocol import layers_of
 from reproduction.experiments.specs import Training
 from reproduction.experiments.store import Record, rounded
@@ -35,7 +40,9 @@ from reproduction.experiments.studies import AUGMENTED, PLAIN
 SEEDS = {"imagenet": 3, "cifar10-subset": 3, "mnist-templates-noise": 2, "initial-smoothness": 1}
 ORDER = {
     variant: k
-    for k, variant in enumerate(("average-pool", "max-pool", "subsample", "strided", "strided-relu"))
+    for k, variant in enumerate(
+        ("average-pool", "max-pool", "subsample", "strided", "strided-relu")
+    )
 }
 LEVEL = {
     "average-pool": -1.2,
@@ -45,7 +52,9 @@ LEVEL = {
     "strided-relu": 0.2,
 }  # at initialization
 
-World = dict[str, dict[tuple, dict[str, np.ndarray]]]  # study -> (variant, seed) -> quantity -> numbers
+World = dict[
+    str, dict[tuple, dict[str, np.ndarray]]
+]  # study -> (variant, seed) -> quantity -> numbers
 
 
 def world() -> World:
@@ -59,7 +68,7 @@ def world() -> World:
 @functools.cache
 def _world() -> World:
     made: World = {}
-    for study, (_, variants) in STUDIES.items():
+    for study, variants in JUDGED.items():
         if study != "initial-smoothness":
             made[study] = {
                 (variant, seed): run(study, variant, seed)
@@ -119,62 +128,109 @@ def change(
     variants: tuple = (),
     layers: slice = slice(None),
 ) -> None:
-    """Add a number to quantities of a study's runs, or call `by(numbers, variant, seed)` on them; Euclidean ones follow."""
+    """Add a number to quantities of a study's runs, or call `by(numbers, variant, seed)` on them;
+    Euclidean ones follow."""
     for (variant, seed), numbers in made[study].items():
         for name in quantities if not variants or variant in variants else ():
             for follower in (name, f"euclidean {name}"):
                 if follower in numbers:
                     old = numbers[follower] = numbers[follower].copy()
-                    old[layers] = by(old[layers], variant, seed) if callable(by) else old[layers] + by
+                    old[layers] = (
+                        by(old[layers], variant, seed) if callable(by) else old[layers] + by
+                    )
 
 
-def evidence(made: World) -> dict[str, SimpleNamespace]:
+def studies(made: World) -> dict[str, xr.Dataset]:
     return {
-        study: SimpleNamespace(
-            records=[record(study, *key, numbers) for key, numbers in runs.items()]
-        )
-        for study, runs in made.items()
+        study: judged_study(JUDGED[study], dataset(study, runs)) for study, runs in made.items()
     }
 
 
-def record(study: str, variant: object, seed: int, numbers: dict[str, np.ndarray]) -> SimpleNamespace:
-    spec = SimpleNamespace(**{STUDIES[study][0] or "data": variant, "seed": seed, "width": 1.0})
-    if study == "initial-smoothness":
-        spec.architecture = variant
-        return SimpleNamespace(
-            spec=spec, measurements={"kernel": {name: list(v) for name, v in numbers.items()}}
+def dataset(study: str, runs: dict[tuple, dict[str, np.ndarray]]) -> xr.Dataset:
+    """Three checkpoints: filters have half of their way behind them at the second."""
+    read = _of_draws if study == "initial-smoothness" else _of_network
+    whole = xr.concat([read(numbers) for numbers in runs.values()], "run")
+    variants, seeds = zip(*runs)
+    whole = whole.assign_coords(variant=("run", list(variants)), seed=("run", list(seeds)))
+    return by_variant_and_seed(whole)
+
+
+def _of_draws(numbers: dict[str, np.ndarray]) -> xr.Dataset:
+    return xr.Dataset(
+        {"draws": (("statistic", "size"), rounded([list(v) for v in numbers.values()]))},
+        {"statistic": list(numbers), "size": range(1, 9)},
+    )
+
+
+def _of_network(numbers: dict[str, np.ndarray]) -> xr.Dataset:
+    first, last, steps = (
+        numbers["kernel before"],
+        numbers["kernel after"],
+        np.array([0, 0.5, 1])[:, None],
+    )
+    far_before, far_after = numbers["euclidean before"] / 2, numbers["euclidean after"] / 2
+    plain = numbers["calibrated"]
+    of_layers = {
+        "sensitivity": np.exp([numbers["before"], *[numbers["after"]] * 2]),
+        "calibrated": np.exp([plain] * 3),
+        "euclidean": np.exp([far_before, far_after, far_after]),
+        "calibrated_euclidean": np.exp([plain / 2] * 3),
+    }
+    of_filters = {
+        "smoothness": first * (1 - steps) + last * steps,
+        "moved": steps * numbers["moved"],
+    }
+    variables = {
+        name: (("checkpoint", "layer"), rounded(v.tolist())) for name, v in of_layers.items()
+    }
+    for name, values in of_filters.items():
+        variables[name] = (("checkpoint", "filters"), rounded(values.tolist()))
+    variables["accuracy"] = ("checkpoint", rounded([10.0, 10.0, 100 * numbers["accuracy"][0]]))
+    names = {
+        "checkpoint": range(3),
+        "layer": [f"layer{k}" for k in range(len(plain))],
+        "filters": [f"filters{k}" for k in range(len(first))],
+    }
+    return xr.Dataset(variables, names)
+
+
+def record(study: str, variant: str, seed: int, **fields: object) -> Record:
+    """A record of the world as `studies` has it, of CIFAR-10's networks."""
+    numbers = world()[study][variant, seed]
+
+    def at(when: str, moved: float, **more: object) -> object:
+        kernel = numbers["kernel before"] * (1 - moved) + numbers["kernel after"] * moved
+        kept = [np.exp(numbers[when]), np.exp(numbers[f"euclidean {when}"] / 2)]
+        calibrated = [np.exp(numbers["calibrated"]), np.exp(numbers["calibrated"] / 2)]
+        readout = [99.0, 98.0]  # pool and head
+        return checkpoint(
+            profile(*([*values, *readout] for values in kept)),
+            smoothness(kernel, change_norm=moved * numbers["moved"]),
+            calibrated=profile(*([*values, *readout] for values in calibrated)),
+            probe=probe(test_accuracy=0.1),
+            **more,
         )
 
-    def profile(cosine: np.ndarray, euclidean: np.ndarray) -> dict:
-        kept = {"cosine": np.exp(cosine), "euclidean": np.exp(euclidean / 2)}
-        return {
-            distance: {"normalized": [*values, 99.0, 98.0]} for distance, values in kept.items()
-        }  # pool and head
-
-    def checkpoint(when: str, moved: float) -> dict:
-        smooth = numbers["kernel before"] * (1 - moved) + numbers["kernel after"] * moved
-        return {
-            "sensitivity": profile(numbers[when], numbers[f"euclidean {when}"]),
-            "calibrated": profile(numbers["calibrated"], numbers["calibrated"]),
-            "smoothness": {"kernel": list(smooth), "change_norm": list(moved * numbers["moved"])},
-            "probe": {"test_accuracy": 0.1},
-        }
-
-    checkpoints = [checkpoint("before", 0.0), checkpoint("after", 0.5), checkpoint("after", 1.0)]
-    checkpoints[-1]["full"] = {"probe": {"test_accuracy": numbers["accuracy"][0]}}
-    layers = [f"layer{k}" for k in range(len(numbers["before"]))] + ["pool", "head"]
-    return SimpleNamespace(
-        spec=spec, measurements=rounded({"layers": layers, "checkpoints": checkpoints})
-    )
+    end = probe(test_accuracy=numbers["accuracy"][0], test_images=1000)
+    names = layers_of(cifar10_vgg(variant))
+    spec = Training("cifar10", variant, seed, PLAIN, "protocol-1")
+    checkpoints = [at("before", 0.0), at("after", 0.5), at("after", 1.0, full_probe=end)]
+    spec = dataclasses.replace(spec, **fields)
+    return training(spec, checkpoints, names["layers"], names["banks"])
 
 
 def judged(number: int, made: World) -> claims.Finding:
     needed = {study: runs for study, runs in made.items() if study in CLAIMS[number].studies}
-    return judge(number, partial(observed, evidence(needed)))
+    return judge(number, studies(needed))
+
+
+def ledger_of(made: World) -> pd.DataFrame:
+    found = studies(made)
+    return ledger({number: judge(number, found) for number in CLAIMS})
 
 
 def towards(value: float, fraction: float) -> Callable:
-    """Move numbers a share of the way to a value."""
+    """Move numbers a fraction of the way to a value."""
     return lambda numbers, variant, seed: numbers + fraction * (value - numbers)
 
 
@@ -184,7 +240,7 @@ def jitter(size: float) -> Callable:
 
 
 def apart(size: float) -> Callable:
-    """Arms a constant apart, in the order of ORDER."""
+    """Variants a constant apart, in the order of ORDER."""
     return lambda numbers, variant, seed: numbers + size * ORDER[variant]
 
 
@@ -248,18 +304,20 @@ CASES: list[tuple[int, str, list[tuple], str]] = [
         [
             (
                 s,
-                lambda v, variant, seed: v * 0 + math.log(0.2) + LEVEL[variant] + 0.1 + 0.001 * seed,
+                lambda v, variant, seed: (
+                    v * 0 + math.log(0.2) + LEVEL[variant] + 0.1 + 0.001 * seed
+                ),
                 "after",
             )
             for s in EACH
         ],
         "Did not hold",
     ),
-    (3, "only with pooling", [(s, -0.55, "after", quantities.UNPOOLED) for s in EACH], "In part"),
+    (3, "only with pooling", [(s, -0.55, "after", UNPOOLED) for s in EACH], "In part"),
     (
         4,
         "as sensitive as before",
-        [(s, 0.95, "after", quantities.UNPOOLED) for s in EACH],
+        [(s, 0.95, "after", UNPOOLED) for s in EACH],
         "Did not hold",
     ),
     (
@@ -283,7 +341,13 @@ CASES: list[tuple[int, str, list[tuple], str]] = [
     (
         6,
         "no effect",
-        [("imagenet-smoothed", lambda v, variant, seed: v * 0 - 1 + 0.01 * variant * (seed + 1), "before")],
+        [
+            (
+                "imagenet-smoothed",
+                lambda v, variant, seed: v * 0 - 1 + 0.01 * variant * (seed + 1),
+                "before",
+            )
+        ],
         "Did not hold",
     ),
     (6, "not at the end", [("imagenet-smoothed", 0.3, "before", (1.0,))], "In part"),
@@ -313,7 +377,9 @@ CASES: list[tuple[int, str, list[tuple], str]] = [
             (TEMPLATES, lambda v, variant, seed: v * 0 + variant, "moved"),
             (
                 TEMPLATES,
-                lambda v, variant, seed: v * 0 + 1.87 - 0.05 * variant + 0.002 * (-1) ** (seed * variant),
+                lambda v, variant, seed: (
+                    v * 0 + 1.87 - 0.05 * variant + 0.002 * (-1) ** (seed * variant)
+                ),
                 "kernel after",
             ),
         ],
@@ -367,7 +433,11 @@ CASES: list[tuple[int, str, list[tuple], str]] = [
         "unclear",
         [
             (SUBSET, apart(0.02), "kernel after"),
-            (SUBSET, lambda v, variant, seed: v + 0.02 * (seed - 1) * ORDER[variant], "kernel after"),
+            (
+                SUBSET,
+                lambda v, variant, seed: v + 0.02 * (seed - 1) * ORDER[variant],
+                "kernel after",
+            ),
         ],
         "In part",
     ),
@@ -393,7 +463,9 @@ CASES: list[tuple[int, str, list[tuple], str]] = [
         [
             (
                 RANDOM,
-                lambda v, variant, seed: v - 0.05 * ORDER[variant] + 0.05 * (2, 4, 1, 0, 3)[ORDER[variant]],
+                lambda v, variant, seed: (
+                    v - 0.05 * ORDER[variant] + 0.05 * (2, 4, 1, 0, 3)[ORDER[variant]]
+                ),
                 "kernel after",
             )
         ],
@@ -509,7 +581,12 @@ CASES: list[tuple[int, str, list[tuple], str]] = [
         "In part",
     ),
     (17, "two points apart", [(s, 0.02, "accuracy", POOLED) for s in EACH], "Did not hold"),
-    (17, "one variant two points better", [("cifar10", 0.02, "accuracy", ("max-pool",))], "In part"),
+    (
+        17,
+        "one variant two points better",
+        [("cifar10", 0.02, "accuracy", ("max-pool",))],
+        "In part",
+    ),
     (
         17,
         "wide intervals",
@@ -570,9 +647,12 @@ def test_single_seeds_cannot_show_that_variants_differ() -> None:
 
 
 def test_two_seeds_that_agree_on_ranks_give_no_interval() -> None:
-    assert claims.of_ranks([0.9, 0.9])[0] == 0.9 and np.isnan(claims.of_ranks([0.9, 0.9])[1:]).all()
-    assert claims.of_ranks([0.9] * 3) == (0.9, 0.9, 0.9)
-    value, low, high = claims.of_ranks([0.8, 0.9])
+    assert (
+        claim_statistics.of_ranks([0.9, 0.9])[0] == 0.9
+        and np.isnan(claim_statistics.of_ranks([0.9, 0.9])[1:]).all()
+    )
+    assert claim_statistics.of_ranks([0.9] * 3) == (0.9, 0.9, 0.9)
+    value, low, high = claim_statistics.of_ranks([0.8, 0.9])
     assert value == pytest.approx(0.85) and (low, high) == (
         pytest.approx(0.85 - stats.t.ppf(0.975, 1) * 0.05),
         1.0,
@@ -620,7 +700,13 @@ def test_the_rules_are_those_that_were_fixed() -> None:
     assert found[12].query("role == 'condition'")["goal"].item()[1] < 0.05
     layers = np.arange(19)
     assert [
-        list(layers[part]) for part in (claims.EARLY, claims.PATTERN, claims.UPPER, claims.LAST)
+        list(layers[part])
+        for part in (
+            claim_statistics.EARLY,
+            claim_statistics.PATTERN,
+            claim_statistics.UPPER,
+            claim_statistics.LAST,
+        )
     ] == [[1, 2, 3, 4], [*range(3, 19)], [*range(7, 13)], [18]]
 
 
@@ -658,21 +744,12 @@ def test_a_claim_looks_at_its_layers_and_no_others(
 
 def test_filters_that_move_back_are_matched_where_they_first_were_as_far() -> None:
     """Displacement is that reached so far: 0, 2, 1 is 0, 2, 2."""
-    paths = {
-        "kernel": {1: [1.9, 1.8, 1.7], 4: [1.9, 1.5, 1.4]},
-        "change_norm": {1: [0.0, 0.5, 1.0], 4: [0.0, 2.0, 1.0]},
-    }
-
-    def look(study: str, what: str, when: str) -> quantities.Table:
-        return {
-            variant: pd.DataFrame([values if when == "path" else values[-1:]])
-            for variant, values in paths[what].items()
-        }
-
-    matched = quantities.at_matched_displacement(look, TEMPLATES)
-    assert matched[1].to_numpy().item() == pytest.approx(1.7) and matched[
-        4
-    ].to_numpy().item() == pytest.approx(1.7)
+    smooth, moved = (
+        xr.DataArray([[path] for path in paths], dims=("variant", "seed", "checkpoint"))
+        for paths in ([[1.9, 1.8, 1.7], [1.9, 1.5, 1.4]], [[0.0, 0.5, 1.0], [0.0, 2.0, 1.0]])
+    )
+    matched = quantities.at_matched_displacement(smooth, moved)
+    assert matched.values.ravel() == pytest.approx([1.7, 1.7])
 
 
 @pytest.mark.parametrize("number", [n for n in CLAIMS if n not in (13, 15)])
@@ -786,7 +863,8 @@ def test_verdict_of_parts(parts: list[tuple], conditions: list[tuple], expected:
 
 
 def theirs(number: int) -> pd.Series:
-    return judge(number, published).detail.set_index(["study", "what"])["published"]
+    found = {name: published_study(name) for name in CLAIMS[number].studies}
+    return judge(number, found).detail.set_index(["study", "what"])["published"]
 
 
 def curve(figure: str, variant: str) -> np.ndarray:
@@ -795,7 +873,9 @@ def curve(figure: str, variant: str) -> np.ndarray:
 
 
 def test_published_values_by_hand() -> None:
-    before, after, smooth = ({variant: curve(f, variant) for variant in FIVE} for f in ("3c", "3d", "6b"))
+    before, after, smooth = (
+        {variant: curve(f, variant) for variant in FIVE} for f in ("3c", "3d", "6b")
+    )
     assert theirs(1)["cifar10", "max-pool - strided-relu"] == pytest.approx(math.log(0.117 / 0.212))
     assert theirs(1)["imagenet-init", "max-pool - strided-relu"] == pytest.approx(
         math.log(curve("3a", "max-pool")[18] / curve("3a", "strided-relu")[18])
@@ -849,7 +929,7 @@ def test_published_spreads_by_hand() -> None:
 def test_the_ledger_shows_the_least_favourable_part() -> None:
     made = world()
     change(made, "cifar10", 0.3, "before", variants=("max-pool",))
-    row = ledger(findings(evidence(made))).loc[1]
+    row = ledger_of(made).loc[1]
     assert row["part"] == "cifar10: max-pool - subsample" and row["held"] == "6 of 7"
     assert row["low"] < row["value"] < row["high"] and row["value"] == pytest.approx(-0.2, abs=0.02)
     assert (
@@ -861,48 +941,39 @@ def test_the_ledger_shows_the_least_favourable_part() -> None:
 
 
 def test_further_variants_of_a_study_are_left_out() -> None:
-    found = evidence(world())
-    variant = record(
-        "cifar10", "max-pool", 0, {k: v + 9 for k, v in world()["cifar10"]["max-pool", 0].items()}
-    )
-    variant.spec.width = 0.5
-    found["cifar10"].records.insert(0, variant)
-    found["cifar10"].records.append(variant)
-    assert judge(1, partial(observed, found)).verdict == "Held"
-    assert len(observed(found, "cifar10", "s", "before")["max-pool"]) == 5
+    runs = [record("cifar10", variant, seed) for variant in FIVE for seed in range(5)]
+    other = record("cifar10", "strided", 0, downsampling="max-pool", width=0.5)
+    found = observed([other, *runs, other], "downsampling", FIVE)
+    assert found.sizes["seed"] == 5
+    assert judge(1, studies(world()) | {"cifar10": found}).verdict == "Held"
+    expected = before(studies(world())["cifar10"]["sensitivity"]).values
+    assert before(found["sensitivity"]).values == pytest.approx(expected, rel=1e-5)
 
 
 def test_reads_what_a_training_leaves() -> None:
-    """Layers without pooled and logits; banks; accuracy on the most images; the wanted recipe."""
+    """Layers without pooled and logits; filters; accuracy on the most images; the wanted recipe."""
     names = layers_of(cifar10_vgg("max-pool"))
-    assert tuple(names["layers"].index(bank) for bank in names["banks"]) == claims.CONVOLUTIONS
+    numbers_of_filters = tuple(names["layers"].index(each) for each in names["banks"])
+    assert numbers_of_filters == claim_statistics.CONVOLUTIONS
     numbers = world()["cifar10"]["max-pool", 0]
-    measurements = {
-        **record("cifar10", "max-pool", 0, numbers).measurements,
-        "layers": names["layers"],
-    }
-    specs = [
-        Training("cifar10", "max-pool", seed, recipe, "protocol-1")
-        for recipe, seeds in ((AUGMENTED, 1), (PLAIN, 2))
-        for seed in range(seeds)
+    recipes = ((AUGMENTED, 0), (PLAIN, 0), (PLAIN, 1))
+    records = [
+        dataclasses.replace(each, spec=dataclasses.replace(each.spec, seed=seed))
+        for each, seed in (
+            (record("cifar10", "max-pool", 0, recipe=r), seed) for r, seed in recipes
+        )
     ]
-    found = {"cifar10": SimpleNamespace(records=[Record(spec, measurements, {}) for spec in specs])}
-    look = partial(observed, found, "cifar10")
-    assert look("s", "before")["max-pool"].shape == (2, 13) and look("s", "before")["strided"].empty
-    assert look("s", "before")["max-pool"].loc[1].to_numpy() == pytest.approx(
-        numbers["before"], abs=1e-5
-    )
-    assert look("s", "calibrated")["max-pool"].loc[1].to_numpy() == pytest.approx(
-        numbers["before"] + 0.02, abs=1e-5
-    )
-    assert look("s", "after", distance="euclidean")["max-pool"].loc[1].to_numpy() == pytest.approx(
-        numbers["after"], abs=1e-4
-    )
-    assert look("kernel", "before")["max-pool"].loc[0].tolist() == [1.87] * 8
-    assert look("kernel", "path")["max-pool"].shape == (2, 24)
-    assert look("accuracy", "after")["max-pool"].loc[0, 0] == pytest.approx(
-        100 * numbers["accuracy"][0], abs=1e-3
-    )
+    found = observed(records, "downsampling", FIVE)
+    s = before(log(found["sensitivity"]))
+    assert s.shape == (5, 2, 13) and s.sel(variant="strided").isnull().all()
+    one = found.sel(variant="max-pool", seed=1)
+    calibrated, euclidean = before(log(one["calibrated"])), after(2 * log(one["euclidean"]))
+    assert s.sel(variant="max-pool", seed=1).values == pytest.approx(numbers["before"], abs=1e-5)
+    assert calibrated.values == pytest.approx(numbers["before"] + 0.02, abs=1e-5)
+    assert euclidean.values == pytest.approx(numbers["after"], abs=1e-4)
+    assert before(one["smoothness"]).values.tolist() == [1.87] * 8
+    assert one["smoothness"].shape == (3, 8)
+    assert after(one["accuracy"]).item() == pytest.approx(100 * numbers["accuracy"][0], abs=1e-3)
 
 
 def test_failing_banks_are_listed() -> None:
@@ -925,22 +996,23 @@ def test_failing_banks_are_listed() -> None:
 def test_matched_displacement_is_read_off_the_way() -> None:
     """C = 4 moves twice as far; where it had moved as far as C = 1 ever did, it was halfway."""
     made = world()
-    change(made, TEMPLATES, lambda v, variant, seed: v * 0 + (2.0 if variant == 4 else 1.0), "moved")
-    change(made, TEMPLATES, lambda v, variant, seed: v * 0 + 1.87 - 0.1 * variant, "kernel after")
-    matched = quantities.at_matched_displacement(partial(observed, evidence(made)), TEMPLATES)
-    assert matched[1].to_numpy() == pytest.approx(1.77) and matched[3].to_numpy() == pytest.approx(
-        1.57
+    change(
+        made, TEMPLATES, lambda v, variant, seed: v * 0 + (2.0 if variant == 4 else 1.0), "moved"
     )
-    assert matched[4].to_numpy() == pytest.approx(1.87 - 0.4 / 2)
+    change(made, TEMPLATES, lambda v, variant, seed: v * 0 + 1.87 - 0.1 * variant, "kernel after")
+    study = studies(made)[TEMPLATES]
+    matched = quantities.at_matched_displacement(study["smoothness"], study["moved"])
+    for strength, value in ((1, 1.77), (3, 1.57), (4, 1.87 - 0.4 / 2)):
+        assert matched.sel(variant=strength).values == pytest.approx(value)
 
 
-def test_share_outside_counts_both_ways() -> None:
+def test_fraction_outside_counts_both_ways() -> None:
     seeds = np.array([[-0.01], [0.0], [0.01]])
-    changes = pd.DataFrame(np.array([0.5, -0.5, 0.0, 0.101]) + seeds)
-    assert claims.share_outside(changes, 0.1) == (0.75, 0.5, 0.75)
+    changes = np.array([0.5, -0.5, 0.0, 0.101]) + seeds
+    assert claim_statistics.fraction_outside(changes, 0.1) == (0.75, 0.5, 0.75)
 
 
-def test_share_outside_covers() -> None:
+def test_fraction_outside_covers() -> None:
     """Seven of ten layers change by more than the margin, some by little more."""
     rng, true = (
         np.random.default_rng(3),
@@ -948,7 +1020,7 @@ def test_share_outside_covers() -> None:
     )
 
     def covers() -> bool:
-        found = claims.share_outside(pd.DataFrame(true + rng.normal(0, 0.03, (5, 10))), 0.1)
+        found = claim_statistics.fraction_outside(true + rng.normal(0, 0.03, (5, 10)), 0.1)
         return found.low <= 0.7 <= found.high
 
     assert np.mean([covers() for _ in range(600)]) >= 0.95
@@ -958,7 +1030,8 @@ def test_share_outside_covers() -> None:
     ("noise", "rate", "off"), [(2.0, 0.92, 1), (1.0, 0.88, 1), (0.3, 0.2, 0.03)]
 )
 def test_intervals_of_rank_correlations_cover(noise: float, rate: float, off: float) -> None:
-    """Over eight banks, of five seeds, the expectation of the correlation; where nearly all are 1, all but."""
+    """Over eight banks, of five seeds, the expectation of the correlation; where nearly all are 1,
+    all but."""
     rng, banks = np.random.default_rng(4), np.arange(8)
 
     def correlations(seeds: int) -> list[float]:
@@ -968,7 +1041,7 @@ def test_intervals_of_rank_correlations_cover(noise: float, rate: float, off: fl
         ]
 
     truth = np.mean(correlations(3000))
-    found = [claims.of_ranks(correlations(5)) for _ in range(500)]
+    found = [claim_statistics.of_ranks(correlations(5)) for _ in range(500)]
     assert np.mean([each.low <= truth <= each.high for each in found]) >= rate
     assert max(max(each.low - truth, truth - each.high) for each in found) < off
     assert all(-1 <= each.low <= each.high <= 1 for each in found)
@@ -980,7 +1053,7 @@ def test_random_over_control_covers() -> None:
     truth = np.sqrt(random.var(0, ddof=1).mean() / control.var(0, ddof=1).mean())
 
     def covers() -> bool:
-        found = claims.random_over_control(
+        found = claim_statistics.random_over_control(
             *(m + 0.1 * rng.normal(size=(n, 5, 8)) for m, n in ((random, 5), (control, 3)))
         )
         return found.low <= truth <= found.high
@@ -991,8 +1064,20 @@ def test_random_over_control_covers() -> None:
 def test_variants_as_one_under_control_are_infinitely_further_apart() -> None:
     rng = np.random.default_rng(1)
     random = np.arange(5.0)[None, :, None] + 0.01 * rng.normal(size=(5, 5, 8))
-    value, low, high = claims.random_over_control(random, np.ones((3, 5, 8)))
+    value, low, high = claim_statistics.random_over_control(random, np.ones((3, 5, 8)))
     assert value == math.inf and low > 1e6 and high == math.inf
+
+
+def smoothness_only(values: np.ndarray) -> dict[str, xr.Dataset]:
+    """CIFAR-10 with filters (variants, seeds, filters) after training."""
+    over, names = (
+        ("variant", "seed", "checkpoint", "filters"),
+        {"variant": list(FIVE), "seed": range(5)},
+    )
+    found = xr.Dataset(
+        {"smoothness": (over, values[:, :, None])}, names | {"checkpoint": [0], "filters": range(8)}
+    )
+    return {"cifar10": judged_study(FIVE, found), "imagenet": judged_study(JUDGED["imagenet"])}
 
 
 def test_the_largest_difference_is_judged_by_simultaneous_intervals() -> None:
@@ -1000,62 +1085,50 @@ def test_the_largest_difference_is_judged_by_simultaneous_intervals() -> None:
     rng = np.random.default_rng(2)
 
     def reaches_zero() -> bool:
-        runs = {
-            (variant, seed): {"kernel after": rng.normal(1.5, 0.01, 8)}
-            for variant in FIVE
-            for seed in range(5)
-        }
-        tables = {
-            variant: pd.DataFrame([runs[variant, seed]["kernel after"] for seed in range(5)])
-            for variant in FIVE
-        }
-        parts = list(CLAIMS[16].statistic(lambda study, *_: tables if study == "cifar10" else {}))
-        return parts[0].low == 0 and parts[0].value > 0
+        part = next(CLAIMS[16].statistic(smoothness_only(rng.normal(1.5, 0.01, (5, 5, 8)))))
+        return part.low == 0 and part.value > 0
 
     assert np.mean([reaches_zero() for _ in range(60)]) >= 0.9
 
 
 def test_the_interval_of_the_largest_difference_covers() -> None:
-    rng, means = (
-        np.random.default_rng(5),
-        {variant: 1.5 + 0.05 * k + np.zeros(8) for k, variant in enumerate(FIVE)},
-    )
+    rng, means = np.random.default_rng(5), 1.5 + 0.05 * np.arange(5)[:, None, None]
 
     def covers() -> bool:
-        tables = {
-            variant: pd.DataFrame(mean + rng.normal(0, 0.02, (5, 8))) for variant, mean in means.items()
-        }
-        part = next(
-            iter(CLAIMS[16].statistic(lambda study, *_: tables if study == "cifar10" else {}))
-        )
+        part = next(CLAIMS[16].statistic(smoothness_only(means + rng.normal(0, 0.02, (5, 5, 8)))))
         return part.low <= 0.2 <= part.high
 
     assert np.mean([covers() for _ in range(100)]) >= 0.95
 
 
 def test_a_seed_measured_on_more_sets_of_images_is_a_seed() -> None:
-    found = evidence(world())
-    for each in found["imagenet-init"].records:
-        each.spec.sets = 3 if each.spec.seed == 0 else None
-    seeds = {record.spec.seed for record in found["imagenet-init"].records}
-    assert all(
-        set(table.index) == seeds
-        for table in observed(found, "imagenet-init", "s", "before").values()
-    )
+    records = [
+        record("cifar10", variant, seed) for variant in ("max-pool", "strided") for seed in range(3)
+    ]
+    for each in records:
+        object.__setattr__(each.spec, "sets", 3 if each.spec.seed == 0 else None)
+    found = observed(records, "downsampling", ("max-pool", "strided"))["sensitivity"]
+    assert found["seed"].values.tolist() == [0, 1, 2] and found.notnull().all()
 
 
 def test_a_fourth_variant_needs_more_than_an_interval_of_its_own() -> None:
     seeds = np.linspace(-1, 1, 5)[:, None]
-    three, fourth = (
-        pd.DataFrame((mean + seeds) * np.ones(13))
-        for mean in (9.0, 3.1 * np.std(seeds, ddof=1) / math.sqrt(5))
-    )
-    real = {
-        variant: three if variant in FIVE[:3] else fourth if variant == FIVE[3] else three * 0 + seeds
-        for variant in FIVE
-    }
-    nothing = dict.fromkeys(FIVE, three * 0)
-    *_, part = CLAIMS[15].statistic(lambda study, *_: real if study == SUBSET else nothing)
+    fourth = 3.1 * np.std(seeds, ddof=1) / math.sqrt(5)
+    means = (9.0, 9.0, 9.0, fourth, 0.0)
+    real = {(v, k): mean + seeds[k] * np.ones(13) for v, mean in zip(FIVE, means) for k in range(5)}
+
+    def study(values: dict[tuple, np.ndarray]) -> xr.Dataset:
+        s = np.array([[values[variant, seed] for seed in range(5)] for variant in FIVE])[:, :, None]
+        names = {"variant": list(FIVE), "seed": range(5), "checkpoint": [0]}
+        variables = {
+            "sensitivity": (("variant", "seed", "checkpoint", "layer"), np.exp(s)),
+            "smoothness": (("variant", "seed", "checkpoint", "filters"), s),
+        }
+        places = {"layer": range(13), "filters": range(13)}
+        return judged_study(FIVE, xr.Dataset(variables, names | places))
+
+    nothing = study({key: 0 * values for key, values in real.items()})
+    *_, part = CLAIMS[15].statistic({SUBSET: study(real), RANDOM: nothing})
     assert (part.low, part.value, part.high) == (3, 4, 5) and part.outcome == "right sign"
 
 
@@ -1156,11 +1229,16 @@ def test_deviations_over_seeds_are_root_mean_squares() -> None:
 
 def test_variants_are_permuted_whole_and_in_all_seeds_alike() -> None:
     made = world()
-    swapped = lambda v, variant, seed: v - 0.05 * ORDER[variant] + 0.05 * (0, 2, 1, 3, 4)[ORDER[variant]]  # noqa: E731
+    swapped = lambda v, variant, seed: (
+        v - 0.05 * ORDER[variant] + 0.05 * (0, 2, 1, 3, 4)[ORDER[variant]]
+    )  # noqa: E731
     change(
-        made, RANDOM, lambda v, variant, seed: swapped(v, variant, seed) if seed else 4 - v, "kernel after"
+        made,
+        RANDOM,
+        lambda v, variant, seed: swapped(v, variant, seed) if seed else 4 - v,
+        "kernel after",
     )  # the first seed disagrees
-    convolutions = list(claims.CONVOLUTIONS)
+    convolutions = list(claim_statistics.CONVOLUTIONS)
     s, kernel = (
         np.stack([by_seed(made, RANDOM, variant, q) for variant in FIVE], axis=1)
         for q in ("after", "kernel after")
@@ -1273,7 +1351,7 @@ def test_intervals_over_draws_are_those_of_a_mean_and_of_a_deviation() -> None:
             )
 
 
-def test_the_worst_part_of_a_share_is_the_smallest() -> None:
+def test_the_worst_part_of_a_fraction_is_the_smallest() -> None:
     made = world()
     change(
         made,
@@ -1294,19 +1372,19 @@ def test_the_table_is_whole() -> None:
     assert list(CLAIMS) == list(range(1, 18))
     for claim in CLAIMS.values():
         assert claim.claim and claim.section and claim.measured and claim.threshold and claim.figure
-        assert set(claim.studies) <= set(STUDIES)
+        assert set(claim.studies) <= set(JUDGED)
 
 
 @pytest.mark.parametrize("study", ["cifar10", "cifar10-random-labels", "cifar10-subset"])
-def test_an_variant_that_the_paper_does_not_have_enters_no_claim(study: str):
+def test_a_variant_that_the_paper_does_not_have_enters_no_claim(study: str):
     made = world()
-    expected = ledger(findings(evidence(made)))
+    expected = ledger_of(made)
     for seed in range(3):
         made[study]["blur-pool", seed] = {
             name: numbers + 7 + seed for name, numbers in run(study, "subsample", seed).items()
         }
-    pd.testing.assert_frame_equal(ledger(findings(evidence(made))), expected)
-    assert not {"blur-pool"} & {variant for _, variants in STUDIES.values() for variant in variants}
+    pd.testing.assert_frame_equal(ledger_of(made), expected)
+    assert not {"blur-pool"} & {variant for variants in JUDGED.values() for variant in variants}
 
 
 def test_damaged_published_curves_are_not_passed_over(
@@ -1316,4 +1394,4 @@ def test_damaged_published_curves_are_not_passed_over(
     damaged.write_text(curves.PUBLISHED.read_text().replace("0.1", "x", 1))
     monkeypatch.setattr(curves, "PUBLISHED", damaged)
     with pytest.raises(ValueError, match="curves.csv, row"):
-        quantities.published("cifar10", "s", "before")
+        published_study("cifar10")

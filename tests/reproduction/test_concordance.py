@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import checkpoint, distances, probe, profile
+from made_up import training as made_training
 from scipy import stats
 
 from reproduction.analysis.concordance import (
@@ -18,6 +20,12 @@ from reproduction.analysis.concordance import (
     rank_correlations,
 )
 from reproduction.analysis.evidence import Evidence, last
+from reproduction.experiments.records import (
+    BeforeAndAfter,
+    Checkpoint,
+    ComparisonRecord,
+    Relative,
+)
 from reproduction.experiments.specs import Comparison, Recipe, Training
 from reproduction.experiments.store import Record
 
@@ -37,67 +45,54 @@ def s(when: int, variant: str, seed: int) -> np.ndarray:
 
 
 def training(variant: str, seed: int) -> Record:
-    """Sensitivity to twice the deformation is twice as large; to half of it, less the larger it is. Arms are the more
-    accurate the later they stand in VARIANTS."""
+    """Sensitivity to twice the deformation is twice as large; to half of it, less the larger it is.
+    Variants are the more accurate the later they stand in VARIANTS."""
 
-    def checkpoint(when: int) -> dict:
+    def at(when: int) -> Checkpoint:
         of = s(when, variant, seed)
         strengths = {"test-0": of, "strength-2": 2 * of, "strength-0.5": 1 - of, "noise": of}
         conditions = {
-            name: {
-                "cosine": {"normalized": list(v)},
-                "euclidean": {"mean_square": list(6 * v if name == "test-0" else v / v)},
-            }
+            name: profile(v, distances(v, mean_square=6 * v if name == "test-0" else v / v))
             for name, v in strengths.items()
         }
-        probe = {
-            "test_accuracy": 0.8 + VARIANTS.index(variant) / 100 + seed / 1000,
-            "flip_rate": 0.2 - VARIANTS.index(variant) / 100,
-        }
-        return {
-            "sensitivity": {"cosine": {"normalized": list(of)}},
-            "full": {"conditions": conditions, "probe": probe},
-            "probe": probe,
-        }
+        place = VARIANTS.index(variant)
+        found = probe(test_accuracy=0.8 + place / 100 + seed / 1000, flip_rate=0.2 - place / 100)
+        return checkpoint(of, conditions=conditions, probe=found, full_probe=found)
 
-    return Record(
-        spec(variant, seed), {"layers": LAYERS, "checkpoints": [checkpoint(0), checkpoint(1)]}, {}
-    )
+    return made_training(spec(variant, seed), [at(0), at(1)], LAYERS)
 
 
 def comparison(variant: str, seed: int) -> Record:
     """D is the square of the sensitivity; G falls where it rises."""
 
-    def stability(when: int) -> dict[str, list[float]]:
+    def stability(when: int) -> Relative:
         of = s(when, variant, seed)
-        return {"deformation": list(of**2), "noise": list(1 / of), "ratio": list(of**3)}
+        return Relative(deformation=list(of**2), noise=list(1 / of), ratio=list(of**3))
 
-    found = {"before": stability(0), "after": stability(1)}
-    return Record(
-        Comparison(spec(variant, seed), 8, 8),
-        {
-            "layers": LAYERS,
-            "relative_stability": found,
-            "shift_consistency": 0.9 + seed / 100 + VARIANTS.index(variant) / 1000,
-        },
-        {},
-    )
+    consistency = 0.9 + seed / 100 + VARIANTS.index(variant) / 1000
+    found = ComparisonRecord(LAYERS, BeforeAndAfter(stability(0), stability(1)), consistency)
+    return Record(Comparison(spec(variant, seed), 8, 8), found, {})
 
 
 @pytest.fixture
 def trained() -> Evidence:
-    return Evidence("cifar10", "full", [training(variant, seed) for seed in (0, 1) for variant in VARIANTS], [])
-
-
-@pytest.fixture
-def peers() -> Evidence:
     return Evidence(
-        "cifar10-other-measures", "full", [comparison(variant, seed) for seed in (0, 1) for variant in VARIANTS], []
+        "cifar10", "full", [training(variant, seed) for seed in (0, 1) for variant in VARIANTS], []
     )
 
 
-def test_measures_side_by_side(trained: Evidence, peers: Evidence):
-    before, after = (by_measure(trained, peers, when) for when in ("before", "after"))
+@pytest.fixture
+def others() -> Evidence:
+    return Evidence(
+        "cifar10-other-measures",
+        "full",
+        [comparison(variant, seed) for seed in (0, 1) for variant in VARIANTS],
+        [],
+    )
+
+
+def test_measures_side_by_side(trained: Evidence, others: Evidence):
+    before, after = (by_measure(trained, others, when) for when in ("before", "after"))
     assert list(before) == list(after) == ["sensitivity", "D", "G", "R", "R, splines"]
     for when, tables in enumerate((before, after)):
         for name, power, factor in (
@@ -118,18 +113,19 @@ def test_measures_side_by_side(trained: Evidence, peers: Evidence):
             assert table["value"].tolist() == pytest.approx(expected)
 
 
-def test_only_networks_that_were_compared_are(trained: Evidence, peers: Evidence):
-    few = Evidence("", "full", peers.records[:3], [])
+def test_only_networks_that_were_compared_are(trained: Evidence, others: Evidence):
+    few = Evidence("", "full", others.records[:3], [])
     assert {
-        (len(table), *table["variant"].unique()) for table in by_measure(trained, few, "after").values()
+        (len(table), *table["variant"].unique())
+        for table in by_measure(trained, few, "after").values()
     } == {(21, *VARIANTS[:3])}
     assert networks(trained, few)["variant"].tolist() == list(VARIANTS[:3])
 
 
 def test_measures_made_from_the_papers_agree_with_it_or_oppose_it(
-    trained: Evidence, peers: Evidence
+    trained: Evidence, others: Evidence
 ):
-    table = rank_correlations(*(by_measure(trained, peers, when) for when in ("before", "after")))
+    table = rank_correlations(*(by_measure(trained, others, when) for when in ("before", "after")))
     assert table.index.tolist() == ["D", "G", "R", "R, splines"]
     assert table.columns.tolist() == [
         ("layers", "before"),
@@ -174,9 +170,9 @@ def test_measures_that_have_nothing_to_do_with_each_other_are_ranked_as_in_a_loo
 
 
 def test_the_image_is_no_networks_and_variants_are_compared_where_they_differ(
-    trained: Evidence, peers: Evidence
+    trained: Evidence, others: Evidence
 ):
-    tables = [by_measure(trained, peers, when) for when in ("before", "after")]
+    tables = [by_measure(trained, others, when) for when in ("before", "after")]
     odd = [
         {**of, "D": of["D"].assign(value=of["D"]["value"].where(of["D"]["layer"] > 0, 1e6))}
         for of in tables
@@ -185,7 +181,9 @@ def test_the_image_is_no_networks_and_variants_are_compared_where_they_differ(
     wide = pd.DataFrame(
         np.arange(12.0).reshape(2, 6), pd.MultiIndex.from_product([[0], ["a", "b"]]), range(1, 7)
     ).rename_axis(["seed", "variant"])
-    assert over_variants(wide, -wide).to_dict() == pytest.approx({layer: -1 for layer in (3, 4, 5, 6)})
+    assert over_variants(wide, -wide).to_dict() == pytest.approx(
+        {layer: -1 for layer in (3, 4, 5, 6)}
+    )
 
 
 def test_strengths_are_in_pixels(trained: Evidence):
@@ -237,8 +235,8 @@ def test_the_order_of_variants_at_every_strength(trained: Evidence):
     ]
 
 
-def test_what_each_measure_says_of_a_network(trained: Evidence, peers: Evidence):
-    table = networks(trained, peers)
+def test_what_each_measure_says_of_a_network(trained: Evidence, others: Evidence):
+    table = networks(trained, others)
     assert len(table) == 8 and table[["variant", "seed"]].drop_duplicates().shape == (8, 2)
     row = table[(table["variant"] == "strided") & (table["seed"] == 1)].iloc[0]
     of = s(1, "strided", 1)
@@ -255,9 +253,14 @@ def test_what_each_measure_says_of_a_network(trained: Evidence, peers: Evidence)
     )
 
 
-def test_prediction_says_how_many_are_ranked(trained: Evidence, peers: Evidence):
-    table = prediction(networks(trained, peers))
-    assert table.columns.tolist() == ["8 networks", "4 means of variants", "4 of seed 0", "4 of seed 1"]
+def test_prediction_says_how_many_are_ranked(trained: Evidence, others: Evidence):
+    table = prediction(networks(trained, others))
+    assert table.columns.tolist() == [
+        "8 networks",
+        "4 means of variants",
+        "4 of seed 0",
+        "4 of seed 1",
+    ]
     assert (table.loc[["flips", "shifts"], ["4 means of variants", "4 of seed 1"]] == 1).all(
         axis=None
     ), "fewer flips, fewer errors"
@@ -268,7 +271,9 @@ def test_prediction_is_of_ranks():
     error, noise = np.random.default_rng(1).uniform(size=(2, 2, 4))  # (seed, variant)
     flips = error**9 + 0.2 * noise
     rows = [
-        (variant, seed, error[seed, k], flips[seed, k]) for seed in (0, 1) for k, variant in enumerate(VARIANTS)
+        (variant, seed, error[seed, k], flips[seed, k])
+        for seed in (0, 1)
+        for k, variant in enumerate(VARIANTS)
     ]
     found = prediction(pd.DataFrame(rows, columns=["variant", "seed", "test error", "flips"])).loc[
         "flips"

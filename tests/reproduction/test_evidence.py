@@ -1,4 +1,5 @@
-"""The records behind a chapter, as tables; what is missing is said, and neither mode stands in for the other."""
+"""The records behind a chapter, as tables; what is missing is said, and neither mode stands in for
+the other."""
 
 import dataclasses
 import json
@@ -11,11 +12,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import checkpoint, distances, probe, profile, smoothness, training
 
 from deformlib import filters, models
-from reproduction.analysis import costs, evidence, quantities
+from reproduction.analysis import costs, evidence, networks, quantities
 from reproduction.analysis.evidence import Evidence, by_layer, collect, existing, spread, store_for
 from reproduction.experiments import runs, studies, sweeps
+from reproduction.experiments.records import (
+    Accuracy,
+    BeforeAndAfter,
+    ByStatistics,
+    Checkpoint,
+    ComparisonRecord,
+    Draws,
+    InterventionRecord,
+    Profile,
+    Relative,
+    ResamplingRecord,
+    Scopes,
+    TrainingRecord,
+    to_json,
+)
 from reproduction.experiments.specs import (
     Comparison,
     Intervention,
@@ -37,54 +54,50 @@ def specs_of(mode: str, seed: int) -> list[Spec]:
     return [Training(data, variant, seed, RECIPES[mode], "protocol-1") for variant in VARIANTS]
 
 
-def measurements(spec: Training) -> dict:
-    """Numbers that say where they come from: seed, checkpoint, measure and layer are a digit each."""
-    layers, before = ["input", "conv1_1", "down1", "pool", "head"], ["conv1_1.norm"]
+LAYERS = ["input", "conv1_1", "down1", "pool", "head"]
 
-    def profile(checkpoint: int, measure: int, names: list[str]) -> dict:
-        base = spec.seed + checkpoint / 10 + measure / 100 + VARIANTS.index(spec.downsampling) / 1e4
-        return {
-            d: {
-                s: [base + n / 1000 + far for n in range(len(names))]
-                for s, far in (("normalized", 0), ("mean", 100 * k))
-            }
-            for k, d in enumerate(("cosine", "euclidean"), 1)
-        }
 
-    checkpoints = [
-        {
-            "sensitivity": profile(c, 0, layers),
-            "calibrated": profile(c, 1, layers),
-            "before_relu": profile(c, 2, before),
-            "probe": {
-                "test_accuracy": 0.1 + c / 10,
-                "deformed_accuracy": 0.1,
-                "flip_rate": 0.2,
-                "train_accuracy": 0.5,
-                "train_loss": 1.0,
-                "train_images": 256,
-                "test_images": 256,
-            },
-        }
-        for c in range(3)
-    ]
-    checkpoints[-1]["full"] = {
-        "probe": {
-            **checkpoints[-1]["probe"],
-            "test_accuracy": 0.8 + spec.seed / 100,
-            "test_images": 1000,
-        }
-    }
-    return {"layers": layers, "before_relu": before, "checkpoints": checkpoints}
+def measurements(spec: Training) -> TrainingRecord:
+    """Numbers that say where they come from: seed, checkpoint, measure and layer are a digit
+    each."""
+
+    def measured(number: int, measure: int, layers: int = len(LAYERS)) -> Profile:
+        base = spec.seed + number / 10 + measure / 100 + VARIANTS.index(spec.downsampling) / 1e4
+        values = base + np.arange(layers) / 1000
+        return profile(*(distances(values, mean=values + 100 * k) for k in (1, 2)))
+
+    def at(number: int) -> Checkpoint:
+        last = probe(test_accuracy=0.8 + spec.seed / 100, deformed_accuracy=0.1, test_images=1000)
+        return checkpoint(
+            measured(number, 0),
+            [1.5],
+            calibrated=measured(number, 1),
+            before_relu=measured(number, 2, layers=1),
+            probe=probe(test_accuracy=0.1 + number / 10, deformed_accuracy=0.1),
+            full_probe=last if number == 2 else None,
+        )
+
+    found = training(spec, [at(k) for k in range(3)], LAYERS, ["conv1_1"], ["conv1_1.norm"])
+    return found.measurements
 
 
 def record(spec: Training) -> Record:
     return Record(spec, measurements(spec), {})
 
 
+def on_disk(spec: Training, provenance: dict | None = None) -> Record:
+    """As a run hands it to the store."""
+    return Record(spec, to_json(measurements(spec)), provenance or {})
+
+
+def evidence_of(records: list[Record], variant_field: str = "downsampling") -> Evidence:
+    return Evidence("made-up", "full", records, [], variant_field)
+
+
 @pytest.fixture
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Full mode's store, empty, beside quick mode's, for a study of two variants and three seeds."""
+    """Full mode's store, empty, beside quick mode's, for a study of two variants and three
+    seeds."""
     monkeypatch.setitem(
         studies.STUDIES, "made-up", Study("", specs_of, {"full": range(3), "quick": range(2)})
     )
@@ -119,7 +132,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         done.append(spec)
         if spec.seed == 13:
             raise FloatingPointError("training diverged")
-        return measurements(spec), {}, {"weight": torch.ones(1)}
+        return to_json(measurements(spec)), {}, {"weight": torch.ones(1)}
 
     monkeypatch.setitem(runs.EXECUTE, Training, execute)
     monkeypatch.setattr(sweeps, "local", lambda *_: ThreadPoolExecutor(1))
@@ -158,10 +171,11 @@ def test_layers_of_another_measure(options: dict, expected: list[float]):
 
 
 def test_layers_under_another_condition_of_the_protocol():
-    found = record(specs_of("full", 0)[0])
-    conditions = {"noise": {"euclidean": {"mean_square": [1.0, 2.0, 3.0, 8.0, 9.0]}}}
-    found.measurements["checkpoints"][0]["full"] = {"conditions": conditions}
-    table = Evidence("made-up", "full", [found], []).layers(
+    squares = [1.0, 2.0, 3.0, 8.0, 9.0]
+    noise = profile(np.ones(5), distances(np.ones(5), mean_square=squares))
+    checkpoints = [checkpoint(np.ones(5), conditions={"noise": noise}), checkpoint(np.ones(5))]
+    found = training(specs_of("full", 0)[0], checkpoints, LAYERS)
+    table = evidence_of([found]).layers(
         checkpoint=0, distance="euclidean", statistic="mean_square", condition="noise"
     )
     assert table["value"].tolist() == [1.0, 2.0, 3.0] and table["name"].tolist() == [
@@ -172,16 +186,12 @@ def test_layers_under_another_condition_of_the_protocol():
 
 
 def test_relative_stability_is_a_table_like_that_of_layers():
-    found = {
-        "layers": ["input", "conv1_1", "pool", "head"],
-        "relative_stability": {
-            "before": {"noise": [1.0, 2.0, 9.0, 9.0], "ratio": [5.0, 6.0, 9.0, 9.0]},
-            "after": {"ratio": [3.0, 4.0, 9.0, 9.0]},
-        },
-    }
-    comparison = Evidence(
-        "", "full", [Record(Comparison(specs_of("full", 3)[0], 8, 8), found, {})], []
-    )
+    nothing = [0.0] * 4
+    before = Relative(nothing, noise=[1.0, 2.0, 9.0, 9.0], ratio=[5.0, 6.0, 9.0, 9.0])
+    after = Relative(nothing, nothing, ratio=[3.0, 4.0, 9.0, 9.0])
+    layers = ["input", "conv1_1", "pool", "head"]
+    found = ComparisonRecord(layers, BeforeAndAfter(before, after), 1.0)
+    comparison = evidence_of([Record(Comparison(specs_of("full", 3)[0], 8, 8), found, {})])
     table = comparison.relative_stability()
     assert table.columns.tolist() == ["variant", "seed", "layer", "name", "value"]
     assert table.values.tolist() == [
@@ -267,7 +277,7 @@ def test_a_caption_counts_seeds_as_most_variants_have_them():
 def test_full_mode_reads_what_there_is_and_counts_what_is_missing(full: Store, never: None):
     wanted = studies.study("made-up").specs("full")
     for spec in wanted[:3]:
-        full.save(record(spec))
+        full.save(on_disk(spec))
     found = collect("made-up", "full")
     assert [item.spec for item in found.records] == wanted[:3] and found.missing == wanted[3:]
     assert found.seed_counts == {"max-pool": 2, "strided": 1}
@@ -277,15 +287,15 @@ def test_full_mode_reads_what_there_is_and_counts_what_is_missing(full: Store, n
     )
     assert [item.spec for item in collect("made-up", "full", [0]).records] == wanted[:2]
     for spec in wanted[3:]:
-        full.save(record(spec))
+        full.save(on_disk(spec))
     assert (
         collect("made-up", "full").note == "cifar10, 3 seeds per variant, 5 epochs"
         and not collect("made-up", "full").missing
     )
 
 
-def test_an_variant_without_any_record_is_an_error_with_the_command(full: Store, never: None):
-    full.save(record(specs_of("full", 1)[0]))
+def test_a_variant_without_any_record_is_an_error_with_the_command(full: Store, never: None):
+    full.save(on_disk(specs_of("full", 1)[0]))
     with pytest.raises(
         FileNotFoundError,
         match="made-up has no record for strided; .*python -m reproduction run made-up",
@@ -296,7 +306,7 @@ def test_an_variant_without_any_record_is_an_error_with_the_command(full: Store,
 def test_a_damaged_record_is_an_error_not_a_missing_one(full: Store, never: None):
     for seed in range(3):
         for spec in specs_of("full", seed):
-            full.save(record(spec))
+            full.save(on_disk(spec))
     full.path(specs_of("full", 2)[1]).write_text("damaged")
     with pytest.raises(ValueError, match=full.path(specs_of("full", 2)[1]).name):
         collect("made-up", "full")
@@ -304,7 +314,7 @@ def test_a_damaged_record_is_an_error_not_a_missing_one(full: Store, never: None
 
 def test_full_mode_never_reads_quick_records(full: Store, never: None):
     for spec in studies.study("made-up").specs("quick") + studies.study("made-up").specs("full"):
-        store_for("quick").save(record(spec))
+        store_for("quick").save(on_disk(spec))
     with pytest.raises(FileNotFoundError):
         collect("made-up", "full")
 
@@ -312,8 +322,8 @@ def test_full_mode_never_reads_quick_records(full: Store, never: None):
 def test_quick_mode_makes_what_is_missing_and_never_reads_full_records(full: Store, executed: list):
     wanted = studies.study("made-up").specs("quick")
     for spec in wanted + studies.study("made-up").specs("full"):
-        full.save(record(spec))
-    store_for("quick").save(record(wanted[1]))
+        full.save(on_disk(spec))
+    store_for("quick").save(on_disk(wanted[1]))
     found = collect("made-up", "quick")
     assert executed == [wanted[0], *wanted[2:]]
     assert [item.spec for item in found.records] == wanted and not found.missing
@@ -367,16 +377,16 @@ def test_the_environment_is_left_alone(
 
 def test_a_trained_network_is_that_of_its_record():
     network, [spec] = (
-        evidence.load_trained("cifar10", "max-pool", seed=0),
+        networks.load_trained("cifar10", "max-pool", seed=0),
         [
             spec
             for spec in studies.study("cifar10").specs("full", [0])
             if spec.downsampling == "max-pool"
         ],
     )
-    last = evidence.store_for("full").load(spec).measurements["checkpoints"][-1]
+    last = evidence.store_for("full").load(spec).measurements.checkpoints[-1]
     found = filters.smoothness(network, "kernel")  # the weights are kept in bfloat16: three digits
-    assert list(found.values()) == pytest.approx(last["smoothness"]["kernel"], rel=1e-3)
+    assert list(found.values()) == pytest.approx(last.smoothness.kernel, rel=1e-3)
     assert not network.training and next(network.parameters()).dtype == torch.float32
     assert network.conv1_1.norm.running_var.ne(1).all()
 
@@ -404,7 +414,7 @@ def test_a_trained_network_is_that_of_its_record():
 )
 def test_a_trained_network_that_is_not_there(arguments: tuple, error: type, message: str):
     with pytest.raises(error, match=message):
-        evidence.load_trained(*arguments)
+        networks.load_trained(*arguments)
 
 
 def test_missing_weights_name_the_command_that_makes_them(full: Store):
@@ -412,7 +422,7 @@ def test_missing_weights_name_the_command_that_makes_them(full: Store):
         FileNotFoundError,
         match="no weights of cifar10, max-pool, seed 1; to make them run python -m reproduction run cifar10 --seeds 1$",
     ):
-        evidence.load_trained("cifar10", "max-pool", 1)
+        networks.load_trained("cifar10", "max-pool", 1)
     spec = next(
         spec
         for spec in studies.study("cifar10").specs("full", [1])
@@ -422,7 +432,7 @@ def test_missing_weights_name_the_command_that_makes_them(full: Store):
     with pytest.raises(
         FileNotFoundError, match=f"to make them delete {full.path(spec)} and run python"
     ):  # else it is not missing
-        evidence.load_trained("cifar10", "max-pool", 1)
+        networks.load_trained("cifar10", "max-pool", 1)
 
 
 def test_costs_are_those_of_the_records(full: Store):
@@ -443,7 +453,7 @@ def test_costs_are_those_of_the_records(full: Store):
             "device": "a processor",
             "training_precision": "float32",
         }
-        full.save(Record(spec, measurements(spec), provenance))
+        full.save(on_disk(spec, provenance))
     full.save_weights(specs_of("full", 0)[0], {"w": torch.zeros(500_000)})
     table = costs.costs("full").sort_index()
     row = table.loc[("made-up", "CPU")]
@@ -472,7 +482,7 @@ def test_costs_are_those_of_the_records(full: Store):
         "device": "a GPU",
         "training_precision": "tensorfloat32",
     }
-    full.save(Record(specs_of("full", 1)[0], measurements(specs_of("full", 1)[0]), of_gpu))
+    full.save(on_disk(specs_of("full", 1)[0], of_gpu))
     table = costs.costs("full").sort_index()
     assert table.loc[("made-up", "CPU")].equals(row), "hours of a CPU and of a GPU are not summed"
     assert table.loc[("made-up", "GPU")][
@@ -483,7 +493,8 @@ def test_costs_are_those_of_the_records(full: Store):
 def test_networks_of_a_cpu_and_of_a_gpu_are_compared_by_pairs_of_seeds(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Strided has no network of the GPU; those of two GPU seeds are not compared with each other."""
+    """Strided has no network of the GPU; those of two GPU seeds are not compared with each
+    other."""
     values = {
         ("max-pool", 0): 1.0,
         ("max-pool", 1): 1.5,
@@ -620,7 +631,7 @@ def test_workers_get_the_file_of_a_reader_s_study(full: Store, monkeypatch: pyte
         assert given["source"] == source
 
 
-def test_each_worker_gets_its_share_of_the_cores(
+def test_each_worker_gets_its_part_of_the_cores(
     full: Store, executed: list[Training], monkeypatch: pytest.MonkeyPatch
 ):
     given, asked = [], []
@@ -661,17 +672,14 @@ def test_at_loss_is_between_the_checkpoints_around_it():
     spec = specs_of("full", 0)[0]
 
     def run(seed: int, losses: list[float]) -> Record:
-        made = [measurements(dataclasses.replace(spec, seed=seed)) for _ in losses]
         checkpoints = [
-            {**m["checkpoints"][0], "probe": {"train_loss": loss}} for m, loss in zip(made, losses)
+            checkpoint(
+                [k, 10.0 * k, 100.0 * k**2, 0, 0], [1.0 * k, 2.0], probe=probe(train_loss=loss)
+            )
+            for k, loss in enumerate(losses)
         ]
-        for k, checkpoint in enumerate(checkpoints):
-            checkpoint["sensitivity"] = {
-                "cosine": {"normalized": [k, 10.0 * k, 100.0 * k**2, 0, 0]}
-            }
-        return Record(
-            dataclasses.replace(spec, seed=seed), {**made[0], "checkpoints": checkpoints}, {}
-        )
+        of_seed = dataclasses.replace(spec, seed=seed)
+        return training(of_seed, checkpoints, LAYERS, ["conv1_1", "conv1_2"])
 
     records = [
         run(0, [2.0, 1.0, 0.25, 0.01]),
@@ -684,10 +692,6 @@ def test_at_loss_is_between_the_checkpoints_around_it():
     assert found.loc[found["seed"] == 0, "value"].tolist() == pytest.approx([1.5, 15, 250])
     assert found.loc[found["seed"] == 2, "value"].tolist() == pytest.approx([1, 10, 100])
     assert list(found.columns) == ["variant", "seed", "layer", "name", "value"]
-    for each in records:
-        each.measurements["banks"] = ["conv1_1", "conv1_2"]
-        for k, checkpoint in enumerate(each.measurements["checkpoints"]):
-            checkpoint["smoothness"] = {"kernel": [1.0 * k, 2.0]}
     of_banks = evidence.at_loss(
         Evidence("made-up", "full", records, []), {spec.downsampling: 0.5}, Evidence.banks
     )
@@ -702,16 +706,14 @@ def test_at_loss_is_between_the_checkpoints_around_it():
 
 def test_unknown_names_are_listed_with_the_known():
     spec = specs_of("full", 0)[0]
-    made = measurements(spec)
-    made["checkpoints"][-1]["smoothness"] = {"kernel": []}
-    found = Evidence("made-up", "full", [Record(spec, made, {})], [])
+    found = evidence_of([record(spec)])
     with pytest.raises(ValueError, match="measure must be one of .*sensitivity.*got 'calibratd'"):
         found.layers("calibratd")
     with pytest.raises(ValueError, match="average must be one of .*kernel.*got 'mean'"):
         found.banks("mean")
 
 
-def test_variants_of_an_variant_are_no_seeds():
+def test_variants_of_a_variant_are_no_seeds():
     spec = specs_of("full", 0)[0]
     variants = [spec, dataclasses.replace(spec, label_seed=1), dataclasses.replace(spec, seed=1)]
     assert Evidence(
@@ -720,7 +722,8 @@ def test_variants_of_an_variant_are_no_seeds():
 
 
 def test_at_displacement_is_read_off_the_way():
-    """C = 4 moves every bank three times as far as C = 1; a third of its way from 1.8 to 1.2 it is at 1.6."""
+    """C = 4 moves every bank three times as far as C = 1; a third of its way from 1.8 to 1.2 it is
+    at 1.6."""
     recipe = Recipe(1, 64, 0.1)
 
     def run(strength: float, seed: int, far: float, end: float) -> Record:
@@ -734,19 +737,11 @@ def test_at_displacement_is_read_off_the_way():
             classes=10,
             strength=strength,
         )
-        smoothness = [
-            {"kernel": [1.8, 1.8], "change_norm": [0.0, 0.0]},
-            {"kernel": [end, end + seed], "change_norm": [far, far]},
+        checkpoints = [
+            checkpoint(kernel=smoothness([1.8, 1.8], change_norm=[0.0, 0.0])),
+            checkpoint(kernel=smoothness([end, end + seed], change_norm=[far, far])),
         ]
-        return Record(
-            spec,
-            {
-                "layers": [],
-                "banks": ["conv1_1", "conv1_2"],
-                "checkpoints": [{"smoothness": s} for s in smoothness],
-            },
-            {},
-        )
+        return training(spec, checkpoints, banks=["conv1_1", "conv1_2"])
 
     records = [
         run(strength, seed, 0.3 if strength == 4 else 0.1, 1.2 if strength == 4 else 1.7)
@@ -764,12 +759,10 @@ def test_at_displacement_is_read_off_the_way():
     assert of[4.0].tolist() == pytest.approx([1.8 - 0.6 / 3, 1.8 + 0.4 / 3])
     assert evidence.at_displacement(everything.only(seed=0)).empty, "C = 2 has no seed at all"
     assert evidence.at_displacement(everything.only(seed=9)).empty
-    for each in records:  # as a record is written, which has no nan
-        each.measurements["checkpoints"][0]["smoothness"]["change_kernel"] = [None, None]
     assert everything.banks("change_kernel", checkpoint=0)["value"].dtype == float
 
 
-def test_variants_of_an_variant_are_told_apart():
+def test_variants_of_a_variant_are_told_apart():
     specs = [
         dataclasses.replace(spec, **fields)
         for fields in (dict(classes=100), dict(label_seed=1))
@@ -794,15 +787,15 @@ def test_the_last_layer_in_words():
 
 
 def test_a_network_before_its_training_has_the_smoothness_of_its_first_checkpoint():
-    network = evidence.load_initial("cifar10", "strided", seed=0)
+    network = networks.load_initial("cifar10", "strided", seed=0)
     [spec] = [
         spec
         for spec in studies.study("cifar10").specs("full", [0])
         if spec.downsampling == "strided"
     ]
-    first = evidence.store_for("full").load(spec).measurements["checkpoints"][0]
+    first = evidence.store_for("full").load(spec).measurements.checkpoints[0]
     assert list(filters.smoothness(network, "kernel").values()) == pytest.approx(
-        first["smoothness"]["kernel"], rel=1e-5
+        first.smoothness.kernel, rel=1e-5
     )
     assert not network.training and network.head.out_features == 10
 
@@ -818,7 +811,9 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
     monkeypatch.setitem(studies.STUDIES, "made-up", study)
     network = runs.build(dataclasses.replace(spec, seed=1), 7, 3)
     monkeypatch.setitem(
-        runs.EXECUTE, Training, lambda spec, *_: ({"steps": 1}, {}, network.state_dict())
+        runs.EXECUTE,
+        Training,
+        lambda spec, *_: (to_json(measurements(spec)), {}, network.state_dict()),
     )
     monkeypatch.setattr(sweeps, "local", lambda *_: ThreadPoolExecutor(1))
     fractions = Study("", study.make, study.seeds)  # which keeps none, and is run first
@@ -826,35 +821,35 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
     collect("before-it", "quick")
     assert not collect("made-up", "quick").missing
     state = torch.random.get_rng_state()
-    again = evidence.load_trained("made-up", "max-pool", seed=1, mode="quick")
+    again = networks.load_trained("made-up", "max-pool", seed=1, mode="quick")
     torch.testing.assert_close(
         again.conv4_2.conv.weight, network.conv4_2.conv.weight, rtol=1e-2, atol=1e-6
     )
     assert again.head.out_features == 7 and not again.training
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(
-        evidence.load_initial("made-up", "max-pool", 1, "quick").conv4_2.conv.weight,
+        networks.load_initial("made-up", "max-pool", 1, "quick").conv4_2.conv.weight,
         network.conv4_2.conv.weight,
     )
     with pytest.raises(
         ValueError, match="seed must be one of 1, whose weights made-up keeps, got 0"
     ):
-        evidence.load_trained("made-up", "max-pool", 0, "quick")
+        networks.load_trained("made-up", "max-pool", 0, "quick")
     evidence.store_for("quick").weights_path(dataclasses.replace(spec, seed=1)).unlink()
     with pytest.raises(
         FileNotFoundError,
         match="delete .* and run python -m reproduction run made-up --seeds 1 --mode quick$",
     ):
-        evidence.load_trained("made-up", "max-pool", 1, "quick")
+        networks.load_trained("made-up", "max-pool", 1, "quick")
     with pytest.raises(FileNotFoundError, match="run made-up --seeds 1$"):
-        evidence.load_trained("made-up", "max-pool", 1)
+        networks.load_trained("made-up", "max-pool", 1)
 
 
-def test_over_banks_is_the_mean_over_kernels():
-    networks = {variant: models.cifar10_vgg(variant, width=0.1) for variant in VARIANTS}
-    networks["strided"].conv1_1.conv.weight.data[0, 0] = 0
+def test_over_filters_is_the_mean_over_kernels():
+    made = {variant: models.cifar10_vgg(variant, width=0.1) for variant in VARIANTS}
+    made["strided"].conv1_1.conv.weight.data[0, 0] = 0
     fractions = lambda weight: filters.explained(weight, filters.SMOOTHINGS["2x2 box"])  # noqa: E731
-    table = evidence.over_banks(networks, fractions, seed=3)
+    table = networks.over_filters(made, fractions, seed=3)
     assert table.columns.tolist() == Evidence("", "full", [], []).banks().columns.tolist()
     assert table["variant"].tolist() == [variant for variant in VARIANTS for _ in range(8)] and set(
         table["seed"]
@@ -863,7 +858,7 @@ def test_over_banks_is_the_mean_over_kernels():
         table["name"].tolist()[:2] == ["conv1_1", "conv1_2"]
         and table["layer"].tolist() == [*range(1, 9)] * 2
     )
-    expected = fractions(networks["strided"].conv1_1.conv.weight.detach())
+    expected = fractions(made["strided"].conv1_1.conv.weight.detach())
     assert expected.isnan().sum() == 1 and table["value"][8] == pytest.approx(
         float(expected[~expected.isnan()].mean())
     )
@@ -886,15 +881,12 @@ def test_a_table_may_have_the_initialization_beside_the_variants():
 
 
 def test_accuracies_of_changed_networks():
-    training = specs_of("full", 0)[0]
-    found = {
-        "accuracy": {"running": 0.8, "calibrated": 0.7},
-        "shuffled": {
-            "running": {"alone": [0.1, 0.2], "upward": [0.3, 0.4]},
-            "calibrated": {"alone": [0.5, 0.6]},
-        },
-    }
-    record = Record(Intervention(training, 20, 10), {"banks": ["conv1_1", "conv1_2"], **found}, {})
+    training_spec = specs_of("full", 0)[0]
+    running, calibrated = Scopes([0.1, 0.2], [0.3, 0.4]), Scopes([0.5, 0.6], [0.0, 0.0])
+    shuffled = ByStatistics(running, calibrated)
+    accuracy = Accuracy(running=0.8, calibrated=0.7)
+    found = InterventionRecord(["conv1_1", "conv1_2"], 20, 10, accuracy, shuffled, shuffled)
+    record = Record(Intervention(training_spec, 20, 10), found, {})
     table = Evidence("made-up", "full", [record], []).changed("shuffled")
     assert table[["layer", "name", "value"]].values.tolist() == [
         [0, "none", 0.8],
@@ -914,16 +906,12 @@ def test_accuracies_of_changed_networks():
 
 
 def test_footnote_1_as_a_table():
-    found = {
-        "banks": ["conv1_1", "conv1_2"],
-        **{
-            average: {"mean": [1.86999, 1.87], "deviation": [far, 0.01], "draws": [9, 9]}
-            for average, far in (("kernel", 0.034), ("bank", 0.03))
-        },
-    }
-    table = Evidence(
-        "", "full", [Record(Resampling("cifar10_vgg", 9, 0), found, {})], [], "architecture"
-    ).resampled()
+    kernel, bank = (
+        Draws(mean=[1.86999, 1.87], deviation=[far, 0.01], draws=[9, 9]) for far in (0.034, 0.03)
+    )
+    found = ResamplingRecord(["conv1_1", "conv1_2"], bank=bank, kernel=kernel)
+    drawn = Record(Resampling("cifar10_vgg", 9, 0), found, {})
+    table = evidence_of([drawn], "architecture").resampled()
     assert table.loc[("cifar10_vgg", "conv1_1")].to_dict() == {
         ("bank", "mean"): 1.87,
         ("bank", "deviation"): 0.03,
@@ -949,7 +937,7 @@ def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):
         and nothing.mode == "full"
     )
     [first, second, *rest] = studies.study("made-up").specs("full")
-    full.save(record(second))
+    full.save(on_disk(second))
     found = evidence.existing("made-up", "full")
     assert [item.spec for item in found.records] == [second] and found.missing == [first, *rest]
     assert evidence.existing("made-up", "full", variants=["max-pool"], seeds=[0]).missing == [first]
@@ -961,29 +949,31 @@ def test_existing_is_what_there_is_maybe_nothing(full: Store, never: None):
 
 
 def test_final_losses_are_geometric_means():
-    records = [record(spec) for seed in (0, 1) for spec in specs_of("full", seed)]
-    for k, loss in enumerate((0.01, 0.2, 0.04, 0.2)):
-        records[k].measurements["checkpoints"][-1] = {"probe": {"train_loss": loss}}
-    found = evidence.final_losses(Evidence("made-up", "full", records, []))
+    specs = [spec for seed in (0, 1) for spec in specs_of("full", seed)]
+    records = [
+        training(spec, [checkpoint(probe=probe(train_loss=loss))])
+        for spec, loss in zip(specs, (0.01, 0.2, 0.04, 0.2))
+    ]
+    found = evidence.final_losses(evidence_of(records))
     assert found == pytest.approx({"max-pool": 0.02, "strided": 0.2})
 
 
-def test_an_variant_beyond_the_papers_may_have_no_record(
+def test_a_variant_beyond_the_papers_may_have_no_record(
     full: Store, never: None, monkeypatch: pytest.MonkeyPatch
 ):
     study = Study("", specs_of, {"full": range(3), "quick": range(2)}, beyond=("strided",))
     monkeypatch.setitem(studies.STUDIES, "made-up", study)
     first, second, third, *_ = studies.study("made-up").specs("full")
-    full.save(record(first))
+    full.save(on_disk(first))
     found = collect("made-up", "full")
     assert found.seed_counts == {"max-pool": 1}
     assert (
         found.note
         == "cifar10, 1 seed per variant, 5 epochs; 2 planned runs of these variants missing: python -m reproduction run made-up"
     )
-    full.save(record(second))
+    full.save(on_disk(second))
     assert collect("made-up", "full").seed_counts == {"max-pool": 1, "strided": 1}
-    full.save(record(third))
+    full.save(on_disk(third))
     full.path(first).unlink()
     full.path(third).unlink()
     with pytest.raises(FileNotFoundError, match="no record for max-pool"):
@@ -992,7 +982,7 @@ def test_an_variant_beyond_the_papers_may_have_no_record(
 
 def test_claims_are_judged_on_the_papers_variants_alone():
     found = evidence.for_claims("full")
-    assert found.keys() == quantities.STUDIES.keys()
+    assert found.keys() == quantities.JUDGED.keys()
     specs = [
         spec
         for each in found.values()
@@ -1031,15 +1021,8 @@ def test_the_variant_beyond_has_three_seeds_in_figures():
 
 
 def test_a_condition_is_one_of_sensitivity_at_a_full_checkpoint():
-    light = {"sensitivity": {"cosine": {"normalized": [0.5]}}}
-    full = {**light, "full": {"conditions": {"noise": {"cosine": {"normalized": [0.25]}}}}}
-    spec = specs_of("full", 0)[0]
-    found = Evidence(
-        "cifar10",
-        "full",
-        [Record(spec, {"layers": ["input"], "checkpoints": [full, light]}, {})],
-        [],
-    )
+    checkpoints = [checkpoint([0.5], conditions={"noise": profile([0.25])}), checkpoint([0.5])]
+    found = evidence_of([training(specs_of("full", 0)[0], checkpoints, ["input"])])
     assert found.layers(condition="noise", checkpoint=0)["value"].item() == 0.25
     with pytest.raises(
         ValueError, match="measure must be sensitivity where a condition is given, got 'calibrated'"
@@ -1059,22 +1042,11 @@ def test_without_records_there_is_no_moment_of_equal_loss():
 def test_the_course_of_training_is_a_mean_at_every_checkpoint():
     def run(seed: int) -> Record:
         checkpoints = [
-            {
-                "epoch": epoch,
-                "sensitivity": {"cosine": {"normalized": [0, 1 + epoch, 3 + seed, 9]}},
-                "smoothness": {"kernel": [1, 2 + epoch]},
-            }
+            checkpoint([0, 1 + epoch, 3 + seed, 9], [1, 2 + epoch], epoch=epoch)
             for epoch in (0.0, 2.5)
         ]
-        return Record(
-            dataclasses.replace(specs_of("full", 0)[0], seed=seed),
-            {
-                "layers": ["input", "a", "b", "pool"],
-                "banks": ["a", "b"],
-                "checkpoints": checkpoints,
-            },
-            {},
-        )
+        spec = dataclasses.replace(specs_of("full", 0)[0], seed=seed)
+        return training(spec, checkpoints, ["input", "a", "b", "pool"], ["a", "b"])
 
     found = Evidence("cifar10", "full", [run(0), run(1)], [])
     table = evidence.over_training(found, numbers=range(1, 3)).set_index(["epoch", "seed"])["value"]
@@ -1088,17 +1060,11 @@ def test_the_course_of_training_is_a_mean_at_every_checkpoint():
 def test_the_gap_at_equal_displacement_is_where_the_bank_that_moved_less_ended():
     def run(seed: int, far: list[float], values: list[float]) -> Record:
         checkpoints = [
-            {
-                "epoch": k,
-                "smoothness": {
-                    "kernel": [value, value + seed],
-                    "change_norm": [distance, 2 * distance],
-                },
-            }
-            for k, (distance, value) in enumerate(zip(far, values, strict=True))
+            checkpoint(kernel=smoothness([value, value + seed], change_norm=[moved, 2 * moved]))
+            for moved, value in zip(far, values, strict=True)
         ]
         spec = dataclasses.replace(specs_of("full", 0)[0], downsampling="max-pool", seed=seed)
-        return Record(spec, {"layers": [], "banks": ["a", "b"], "checkpoints": checkpoints}, {})
+        return training(spec, checkpoints, banks=["a", "b"])
 
     one = Evidence(
         "cifar10-random-labels",
@@ -1123,12 +1089,10 @@ def test_the_gap_at_equal_displacement_is_where_the_bank_that_moved_less_ended()
 def test_learning_is_a_rate_at_every_checkpoint():
     def run(seed: int) -> Record:
         checkpoints = [
-            {"epoch": epoch, "probe": {"train_accuracy": epoch + seed, "flip_rate": 2 * epoch}}
+            checkpoint(epoch=epoch, probe=probe(train_accuracy=epoch + seed, flip_rate=2 * epoch))
             for epoch in (0.0, 0.5)
         ]
-        return Record(
-            dataclasses.replace(specs_of("full", 0)[0], seed=seed), {"checkpoints": checkpoints}, {}
-        )
+        return training(dataclasses.replace(specs_of("full", 0)[0], seed=seed), checkpoints)
 
     found = Evidence("cifar10", "full", [run(0), run(1)], [])
     assert evidence.learning(found).set_index(["epoch", "seed"])["value"].to_dict() == {
@@ -1144,6 +1108,6 @@ def test_load_trained_names_what_keeps_weights():
     with pytest.raises(
         ValueError, match="study must be one that keeps weights: cifar10, .*, got 'imagenet'"
     ):
-        evidence.load_trained("imagenet", "max-pool")
+        networks.load_trained("imagenet", "max-pool")
     with pytest.raises(ValueError, match="seed must be an integer >= 0, got '0'"):
-        evidence.load_trained("cifar10", "max-pool", seed="0")
+        networks.load_trained("cifar10", "max-pool", seed="0")

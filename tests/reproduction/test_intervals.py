@@ -94,7 +94,8 @@ def test_jackknife_without_variance_is_a_point() -> None:
 def table(
     rng: np.random.Generator, variants: np.ndarray, seeds: int, common: float, own: float
 ) -> np.ndarray:
-    """(seeds, variants, layers): an effect of the variant, one of the seed on all variants alike, and noise of each run."""
+    """(seeds, variants, layers): an effect of the variant, one of the seed on all variants alike,
+    and noise of each run."""
     return (
         variants
         + common * rng.normal(size=(seeds, 1, variants.shape[1]))

@@ -2,14 +2,13 @@
 
 import math
 import re
-from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 
-from reproduction.analysis import claims, quantities
+from reproduction.analysis import claims
 from reproduction.analysis.claims import CLAIMS, Finding, Part
 from reproduction.pages import ledger
 from reproduction.pages.ledger import (
@@ -190,7 +189,7 @@ def test_in_detail_shows_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_in_detail_takes_what_claims_finds() -> None:
-    findings = {k: claims.judge(k, partial(quantities.observed, {})) for k in CLAIMS}
+    findings = claims.findings({})
     text = in_detail(findings)
     assert re.findall(r":name: claim-(\d+)", text) == [str(k) for k in CLAIMS]
     assert (

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
+from made_up import checkpoint, probe, profile, smoothness
+from made_up import training as made_training
 
 from reproduction.analysis import claims, outcomes, quantities
 from reproduction.analysis.curves import published
@@ -31,6 +33,7 @@ from reproduction.analysis.outcomes import (
 from reproduction.analysis.quantities import FIVE
 from reproduction.experiments import multiverse
 from reproduction.experiments.multiverse import Multiverse
+from reproduction.experiments.records import Checkpoint, VariationRecord
 from reproduction.experiments.specs import Recipe, Training, Variation
 from reproduction.experiments.store import Record
 from reproduction.pages.figures import specification_curve, survival_of_claims
@@ -51,8 +54,8 @@ def of_variant(variant: str, when: str) -> np.ndarray:
 
 
 def record(variant: str, seed: int = 0) -> Record:
-    """The published curves; signed pixels double them, calibrated statistics add 0.1, and a forward map swaps the variants'
-    last layers at initialization."""
+    """The published curves; signed pixels double them, calibrated statistics add 0.1, and a forward
+    map swaps the variants' last layers at initialization."""
     before, after = of_variant(variant, "before"), of_variant(variant, "after")
     swapped = before.copy()
     swapped[-1] = 1 / swapped[-1] / 100
@@ -78,18 +81,24 @@ def record(variant: str, seed: int = 0) -> Record:
             return {name: plain(each) for name, each in value.items()}
         return value.tolist() if isinstance(value, np.ndarray) else [plain(each) for each in value]
 
-    return Record(spec, {"layers": LAYERS, **plain(found)}, {})
+    return Record(spec, VariationRecord(LAYERS, **plain(found)), {})
+
+
+def evidence_of(records: list[Record]) -> Evidence:
+    return Evidence("multiverse-cifar10", "full", records, [])
+
+
+def under_the_books_choices(evidence: Evidence) -> xr.DataArray:
+    return outcomes._of_study(evidence, outcomes.alone).isel(combination=0, drop=True)
 
 
 @pytest.fixture
-def evidence(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def evidence(monkeypatch: pytest.MonkeyPatch) -> Evidence:
     monkeypatch.setitem(multiverse.MULTIVERSES, "known", Multiverse(ALONE, CROSSED))
-    return SimpleNamespace(
-        records=[record(variant) for variant in FIVE], variant=lambda spec: spec.downsampling
-    )
+    return evidence_of([record(variant) for variant in FIVE])
 
 
-def test_values_are_those_of_the_records(evidence: SimpleNamespace):
+def test_values_are_those_of_the_records(evidence: Evidence):
     table = values(evidence)
     one = table.query("variant == 'strided' and choice == 'pixels' and layer == 12")
     assert list(one["when"]) == ["before"] and one["value"].item() == pytest.approx(
@@ -128,7 +137,7 @@ def test_the_nearest_combinations_in_words():
     assert nearest(pd.Series([0.5, 0.2, 0.9, 0.3], index), 1).tolist() == [0.2]
 
 
-def test_options_in_words(evidence: SimpleNamespace):
+def test_options_in_words(evidence: Evidence):
     table = changes(evidence, "3c")
     assert (
         worded(table)
@@ -138,7 +147,7 @@ def test_options_in_words(evidence: SimpleNamespace):
     assert worded(table).index[0] == BOOK and worded(table).index.names == ["choice", "option"]
 
 
-def test_the_difference_is_the_mean_over_variants_and_layers(evidence: SimpleNamespace):
+def test_the_difference_is_the_mean_over_variants_and_layers(evidence: Evidence):
     table = changes(evidence, "3c")
     assert list(table.index[:1]) == [BOOK] and table.loc[BOOK, "off 3c"] == pytest.approx(0)
     assert table.loc[("pixels", "signed"), "off 3c"] == pytest.approx(
@@ -155,16 +164,15 @@ def test_the_difference_is_the_mean_over_variants_and_layers(evidence: SimpleNam
     )
 
 
-def test_the_mean_over_seeds_is_compared(evidence: SimpleNamespace):
+def test_the_mean_over_seeds_is_compared(evidence: Evidence):
     other = record("strided", 1)
-    other.measurements["book"]["before"] = [v + 0.2 for v in other.measurements["book"]["before"]]
-    book = values(SimpleNamespace(records=[record("strided"), other], variant=evidence.variant)).query(
-        "option == \"the book's\" and when == 'before'"
-    )
+    other.measurements.book["before"] = [v + 0.2 for v in other.measurements.book["before"]]
+    table = values(evidence_of([record("strided"), other]))
+    book = table.query("option == \"the book's\" and when == 'before'")
     assert difference(book, "3c", ["choice"]).item() == pytest.approx(0.1)
 
 
-def test_a_claim_that_a_choice_turns_over_is_seen(evidence: SimpleNamespace):
+def test_a_claim_that_a_choice_turns_over_is_seen(evidence: Evidence):
     table = survival(evidence)
     assert table.loc[BOOK, "claim 1"].startswith("6/6 (-0."), table.loc[BOOK].to_dict()
     assert table.loc[in_words("map", "forward"), "claim 1"].startswith("0/6 (")
@@ -172,11 +180,12 @@ def test_a_claim_that_a_choice_turns_over_is_seen(evidence: SimpleNamespace):
     assert table.loc[BOOK, "claim 3"] == table.loc[in_words("map", "forward"), "claim 3"]
 
 
-def test_the_books_row_is_judged_as_the_ledger_judges(evidence: SimpleNamespace):
+def test_the_books_row_is_judged_as_the_ledger_judges(evidence: Evidence):
     """The claims' own statistics on the published curves, which the book's row is made of."""
-    found = findings(evidence, lambda record: record.measurements["book"])
+    found = findings(under_the_books_choices(evidence))
     for number in outcomes.JUDGED:
-        ours, theirs = found[number].detail, claims.judge(number, quantities.published).detail
+        theirs = {"cifar10": quantities.published_study("cifar10")}
+        ours, theirs = found[number].detail, claims.judge(number, theirs).detail
         both = ours.merge(theirs, on=["study", "what"]).query(
             "study == 'cifar10' and not what.str.contains('calibrated')"
         )
@@ -185,10 +194,8 @@ def test_the_books_row_is_judged_as_the_ledger_judges(evidence: SimpleNamespace)
         )
 
 
-def test_the_calibrated_baseline_is_used(evidence: SimpleNamespace):
-    detail = findings(evidence, lambda record: record.measurements["book"])[3].detail.set_index(
-        "what"
-    )["value"]
+def test_the_calibrated_baseline_is_used(evidence: Evidence):
+    detail = findings(under_the_books_choices(evidence))[3].detail.set_index("what")["value"]
     before, after = of_variant("strided", "before"), of_variant("strided", "after")
     assert detail["strided, before"] == pytest.approx(np.log(after / before)[1:5].mean())
     assert detail["strided, calibrated"] == pytest.approx(
@@ -196,18 +203,18 @@ def test_the_calibrated_baseline_is_used(evidence: SimpleNamespace):
     )
 
 
-def test_shares_over_crossed_combinations(evidence: SimpleNamespace):
+def test_fractions_over_crossed_combinations(evidence: Evidence):
     fractions = by_combination(evidence)
-    assert list(fractions.index) == [("unit", "running"), ("unit", "calibrated")] and list(fractions) == [
-        f"claim {n}" for n in outcomes.JUDGED
-    ]
+    assert list(fractions.index) == [("unit", "running"), ("unit", "calibrated")] and list(
+        fractions
+    ) == [f"claim {n}" for n in outcomes.JUDGED]
     table = robustness(fractions)
     assert table.index[0] == ("all", "2 combinations") and len(table) == 3, (
         "of pixels only one option is left open"
     )
     rows = table.loc[[in_words("statistics", "running"), in_words("statistics", "calibrated")]]
     pd.testing.assert_series_equal(table.iloc[0], rows.mean(), check_names=False)
-    single = findings(evidence, lambda record: record.measurements["book"])
+    single = findings(under_the_books_choices(evidence))
     expected = [
         hits / tested for hits, tested in (reached(single[number]) for number in outcomes.JUDGED)
     ]
@@ -225,7 +232,7 @@ def test_robustness_is_a_mean_over_combinations():
     ]
 
 
-def test_the_order_of_variants_is_that_of_the_worst_pair(evidence: SimpleNamespace):
+def test_the_order_of_variants_is_that_of_the_worst_pair(evidence: Evidence):
     last = {variant: of_variant(variant, "before")[-1] for variant in FIVE}
     found = order_of_variants(evidence)[("unit", "running")]
     assert found == pytest.approx(
@@ -233,17 +240,16 @@ def test_the_order_of_variants_is_that_of_the_worst_pair(evidence: SimpleNamespa
     )
     worst = max(quantities.POOLED, key=last.get)
     other = record(worst, 1)
-    other.measurements["crossed"]["before"] = [
-        [1.5 * value for value in of_layers]
-        for of_layers in other.measurements["crossed"]["before"]
+    other.measurements.crossed["before"] = [
+        [1.5 * value for value in of_layers] for of_layers in other.measurements.crossed["before"]
     ]
-    both = SimpleNamespace(records=[*evidence.records, other], variant=evidence.variant)
+    both = evidence_of([*evidence.records, other])
     assert order_of_variants(both)[("unit", "running")] == pytest.approx(math.sqrt(1.5) * found), (
         "the geometric mean over its seeds"
     )
 
 
-def test_options_are_named_in_words_the_books_first(evidence: SimpleNamespace):
+def test_options_are_named_in_words_the_books_first(evidence: Evidence):
     table = options(evidence)
     assert table.loc["control points move"].item() == "what is looked up; the image"
     assert in_words(*BOOK) == BOOK and in_words("border", "zeros") == ("outside the image", "black")
@@ -315,28 +321,22 @@ def trained(
     rougher: float | np.ndarray = 0.0,
     test: float = 0.5,
 ) -> Record:
-    """The published curves before training; after it `factor` times those, filters smoother by half less `rougher`."""
+    """The published curves before training; after it `factor` times those, filters smoother by half
+    less `rougher`."""
     before = of_variant(variant, "before")
 
-    def checkpoint(values: np.ndarray, variation: float | np.ndarray) -> dict:
-        measured = {"cosine": {"normalized": list(values)}}
-        return {
-            "sensitivity": measured,
-            "calibrated": measured,
-            "smoothness": {"kernel": list(variation + np.zeros(8))},
-            "probe": {"train_accuracy": 0.9, "test_accuracy": test},
-        }
+    def at(values: np.ndarray, variation: float | np.ndarray) -> Checkpoint:
+        return checkpoint(
+            values,
+            smoothness(variation + np.zeros(8), change_norm=np.ones(8)),
+            calibrated=profile(values),
+            probe=probe(train_accuracy=0.9, test_accuracy=test),
+        )
 
-    checkpoints = [
-        checkpoint(before, 1.87),
-        checkpoint(factor * of_variant(variant, "after"), 1.37 + rougher),
-    ]
-    measurements = {
-        "layers": LAYERS,
-        "banks": [f"b{k}" for k in range(8)],
-        "checkpoints": checkpoints,
-    }
-    return Record(Training("cifar10", variant, 0, recipe, "protocol-1"), measurements, {})
+    end = factor * of_variant(variant, "after")
+    checkpoints = [at(before, 1.87), at(end, 1.37 + rougher)]
+    spec = Training("cifar10", variant, 0, recipe, "protocol-1")
+    return made_training(spec, checkpoints, LAYERS, [f"b{k}" for k in range(8)])
 
 
 def test_recipes_are_compared_with_the_first_on_the_variants_they_have():
