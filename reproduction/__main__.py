@@ -276,9 +276,9 @@ def agreement(
 ) -> None:
     """Compare the records with published curves.
 
-    FILE has one row a point and the columns figure, dataset, condition, measure, variant, layer, value, how ("fit" or
+    FILE has one row a point and the columns figure, dataset, condition, measure, arm, layer, value, how ("fit" or
     "eye"). For each curve: the mean absolute difference; the skill, 1 for a perfect match and 0 for one no better than
-    untrained networks give; the correlation over layers without the mean over variants; and the share of published values
+    untrained networks give; the correlation over layers without the mean over variants; and the fraction of published values
     within the band of seeds, image sets and reading. Rows that have no counterpart are named.
 
     Example: `python -m reproduction agreement book/published/curves.csv --plot curves.png`
