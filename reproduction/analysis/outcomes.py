@@ -164,12 +164,9 @@ def changes(evidence: Evidence, figure: str) -> pd.DataFrame:
     logs = table.assign(value=np.log(table["value"]))
     index, choice = ["variant", "seed", "when", "layer"], ["choice", "option"]
     wide = logs.pivot_table(index=index, columns=choice, values="value", sort=False)
-    factors = np.exp(wide.sub(wide[BOOK], axis=0).groupby("when").mean())
-    columns = {
-        f"factor, {when}": factors.loc[when]
-        for when in ("before", "after")
-        if when in factors.index
-    }
+    means = wide.sub(wide[BOOK], axis=0).groupby("when").mean()
+    moments = [when for when in ("before", "after") if when in means.index]
+    columns = {f"factor, {when}": np.exp(means.loc[when]) for when in moments}
     off = difference(table[table["when"] == "before"], figure, choice)
     whole = pd.DataFrame({**columns, f"off {figure}": off})
     return whole.sort_values(f"off {figure}", kind="stable")

@@ -32,11 +32,11 @@ def profile(cosine: Numbers | Distances, euclidean: Numbers | Distances | None =
 def smoothness(kernel: Numbers, **others: Numbers) -> Smoothness:
     nothing = [np.nan] * len(kernel)
     lists = {name: list(values) for name, values in ({"kernel": kernel} | others).items()}
-    return Smoothness(**{name: nothing for name in Smoothness.__dataclass_fields__} | lists)
+    return Smoothness(**dict.fromkeys(Smoothness.__dataclass_fields__, nothing) | lists)
 
 
 def probe(**fields: float) -> Probe:
-    nothing = dict(test_images=256, train_images=256, train_loss=1.0)
+    nothing = {"test_images": 256, "train_images": 256, "train_loss": 1.0}
     nothing |= dict.fromkeys(("test_accuracy", "deformed_accuracy", "train_accuracy"), 0.5)
     return Probe(**{"flip_rate": 0.2, **nothing, **fields})
 
@@ -69,6 +69,6 @@ def training(
     before_relu: Sequence[str] = (),
     **provenance: object,
 ) -> Record:
-    names = dict(layers=list(layers), banks=list(banks), before_relu=list(before_relu))
+    names = {"layers": list(layers), "banks": list(banks), "before_relu": list(before_relu)}
     whole = TrainingRecord(**names, steps=1, examples=1, epochs=[], checkpoints=list(checkpoints))
     return Record(spec, whole, provenance)

@@ -11,7 +11,7 @@ from reproduction.experiments import runs
 from reproduction.experiments.specs import KINDS, Spec, network_of
 from reproduction.experiments.store import Store
 
-FOLDER = Path(__file__).parent / "records"
+FOLDER = Path(__file__).parents[1] / "records"
 SPECS = STUDY.specs("quick")
 
 
