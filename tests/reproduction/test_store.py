@@ -302,4 +302,4 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert store.cache_root() == Path.home() / "elsewhere"
     monkeypatch.setenv("DEFORMLIB_CACHE", "")
     assert store.cache_root() == Path.home() / ".cache" / "deformlib"
-    assert store.RESULTS == Path(store.__file__).parents[1] / "book" / "results"
+    assert store.RESULTS == Path(store.__file__).parents[2] / "book" / "results"
