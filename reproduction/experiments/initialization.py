@@ -41,13 +41,13 @@ def measure_initialization(
     Sensitivity of every layer: with batch norm as initialized, with calibrated statistics, and to
     further sets of images; and smoothness of the filters.
     """
-    names = protocol.layers_of(model)
     further = (spec.sets or 1) - 1
     counts = {"images": spec.images, "calibration": spec.calibration}
     if further:
         counts["sets"] = further * spec.images
     parts, identity = protocol.test_images(spec.data, spec.size, counts)
     images, others, *more = [images for images, _ in parts]
+    names = protocol.layers_of(model)
     passes = 1 + bool(spec.calibration) + further
     tick = _ticker(len(names["layers"]) * passes, progress)
 

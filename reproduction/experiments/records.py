@@ -282,7 +282,7 @@ def _number(value: Any, kind: type) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number or null, got {value!r}")
+        raise ValueError(value)
     return float(value)
 
 

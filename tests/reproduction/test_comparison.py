@@ -6,7 +6,9 @@ import torch
 from deformlib import other_measures
 from deformlib.seeding import stream
 from reproduction.experiments import comparison, data, protocol, runs, studies
-from reproduction.experiments.comparison import consistent, measure
+from reproduction.experiments.comparison import consistent, measure_comparison
+from reproduction.experiments.networks import build
+from reproduction.experiments.records import BeforeAndAfter, ComparisonRecord, Relative
 from reproduction.experiments.specs import Comparison, Recipe, Training
 from reproduction.experiments.store import Store
 from reproduction.experiments.tasks import scale
@@ -34,7 +36,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 @pytest.fixture
 def networks() -> dict[str, torch.nn.Module]:
     return {
-        when: networks.build(
+        when: build(
             Training("photos", "max-pool", seed, Recipe(1, 8, 0.1), "quick-2", width=0.1), 10, 3
         )
         for when, seed in (("before", 0), ("after", 1))
@@ -43,38 +45,38 @@ def networks() -> dict[str, torch.nn.Module]:
 
 def test_a_record_holds_what_the_measures_give(images: torch.Tensor, networks: dict):
     fractions = []
-    found, identity = measure(SPEC, networks, fractions.append)
+    found, identity = measure_comparison(SPEC, networks, fractions.append)
     seen = scale(
         images[torch.randperm(30, generator=stream(0, "measured test images"))], "standardized"
     )  # in the order of the protocol
     assert (
-        found["layers"] == protocol.layers_of(networks["after"])["layers"]
-        and found["layers"][-1] == "head"
+        found.layers == protocol.layers_of(networks["after"])["layers"]
+        and found.layers[-1] == "head"
     )
     for when, network in networks.items():
         expected = other_measures.relative_stability(
             network,
             seen[:12],
-            found["layers"],
+            found.layers,
             0.5,
             4,
             generator=stream(0, "peers, relative stability"),
         )
-        for factor, values in found["relative_stability"][when].items():
-            assert values == pytest.approx(
-                [getattr(expected[name], factor) for name in found["layers"]], rel=1e-6
-            )
+        for factor, values in vars(getattr(found.relative_stability, when)).items():
+            wanted = [getattr(expected[name], factor) for name in found.layers]
+            assert values == pytest.approx(wanted, rel=1e-6)
     expected = other_measures.shift_consistency(
         networks["after"], seen[:20], 1, generator=stream(0, "peers, shifts")
     )
-    assert found["shift_consistency"] == pytest.approx(expected)
+    assert found.shift_consistency == pytest.approx(expected)
     assert fractions == sorted(fractions) and fractions[-1] == 1 and len(identity) == 12
 
 
 def test_the_input_is_measured_alike_in_all_networks(images: torch.Tensor, networks: dict):
+    record, _ = measure_comparison(SPEC, networks, lambda fraction: None)
     first, second = (
-        {factor: values[0] for factor, values in found.items()}
-        for found in measure(SPEC, networks, lambda fraction: None)[0]["relative_stability"].values()
+        {factor: values[0] for factor, values in vars(found).items()}
+        for found in (record.relative_stability.before, record.relative_stability.after)
     )
     assert first == second
     assert first["deformation"] == pytest.approx(first["noise"], rel=1e-5) and first[
@@ -99,24 +101,22 @@ def test_consistency_in_chunks_is_a_mean_over_images(
 
 def test_too_few_images_are_an_error(images: torch.Tensor, networks: dict):
     with pytest.raises(ValueError, match="probes must be at most 30 for photos, got 31"):
-        measure(Comparison(TRAINING, 12, 31), networks, lambda fraction: None)
+        measure_comparison(Comparison(TRAINING, 12, 31), networks, lambda fraction: None)
 
 
 def test_a_run_starts_from_the_weights_kept(
     tmp_path, networks: dict, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        comparison,
-        "measure",
-        lambda spec, networks, progress: (
-            {
-                when: float(network.head.weight.detach().abs().sum())
-                for when, network in networks.items()
-            },
-            "abc",
-        ),
-    )
+
+    def size(network: torch.nn.Module) -> float:
+        return float(network.head.weight.detach().abs().sum())
+
+    def measured(spec: Comparison, networks: dict, progress: object) -> tuple:
+        sizes = [Relative([size(networks[when])], [], []) for when in ("before", "after")]
+        return ComparisonRecord([], BeforeAndAfter(*sizes), 0.5), "abc"
+
+    monkeypatch.setattr(runs, "measure_comparison", measured)
     results = Store(tmp_path / "results")
     with pytest.raises(
         FileNotFoundError,
@@ -125,13 +125,10 @@ def test_a_run_starts_from_the_weights_kept(
         runs.execute(SPEC, results)
     results.save_weights(TRAINING, networks["after"].state_dict())
     record = runs.execute(SPEC, results)
-    expected = {
-        "before": networks["before"],
-        "after": networks["after"],
-    }  # seed 0 at its initialization, and the weights
-    assert record.measurements == pytest.approx(
-        {when: float(n.head.weight.detach().abs().sum()) for when, n in expected.items()}, rel=1e-2
-    )
+    found = record.measurements.relative_stability
+    # Seed 0 at its initialization, and the weights.
+    assert found.before.deformation == pytest.approx([size(networks["before"])], rel=1e-2)
+    assert found.after.deformation == pytest.approx([size(networks["after"])], rel=1e-2)
     assert (
         results.path(SPEC).name.startswith("photos-max-pool-0-peers-")
         and record.provenance["data"] == "abc"

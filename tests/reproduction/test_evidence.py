@@ -18,6 +18,7 @@ from deformlib import filters, models
 from reproduction.analysis import costs, evidence, networks, quantities
 from reproduction.analysis.evidence import Evidence, by_layer, collect, existing, spread, store_for
 from reproduction.experiments import runs, studies, sweeps
+from reproduction.experiments.networks import build
 from reproduction.experiments.records import (
     Accuracy,
     BeforeAndAfter,
@@ -809,7 +810,7 @@ def test_quick_mode_keeps_the_weights_of_a_study(full: Store, monkeypatch: pytes
         weights=(1,),
     )
     monkeypatch.setitem(studies.STUDIES, "made-up", study)
-    network = runs.build(dataclasses.replace(spec, seed=1), 7, 3)
+    network = build(dataclasses.replace(spec, seed=1), 7, 3)
     monkeypatch.setitem(
         runs.EXECUTE,
         Training,

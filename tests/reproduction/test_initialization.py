@@ -9,7 +9,8 @@ import torch
 
 from deformlib import filters, metrics, models, representations
 from deformlib.seeding import stream
-from reproduction.experiments import data, initialization, protocol, runs
+from reproduction.experiments import data, initialization, networks, protocol, runs
+from reproduction.experiments.records import ResamplingRecord, to_json
 from reproduction.experiments.specs import Initialization, Resampling
 from reproduction.experiments.store import Store
 from reproduction.experiments.tasks import scale
@@ -34,7 +35,9 @@ def photographs(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 
 @pytest.mark.parametrize("variant", models.DOWNSAMPLINGS)
 def test_advancing_gives_the_representations(variant: str):
-    model = models.imagenet_vgg(variant, width=0.1, generator=torch.Generator().manual_seed(0)).eval()
+    model = models.imagenet_vgg(
+        variant, width=0.1, generator=torch.Generator().manual_seed(0)
+    ).eval()
     x = torch.rand(initialization.LAYER_BATCH + 5, 3, 32, 32)
     layers = [*model.layers, "pool", "head"]
     expected = representations.visit(model, x.clone(), layers, torch.clone)
@@ -64,23 +67,23 @@ def test_a_network_is_measured_as_by_sensitivity(photographs: torch.Tensor):
     control = deformation.sample(20, generator=stream(0, "measurement test-0"))
     deformed = deformation.spline((64, 64)).warp(clean, control)
     layers = [*model.layers, "pool", "head"]
-    assert found["layers"] == layers and found["examples"] == 20 and len(found["banks"]) == 13
-    [entry] = found["checkpoints"]
-    for what, network in (
-        ("sensitivity", model),
-        ("calibrated", protocol.calibrated(model, others, 16)),
+    assert found.layers == layers and found.examples == 20 and len(found.banks) == 13
+    [entry] = found.checkpoints
+    for of, network in (
+        (entry.sensitivity, model),
+        (entry.calibrated, protocol.calibrated(model, others, 16)),
     ):
         for distance in ("cosine", "euclidean"):
             expected = metrics.sensitivity(network, clean, deformed, layers, distance)
-            assert entry[what][distance]["normalized"] == pytest.approx(
+            assert getattr(of, distance).normalized == pytest.approx(
                 list(expected.values()), rel=1e-4
             )
-    assert entry["smoothness"]["kernel"] == pytest.approx(
+    assert entry.smoothness.kernel == pytest.approx(
         list(filters.smoothness(model, "kernel").values()), rel=1e-5
     )
     assert not np.allclose(
-        entry["calibrated"]["cosine"]["normalized"],
-        entry["sensitivity"]["cosine"]["normalized"],
+        entry.calibrated.cosine.normalized,
+        entry.sensitivity.cosine.normalized,
         rtol=0.05,
     )
     assert identity == data.identity(photographs, torch.zeros(60, dtype=torch.long))
@@ -90,17 +93,20 @@ def test_further_sets_have_images_and_deformations_of_their_own(photographs: tor
     spec = dataclasses.replace(SPEC, images=14, calibration=16)
     model = networks.build(spec, 1000, 3)
     one, three = (
-        initialization.measure_initialization(dataclasses.replace(spec, sets=sets), model, lambda fraction: None)[0]
+        initialization.measure_initialization(
+            dataclasses.replace(spec, sets=sets), model, lambda fraction: None
+        )[0]
         for sets in (None, 3)
     )
-    [entry], [plain] = three["checkpoints"], one["checkpoints"]
-    assert {key: value for key, value in entry.items() if key != "full"} == plain
+    [entry], [plain] = three.checkpoints, one.checkpoints
+    assert dataclasses.replace(entry, full=None) == plain
+    assert to_json(plain).keys() == to_json(entry).keys() - {"full"}
     order, deformation = (
         torch.randperm(60, generator=stream(0, "measured test images")),
         protocol.deformation_of("photos", 64),
     )
-    assert list(entry["full"]["conditions"]) == ["test-0", "test-1", "test-2"]
-    for start, (name, found) in zip((0, 30, 44), entry["full"]["conditions"].items()):
+    assert list(entry.full.conditions) == ["test-0", "test-1", "test-2"]
+    for start, (name, found) in zip((0, 30, 44), entry.full.conditions.items()):
         clean = scale(photographs[order[start : start + 14]], "unit")
         deformed = deformation.spline((64, 64)).warp(
             clean, deformation.sample(14, generator=stream(0, f"measurement {name}"))
@@ -109,7 +115,9 @@ def test_further_sets_have_images_and_deformations_of_their_own(photographs: tor
             expected = metrics.sensitivity(
                 model, clean, deformed, [*model.layers, "pool", "head"], distance
             )
-            assert found[distance]["normalized"] == pytest.approx(list(expected.values()), rel=1e-4)
+            assert getattr(found, distance).normalized == pytest.approx(
+                list(expected.values()), rel=1e-4
+            )
 
 
 def test_smoothing_changes_filters_and_nothing_else(photographs: torch.Tensor):
@@ -130,21 +138,23 @@ def test_smoothing_changes_filters_and_nothing_else(photographs: torch.Tensor):
     found, _ = initialization.measure_initialization(
         dataclasses.replace(SPEC, smoothing=0.5, calibration=0), smooth, lambda fraction: None
     )
-    assert (
-        "calibrated" not in found["checkpoints"][0]
-        and max(found["checkpoints"][0]["smoothness"]["kernel"]) < 1.75
-    )
+    [entry] = found.checkpoints
+    assert entry.calibrated is None and max(entry.smoothness.kernel) < 1.75
 
 
 def test_too_few_images_are_refused(photographs: torch.Tensor):
     with pytest.raises(
         ValueError, match=r"images \+ calibration \+ sets must be at most 60 for photos, got 72"
     ):
-        initialization.measure_initialization(dataclasses.replace(SPEC, sets=2), None, lambda fraction: None)
+        initialization.measure_initialization(
+            dataclasses.replace(SPEC, sets=2), None, lambda fraction: None
+        )
     with pytest.raises(
         ValueError, match=r"images \+ calibration must be at most 60 for photos, got 65"
     ):
-        initialization.measure_initialization(dataclasses.replace(SPEC, images=33), None, lambda fraction: None)
+        initialization.measure_initialization(
+            dataclasses.replace(SPEC, images=33), None, lambda fraction: None
+        )
 
 
 def test_an_initialization_becomes_a_record(
@@ -160,7 +170,7 @@ def test_an_initialization_becomes_a_record(
 
 
 @pytest.fixture(scope="module")
-def found() -> dict:
+def found() -> ResamplingRecord:
     return initialization.measure_resampling(
         Resampling("cifar10_vgg", 40, 0),
         models.cifar10_vgg("max-pool", width=0.25),
@@ -169,32 +179,30 @@ def found() -> dict:
 
 
 class TestResampling:
-    def test_means_are_the_closed_form_and_the_footnote(self, found: dict):
-        for k, mean in enumerate(found["bank"]["mean"]):
-            kernels = found["bank"]["deviation"][k]
+    def test_means_are_the_closed_form_and_the_footnote(self, found: ResamplingRecord):
+        for k, mean in enumerate(found.bank.mean):
+            kernels = found.bank.deviation[k]
             assert mean == pytest.approx(
                 initialization.expected_variation(), abs=5 * kernels / math.sqrt(40) + 1e-3
             )
-        assert found["bank"]["mean"][-1] == pytest.approx(1.857, abs=1e-3)
-        assert found["kernel"]["mean"][-1] == pytest.approx(1.870, abs=2e-3)
+        assert found.bank.mean[-1] == pytest.approx(1.857, abs=1e-3)
+        assert found.kernel.mean[-1] == pytest.approx(1.870, abs=2e-3)
 
-    def test_deviations_fall_with_the_root_of_the_number_of_kernels(self, found: dict):
+    def test_deviations_fall_with_the_root_of_the_number_of_kernels(self, found: ResamplingRecord):
         model = models.cifar10_vgg("max-pool", width=0.25)
         kernels = np.array(
             sorted(bank.shape[:2].numel() for bank in protocol.banks_of(model).values())
         )
         single = 0.0341 * math.sqrt(96)  # footnote 1's 0.035 is of the first layer's 96 kernels
-        np.testing.assert_allclose(
-            found["kernel"]["deviation"] * np.sqrt(kernels), single, rtol=0.35
-        )
-        assert found["kernel"]["draws"] == found["bank"]["draws"] == [40] * len(kernels)
+        np.testing.assert_allclose(found.kernel.deviation * np.sqrt(kernels), single, rtol=0.35)
+        assert found.kernel.draws == found.bank.draws == [40] * len(kernels)
 
     def test_banks_of_the_same_size_are_drawn_once(self):
         banks = initialization.measure_resampling(
             Resampling("imagenet_vgg", 2, 0),
             models.imagenet_vgg("max-pool", width=0.1),
             lambda fraction: None,
-        )["banks"]
+        ).banks
         assert banks == [
             "conv1_1",
             "conv1_2",
@@ -209,7 +217,9 @@ class TestResampling:
     def test_the_draws_depend_on_the_seed_alone(self):
         model = models.cifar10_vgg("max-pool", width=0.1)
         one, again, other = (
-            initialization.measure_resampling(Resampling("cifar10_vgg", 3, seed), model, lambda fraction: None)
+            initialization.measure_resampling(
+                Resampling("cifar10_vgg", 3, seed), model, lambda fraction: None
+            )
             for seed in (0, 0, 1)
         )
         assert one == again != other

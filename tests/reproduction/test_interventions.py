@@ -9,15 +9,21 @@ from torch import nn
 from deformlib import models
 from deformlib.models import GlobalAveragePool
 from deformlib.seeding import stream
-from reproduction.experiments import data, interventions, protocol, runs, studies
+from reproduction.experiments import data, interventions, networks, protocol, runs, studies
 from reproduction.experiments.interventions import (
     INTERVENTIONS,
     Shuffle,
     accuracy,
     averaged,
     changed,
-    measure,
+    measure_intervention,
     shuffled,
+)
+from reproduction.experiments.records import (
+    Accuracy,
+    ByStatistics,
+    InterventionRecord,
+    Scopes,
 )
 from reproduction.experiments.specs import Intervention, Recipe, Training
 from reproduction.experiments.store import Store
@@ -141,21 +147,11 @@ def test_changes_are_made_where_they_were_asked_for():
 def test_a_record_holds_every_change_of_every_bank(
     images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ):
-    asked, fractions = [], []
-    monkeypatch.setitem(INTERVENTIONS, "nothing", lambda name, layer: asked.append(name) or layer)
-    found, identity = measure(SPEC, networks.build(TRAINING, 10, 3), fractions.append)
+    fractions = []
+    found, identity = measure_intervention(SPEC, networks.build(TRAINING, 10, 3), fractions.append)
     banks = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv4_1", "conv4_2"]
-    assert found["banks"] == banks and (found["images"], found["classes"]) == (24, 10)
-    assert asked == [name for k in range(8) for name in (banks[k], *banks[k:])]
-    for statistics in ("running", "calibrated"):
-        for scope in ("alone", "upward"):
-            assert found["nothing"][statistics][scope] == [found["accuracy"][statistics]] * 8
-            assert all(
-                0 <= fraction <= 1
-                for name in INTERVENTIONS
-                for fraction in found[name][statistics][scope]
-            )
-    assert found["accuracy"]["running"] == 1, "the labels are the network's own"
+    assert found.banks == banks and (found.images, found.classes) == (24, 10)
+    assert found.accuracy.running == 1, "the labels are the network's own"
     assert fractions == sorted(fractions) and fractions[-1] == 1 and len(identity) == 12
     blind, torn = (networks.build(TRAINING, 10, 3) for _ in range(2))
     blind.conv1_1.conv.weight.data[:] = blind.conv1_1.conv.weight.data.mean((2, 3), keepdim=True)
@@ -171,9 +167,25 @@ def test_a_record_holds_every_change_of_every_bank(
             ("calibrated", protocol.calibrated(model, others)),
         ):
             assert (
-                found[name][statistics]["alone"][0]
+                getattr(getattr(found, name), statistics).alone[0]
                 == (network.eval()(seen).argmax(1) == labels).double().mean()
             ), (name, statistics)
+
+
+def test_a_change_is_made_in_one_layer_alone_and_in_all_above_it(
+    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+):
+    """With a change that changes nothing."""
+    asked = []
+    nothing = {name: lambda name, layer: asked.append(name) or layer for name in INTERVENTIONS}
+    monkeypatch.setattr(interventions, "INTERVENTIONS", nothing)
+    network = networks.build(TRAINING, 10, 3)
+    found, _ = measure_intervention(SPEC, network, lambda fraction: None)
+    banks = found.banks
+    assert asked == 2 * [name for k in range(8) for name in (banks[k], *banks[k:])]
+    running, calibrated = ([value] * 8 for value in vars(found.accuracy).values())
+    unchanged = ByStatistics(Scopes(running, running), Scopes(calibrated, calibrated))
+    assert found.shuffled == found.averaged == unchanged
 
 
 def test_the_images_are_those_of_the_probes(images: torch.Tensor, monkeypatch: pytest.MonkeyPatch):
@@ -183,24 +195,30 @@ def test_the_images_are_those_of_the_probes(images: torch.Tensor, monkeypatch: p
     monkeypatch.setattr(
         interventions.protocol, "calibrated", lambda model, x: calibrated.append(x) or model
     )
-    measure(SPEC, networks.build(TRAINING, 10, 3), lambda fraction: None)
+    measure_intervention(SPEC, networks.build(TRAINING, 10, 3), lambda fraction: None)
     order = torch.randperm(40, generator=stream(0, "measured test images"))
     assert all(torch.equal(x, scale(images[order[:24]], "standardized")) for x in seen)
     assert all(torch.equal(x, scale(images[order[24:]], "standardized")) for x in calibrated)
     with pytest.raises(
         ValueError, match=r"images \+ calibration must be at most 40 for photos, got 41"
     ):
-        measure(Intervention(TRAINING, 25, 16), networks.build(TRAINING, 10, 3), lambda fraction: None)
+        measure_intervention(
+            Intervention(TRAINING, 25, 16), networks.build(TRAINING, 10, 3), lambda fraction: None
+        )
 
 
 def test_a_run_starts_from_the_weights_kept(
     images: torch.Tensor, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    nothing = ByStatistics(Scopes([], []), Scopes([], []))
     monkeypatch.setattr(
-        runs.interventions,
-        "measure",
-        lambda spec, model, progress: ({"network": model.seen}, "abc"),
+        runs,
+        "measure_intervention",
+        lambda spec, model, progress: (
+            InterventionRecord(model.seen, 1, 1, Accuracy(1, 1), nothing, nothing),
+            "abc",
+        ),
     )
     monkeypatch.setattr(
         runs, "restore", lambda spec, tensors: type("Model", (), {"seen": [spec.slug, *tensors]})
@@ -214,7 +232,7 @@ def test_a_run_starts_from_the_weights_kept(
     results.save_weights(TRAINING, {"w": torch.ones(1)})
     record = runs.execute(SPEC, results)
     assert (
-        record.measurements == {"network": ["photos-max-pool-0", "w"]}
+        record.measurements.banks == ["photos-max-pool-0", "w"]
         and record.provenance["data"] == "abc"
     )
     assert results.path(SPEC).name.startswith("photos-max-pool-0-positions-") and record.provenance[

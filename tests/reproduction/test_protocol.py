@@ -26,7 +26,9 @@ from reproduction.experiments.protocol import (
     deformation_of,
     layers_of,
 )
-from reproduction.experiments.specs import Recipe, Training
+from reproduction.experiments.recipes import Recipe
+from reproduction.experiments.records import Checkpoint, Distances, Full, from_json, to_json
+from reproduction.experiments.specs import Training
 from reproduction.experiments.tasks import Task, scale
 
 TINY = Protocol(
@@ -111,12 +113,12 @@ def initial(model: VGG) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def light(instrument: Instrument) -> dict:
-    return instrument.light(network(), initial(network()))
+def light(instrument: Instrument) -> Checkpoint:
+    return instrument.light(network(), initial(network()), step=3, epoch=0.5)
 
 
 @pytest.fixture(scope="module")
-def full(instrument: Instrument) -> dict:
+def full(instrument: Instrument) -> Full:
     return instrument.full(network(), last=True)
 
 
@@ -292,10 +294,14 @@ class TestMeasurementSets:
             Instrument(task, SPEC, dataclasses.replace(TINY, probes=61))
 
 
+def at_the_input(of: Distances) -> dict[str, float]:
+    return {name: values[0] for name, values in to_json(of).items()}
+
+
 class TestLight:
     @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
     def test_sensitivity_is_that_of_the_library(
-        self, distance: str, light: dict, instrument: Instrument
+        self, distance: str, light: Checkpoint, instrument: Instrument
     ):
         model = network()
         for measure, layers in (
@@ -305,11 +311,13 @@ class TestLight:
             expected = metrics.sensitivity(model, *instrument.pairs["test-0"], layers, distance)
             assert list(expected) == layers
             np.testing.assert_allclose(
-                light[measure][distance]["normalized"], list(expected.values()), rtol=1e-5
+                getattr(getattr(light, measure), distance).normalized,
+                list(expected.values()),
+                rtol=1e-5,
             )
 
     def test_statistics_of_the_input_are_scipys(
-        self, light: dict, full: dict, instrument: Instrument
+        self, light: Checkpoint, full: Full, instrument: Instrument
     ):
         clean, deformed = (x.flatten(1).double().numpy() for x in instrument.pairs["test-0"])
         for distance, pair in (
@@ -326,13 +334,9 @@ class TestLight:
                 "pairs_mean": pairs.mean(),
                 "normalized": moved.mean() / np.median(pairs),
             }
-            found = light["sensitivity"][distance]
-            assert {name: values[0] for name, values in found.items()} == pytest.approx(
-                expected, rel=1e-4
-            )
-            brief = {
-                name: values[0] for name, values in full["conditions"]["test-0"][distance].items()
-            }
+            found = at_the_input(getattr(light.sensitivity, distance))
+            assert found == pytest.approx(expected, rel=1e-4)
+            brief = at_the_input(getattr(full.conditions["test-0"], distance))
             if distance == "euclidean":
                 assert brief.pop("mean_square") == pytest.approx((moved**2).mean(), rel=1e-4)
                 assert brief.pop("pairs_mean_square") == pytest.approx((pairs**2).mean(), rel=1e-4)
@@ -340,7 +344,9 @@ class TestLight:
                 {name: expected[name] for name in ("mean", "normalized")}, rel=1e-4
             )
 
-    def test_before_the_relu_is_what_batch_norm_returns(self, light: dict, instrument: Instrument):
+    def test_before_the_relu_is_what_batch_norm_returns(
+        self, light: Checkpoint, instrument: Instrument
+    ):
         model = network().eval()
         with torch.no_grad():
             before = [
@@ -349,8 +355,8 @@ class TestLight:
             ]
         assert before[0].min() < 0
         expected = metrics.normalized_distance(*before).item()
-        assert light["before_relu"]["cosine"]["normalized"][0] == pytest.approx(expected, rel=1e-4)
-        assert light["sensitivity"]["cosine"]["normalized"][1] != pytest.approx(expected, rel=1e-2)
+        assert light.before_relu.cosine.normalized[0] == pytest.approx(expected, rel=1e-4)
+        assert light.sensitivity.cosine.normalized[1] != pytest.approx(expected, rel=1e-2)
 
     def test_calibrated_statistics_are_averages_over_the_images(self, instrument: Instrument):
         """Batch norm's statistics are those of the convolutions' values, here by hand, pass by pass."""
@@ -387,7 +393,7 @@ class TestLight:
             calibrated(network(), scale(instrument.calibration[:24], "unit"), 16)
 
     def test_calibrated_sensitivity_is_that_of_the_calibrated_network(
-        self, light: dict, instrument: Instrument
+        self, light: Checkpoint, instrument: Instrument
     ):
         model = network()
         twin = calibrated(model, scale(instrument.calibration, "standardized"))
@@ -395,15 +401,15 @@ class TestLight:
             twin, *instrument.pairs["test-0"], [*model.layers, "pool", "head"]
         )
         np.testing.assert_allclose(
-            light["calibrated"]["cosine"]["normalized"], list(expected.values()), rtol=1e-5
+            light.calibrated.cosine.normalized, list(expected.values()), rtol=1e-5
         )
         assert not np.allclose(
-            light["calibrated"]["cosine"]["normalized"],
-            light["sensitivity"]["cosine"]["normalized"],
+            light.calibrated.cosine.normalized,
+            light.sensitivity.cosine.normalized,
             rtol=0.01,
         )
 
-    def test_smoothness_of_every_bank(self, light: dict):
+    def test_smoothness_of_every_bank(self, light: Checkpoint):
         model, start = network(), initial(network())
         names = [f"conv{b}_{c}" for b in range(1, 5) for c in (1, 2)]
         assert layers_of(model)["banks"] == names == list(start)
@@ -412,7 +418,7 @@ class TestLight:
                 model.get_submodule(name).conv.weight.detach().double().numpy(),
                 start[name].double().numpy(),
             )
-            found = {measure: values[k] for measure, values in light["smoothness"].items()}
+            found = {measure: values[k] for measure, values in vars(light.smoothness).items()}
             framed = np.pad(w, [(0, 0), (0, 0), (1, 1), (1, 1)])
             assert found == pytest.approx(
                 {
@@ -429,9 +435,9 @@ class TestLight:
 
     def test_a_network_that_has_not_moved_has_no_change_to_be_smooth(self, instrument: Instrument):
         model = network(trained=False)
-        found = instrument.light(model, initial(model))["smoothness"]
-        assert found["change_norm"] == [0.0] * 8
-        assert all(map(math.isnan, found["change_kernel"] + found["change_bank"]))
+        found = instrument.light(model, initial(model), 0, 0.0).smoothness
+        assert found.change_norm == [0.0] * 8
+        assert all(map(math.isnan, found.change_kernel + found.change_bank))
 
     def test_filters_that_are_zero_have_no_smoothness(self, instrument: Instrument):
         model = network()
@@ -439,7 +445,7 @@ class TestLight:
             model.conv1_2.conv.weight[0] = 0
         kept = model.conv1_2.conv.weight[1:].detach().double().numpy()
         expected = (variations(kept) / abs(kept).sum((2, 3))).mean()
-        assert protocol.smoothness_of(model, initial(model))["kernel"][1] == pytest.approx(
+        assert protocol.smoothness_of(model, initial(model)).kernel[1] == pytest.approx(
             expected, rel=1e-5
         )
 
@@ -467,7 +473,7 @@ class TestLight:
         assert (
             0 < (guess != other).mean() < 1 and (guess == labels).mean() != (other == labels).mean()
         ), "nothing to tell apart"
-        assert request.getfixturevalue(where)["probe"] == pytest.approx(
+        assert vars(request.getfixturevalue(where).probe) == pytest.approx(
             {
                 "test_images": count,
                 "test_accuracy": (guess == labels).mean(),
@@ -486,31 +492,31 @@ def variations(w: np.ndarray) -> np.ndarray:
 
 
 class TestFull:
-    def test_every_condition_is_measured_on_its_images(self, full: dict, instrument: Instrument):
+    def test_every_condition_is_measured_on_its_images(self, full: Full, instrument: Instrument):
         model = network()
         layers = [*model.layers, "pool", "head"]
-        assert list(full["conditions"]) == list(instrument.pairs)
+        assert list(full.conditions) == list(instrument.pairs)
         for name in instrument.pairs:
             expected = metrics.sensitivity(model, *instrument.pairs[name], layers)
             np.testing.assert_allclose(
-                full["conditions"][name]["cosine"]["normalized"], list(expected.values()), rtol=1e-5
+                full.conditions[name].cosine.normalized, list(expected.values()), rtol=1e-5
             )
 
-    def test_second_moments_of_the_taps(self, full: dict):
+    def test_second_moments_of_the_taps(self, full: Full):
         for k, (name, module) in enumerate(
             m for m in network().named_modules() if isinstance(m[1], nn.Conv2d)
         ):
             taps = module.weight.detach().double().numpy().reshape(-1, 9)
-            np.testing.assert_allclose(full["taps"]["mean"][k], taps.mean(0), rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(full.taps.mean[k], taps.mean(0), rtol=1e-4, atol=1e-6)
             moments = (taps[:, :, None] * taps[:, None, :]).mean(0)
             np.testing.assert_allclose(
-                full["taps"]["second_moments"][k], moments[np.triu_indices(9)], rtol=1e-4, atol=1e-6
+                full.taps.second_moments[k], moments[np.triu_indices(9)], rtol=1e-4, atol=1e-6
             )
 
     def test_accuracies_on_more_images_come_at_the_end_only(
-        self, instrument: Instrument, full: dict
+        self, instrument: Instrument, full: Full
     ):
-        assert "probe" in full and "probe" not in instrument.full(network(), last=False)
+        assert full.probe and not instrument.full(network(), last=False).probe
 
 
 @pytest.mark.parametrize("variant", DOWNSAMPLINGS)
@@ -521,7 +527,8 @@ def test_measuring_leaves_the_network_alone(variant: str, instrument: Instrument
         for name, value in model.state_dict().items()
     }
     modes, state = [module.training for module in model.modules()], torch.random.get_rng_state()
-    measured = {**instrument.light(model, initial(model)), **instrument.full(model, last=True)}
+    light = instrument.light(model, initial(model), 0, 0.0)
+    full = instrument.full(model, last=True)
     for name, value in model.state_dict().items():
         pointer, old, stride = before[name]
         assert (
@@ -532,18 +539,21 @@ def test_measuring_leaves_the_network_alone(variant: str, instrument: Instrument
     assert all(p.grad is None for p in model.parameters()) and not any(
         module._forward_hooks for module in model.modules()
     )
-    assert json.loads(json.dumps(measured, allow_nan=False)) == measured, "not plain JSON values"
+    assert light.step == 0 and light.full is None and full.probe
+    for measured in (light, full):
+        values = to_json(measured)
+        text = json.dumps(values, allow_nan=False)
+        assert from_json(json.loads(text), type(measured)) == measured
     names = layers_of(model)
-    for measure in ("sensitivity", "calibrated", "before_relu"):
-        lists = [
-            values for by_distance in measured[measure].values() for values in by_distance.values()
-        ]
-        assert {len(values) for values in lists} == {
-            len(names["before_relu" if measure == "before_relu" else "layers"])
-        }
-    assert {
-        len(values) for values in [*measured["smoothness"].values(), *measured["taps"].values()]
-    } == {8}
+    for profile, layers in (
+        (light.sensitivity, names["layers"]),
+        (light.calibrated, names["layers"]),
+        (light.before_relu, names["before_relu"]),
+    ):
+        lists = [*to_json(profile.cosine).values(), *to_json(profile.euclidean).values()]
+        assert {len(values) for values in lists} == {len(layers)}
+    of_filters = [*vars(light.smoothness).values(), *vars(full.taps).values()]
+    assert {len(values) for values in of_filters} == {8}
     assert (
         len(names["before_relu"]) == (12 if variant == "strided-relu" else 8)
         and len(names["layers"]) == 15
@@ -554,15 +564,10 @@ def test_variants_agree_to_the_bit_before_the_first_downsampling(instrument: Ins
     numbers, last = [], None
     for variant in DOWNSAMPLINGS:
         model = network(variant, trained=False)
-        found = instrument.light(model, initial(model))
-        numbers.append(
-            [
-                found[m][d][s][:3]
-                for m in ("sensitivity", "calibrated")
-                for d in found[m]
-                for s in found[m][d]
-            ]
-        )
-        assert found["sensitivity"]["cosine"]["normalized"][-1] != last
-        last = found["sensitivity"]["cosine"]["normalized"][-1]
+        found = instrument.light(model, initial(model), 0, 0.0)
+        profiles = [found.sensitivity, found.calibrated]
+        both = [each for profile in profiles for each in (profile.cosine, profile.euclidean)]
+        numbers.append([values[:3] for each in both for values in to_json(each).values()])
+        assert found.sensitivity.cosine.normalized[-1] != last
+        last = found.sensitivity.cosine.normalized[-1]
     assert all(other == numbers[0] for other in numbers)

@@ -260,7 +260,7 @@ def test_a_missing_field_is_named():
         (dict(momentum=1.1), r"momentum must be a number in \[0, 1\], got 1.1"),
         (dict(label_smoothing=2), r"label_smoothing must be a number in \[0, 1\], got 2"),
         (dict(warmup=3), r"warmup must be a number in \[0, 1\], got 3"),
-        (dict(crop=-1), "crop must be an integer >= 0, in pixels, got -1"),
+        (dict(crop=-1), "crop must be an integer >= 0, got -1"),
         (dict(pixels="raw"), "pixels must be one of unit, standardized, got 'raw'"),
         (dict(optimizer="lion"), "optimizer must be one of sgd, adamw, got 'lion'"),
     ],

@@ -1,5 +1,6 @@
 """What is on disk is whole: written beside and renamed, never overwritten, refused by name when damaged."""
 
+import dataclasses
 import json
 import math
 import os
@@ -13,8 +14,17 @@ import torch
 
 from deformlib.files import write_whole
 from reproduction.experiments import specs, store
+from reproduction.experiments.records import Epoch, TrainingRecord
 from reproduction.experiments.specs import Recipe, Training
-from reproduction.experiments.store import Record, Store, load_tensors, read, rounded, save_tensors
+from reproduction.experiments.store import (
+    Record,
+    Store,
+    check_writable,
+    load_tensors,
+    read,
+    rounded,
+    save_tensors,
+)
 
 SPEC = Training(
     "photos",
@@ -32,11 +42,16 @@ OTHER = Training(
     "quick-2",
     width=0.25,
 )
-RECORD = Record(
-    SPEC,
-    {"layers": ["input"], "values": [1 / 3, math.nan, {"deep": (2 / 3, -math.inf)}]},
-    {"commit": "abc"},
+MEASURED = TrainingRecord(
+    layers=["input"],
+    before_relu=[],
+    banks=[],
+    steps=1,
+    examples=64,
+    epochs=[Epoch(1 / 3, math.nan), Epoch(2 / 3, -math.inf)],
+    checkpoints=[],
 )
+RECORD = Record(SPEC, MEASURED, {"commit": "abc"})
 
 
 @pytest.fixture
@@ -53,11 +68,14 @@ def test_a_record_comes_back_rounded(folder: Store):
     assert SPEC in folder and OTHER not in folder
     found = folder.load(SPEC)
     assert found.spec == SPEC and found.provenance == {"commit": "abc"}
-    assert found.measurements == {
-        "layers": ["input"],
-        "values": [0.333333, None, {"deep": [0.666667, None]}],
-    }
-    assert read(path) == found
+    first, second = found.measurements.epochs
+    assert (first.loss, second.loss) == (0.333333, 0.666667)
+    assert math.isnan(first.accuracy) and math.isnan(second.accuracy)
+    others = dataclasses.replace(found.measurements, epochs=MEASURED.epochs)
+    assert others == MEASURED
+    values = json.loads(path.read_text())["measurements"]
+    assert values["epochs"][0] == {"loss": 0.333333, "accuracy": None}
+    assert read(path).measurements.layers == ["input"] and read(path).spec == SPEC
     assert [item.name for item in folder.folder.iterdir()] == [path.name]
 
 
@@ -150,9 +168,9 @@ def test_a_record_of_another_spec_is_refused(folder: Store):
 
 def test_what_is_not_json_leaves_no_file(folder: Store):
     with pytest.raises(TypeError):
-        folder.save(Record(SPEC, {"values": torch.ones(2)}, {}))
+        folder.save(Record(SPEC, MEASURED, {"values": torch.ones(2)}))
     with pytest.raises(ValueError):
-        folder.save(Record(SPEC, {}, {"seconds": math.nan}))
+        folder.save(Record(SPEC, MEASURED, {"seconds": math.nan}))
     assert not folder.folder.exists() or not list(folder.folder.iterdir())
 
 
@@ -302,4 +320,22 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert store.cache_root() == Path.home() / "elsewhere"
     monkeypatch.setenv("DEFORMLIB_CACHE", "")
     assert store.cache_root() == Path.home() / ".cache" / "deformlib"
-    assert store.RESULTS == Path(store.__file__).parents[2] / "book" / "results"
+    assert store.RESULTS == Path(__file__).parents[2] / "book" / "results"
+
+
+def test_a_variant_with_a_slash_in_its_name_has_its_record_in_the_folder(folder: Store):
+    spec = dataclasses.replace(SPEC, downsampling="lp[/2]")
+    path = folder.save(Record(spec, MEASURED, {}))
+    assert path.parent == folder.folder and folder.load(spec).spec == spec
+
+
+@pytest.mark.parametrize("place", ["/proc", "file", "file/inside"])
+def test_a_folder_that_cannot_be_written_to_is_named(place: str, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match=f"records cannot be written to .*{place} \\(.+\\)"):
+        check_writable(tmp_path / place, "records")
+
+
+def test_a_folder_that_can_be_written_to_is_left_empty(tmp_path: Path):
+    check_writable(tmp_path / "deep" / "folder", "records")
+    assert not list((tmp_path / "deep" / "folder").iterdir())

@@ -12,7 +12,8 @@ from torch import Tensor
 from deformlib.seeding import stream
 from deformlib.warping import Deformation, deform, warp
 from reproduction.experiments import data, tasks
-from reproduction.experiments.specs import Recipe, Training
+from reproduction.experiments.recipes import Recipe
+from reproduction.experiments.specs import Training
 from reproduction.experiments.tasks import Task, augment, batches, scale
 
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.1)
@@ -252,24 +253,16 @@ class TestTemplates:
         nearest = torch.cdist(scale(task.test_images, "unit").flatten(1), means).argmin(1)
         assert (nearest == task.test_labels).double().mean() > 0.95
 
-    @pytest.mark.parametrize(
-        "fields", [dict(strength=None), dict(classes=None), dict(classes=1), dict(classes=41)]
-    )
-    def test_strength_and_classes_are_needed(self, fields: dict):
-        with pytest.raises(
-            ValueError,
-            match=r"strength must be > 0, in pixels, and classes in 2..40 for templates, got",
-        ):
-            tasks.load(dataclasses.replace(self.SPEC, **fields))
+    @pytest.mark.parametrize("classes", [None, 1, 41])
+    def test_there_are_as_many_templates_as_classes(self, classes: int | None):
+        message = f"classes must be in 2..40 for templates, got {classes}"
+        with pytest.raises(ValueError, match=message):
+            tasks.load(dataclasses.replace(self.SPEC, classes=classes))
 
 
 @pytest.mark.parametrize(
     "fields, message",
     [
-        (
-            dict(task="random"),
-            "task must be one of real, random-labels, .*templates-in-noise, got 'random'",
-        ),
         (dict(examples=3001), r"examples must be in 1..3000 for cifar10, got 3001"),
     ],
 )
@@ -362,11 +355,17 @@ def test_pixels_in_either_mode():
         scale(scale(x, "unit"), "standardized"), expected, rtol=1e-5, atol=1e-6
     )
     assert scale(x, "unit").dtype == scale(x, "standardized").dtype == torch.float32
-    with pytest.raises(
-        ValueError,
-        match="pixels must be unit for images of other than three channels, got 'standardized'",
-    ):
-        scale(x[:, :1], "standardized")
+
+
+def test_grey_images_are_not_standardized(monkeypatch: pytest.MonkeyPatch):
+    grey = images(50, 1, 4, 4), torch.arange(50) % 10, CLASSES
+    monkeypatch.setattr(data, "load", lambda name, split, size=None, classes=None: grey)
+    recipe = dataclasses.replace(RECIPE, pixels="standardized")
+    spec = dataclasses.replace(SPEC, data="mnist", recipe=recipe)
+    message = "pixels must be 'unit' for mnist, which is grey, got 'standardized'"
+    with pytest.raises(ValueError, match=message):
+        tasks.load(spec)
+    assert tasks.load(dataclasses.replace(spec, recipe=RECIPE)).images.shape == (50, 1, 4, 4)
 
 
 def test_batches_come_in_the_pixels_of_the_recipe():

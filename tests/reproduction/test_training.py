@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deformlib import models
-from reproduction.experiments import training
-from reproduction.experiments.specs import Recipe
+from reproduction.experiments import hardware, training
+from reproduction.experiments.recipes import Recipe
+from reproduction.experiments.records import Epoch
 from reproduction.experiments.tasks import Task, batches
 from reproduction.experiments.training import State, train
 
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.1, weight_decay=0.01, label_smoothing=0.1)
 
 
-def network(seed: int = 0) -> models.VGG:
-    return models.cifar10_vgg(
-        "strided-relu", 4, 3, 0.05, generator=torch.Generator().manual_seed(seed)
-    )
+def network(seed: int = 0, width: float = 0.05) -> models.VGG:
+    generator = torch.Generator().manual_seed(seed)
+    return models.cifar10_vgg("strided-relu", 4, 3, width, generator=generator)
 
 
 def smooth_network() -> nn.Sequential:
@@ -123,7 +123,7 @@ def test_training_is_a_plain_loop(recipe: Recipe, float32):
         [],
     )
     state.model.eval()  # as a measurement may leave it
-    train(state, task, recipe, 7, after_epoch=lambda epoch, summary: said.append(summary))
+    train(state, task, recipe, 7, after_epoch=said.append)
     expected = plain(reference, task, recipe, 7)
     for name, value in reference.state_dict().items():
         np.testing.assert_allclose(
@@ -134,8 +134,8 @@ def test_training_is_a_plain_loop(recipe: Recipe, float32):
         for p, q in zip(smooth_network().parameters(), state.model.parameters())
     )
     for found, wanted in zip(said, expected, strict=True):
-        assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
-        assert found["accuracy"] == pytest.approx(wanted["accuracy"])
+        assert found.loss == pytest.approx(wanted["loss"], rel=1e-4)
+        assert found.accuracy == pytest.approx(wanted["accuracy"])
 
 
 def test_one_step_is_pytorchs_own_to_the_bit(float32):
@@ -186,6 +186,86 @@ def test_the_rate_rises_and_falls_linearly(steps: int, warmup: float):
             np.testing.assert_allclose(np.diff(rates[peak + 1 :], 2), 0, atol=1e-9)
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.2, 1.0])
+def test_a_constant_rate_stays_after_the_warm_up(warmup: float):
+    fields = dict(warmup=warmup, learning_rate=3.0)
+    constant = dataclasses.replace(RECIPE, schedule="constant", **fields)
+    falling = dataclasses.replace(RECIPE, **fields)
+    rise = max(1, round(50 * warmup))
+    rates = [constant.rate(step, 50) for step in range(50)]
+    assert rates[:rise] == pytest.approx([falling.rate(step, 50) for step in range(rise)])
+    assert rates[rise - 1 :] == [3.0] * (51 - rise)
+
+
+def test_a_step_is_taken_at_the_rate_of_the_schedule(monkeypatch: pytest.MonkeyPatch):
+    recipe = dataclasses.replace(RECIPE, schedule="constant")
+    rates, step = [], torch.optim.SGD.step
+
+    def noted(optimizer: torch.optim.SGD, *args: object) -> object:
+        rates.append({group["lr"] for group in optimizer.param_groups})
+        return step(optimizer, *args)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noted)
+    train(State.start(network(), recipe), made_up(), recipe, 0)
+    assert len(rates) == 15 and rates[3:] == [{0.1}] * 12
+
+
+def scales(model: nn.Module) -> list[nn.Parameter]:
+    return [m.weight for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+def test_a_scale_that_is_not_trained_stays_at_one(optimizer: str):
+    """It is in the state all the same, so a run that resumes has it."""
+    recipe = dataclasses.replace(RECIPE, norm_scale=False, optimizer=optimizer)
+    task, state = made_up(), State.start(network(), recipe)
+    seen = []
+
+    def look(step: int) -> None:
+        seen.extend(
+            bool((scale == 1).all()) and scale.grad is None for scale in scales(state.model)
+        )
+
+    train(state, task, recipe, 0, after_step=look)
+    assert len(seen) == 15 * 12 and all(seen)
+    assert not (state.model.conv1_1.norm.bias == 0).any(), "the shift is trained"
+
+    parts = State.start(network(), recipe)
+    train(parts, task, dataclasses.replace(recipe, epochs=1), 0)
+    again = State.start(network(), recipe)
+    assert "model/conv1_1.norm.weight" in parts.tensors()
+    assert {name for name in parts.tensors() if name.endswith("norm.weight")} == {
+        name
+        for name in parts.tensors()
+        if name.startswith("model") and name.endswith("norm.weight")
+    }
+    again.restore({name: value.clone() for name, value in parts.tensors().items()}, parts.step)
+    assert all((scale == 1).all() and not scale.requires_grad for scale in scales(again.model))
+
+
+@pytest.mark.parametrize("fields", [{"norm_scale": False}, {"schedule": "constant"}])
+def test_other_recipes_go_on_as_never_having_stopped(fields: dict):
+    """Killed at the first epoch's end, and restored from what a file would hold."""
+    recipe = dataclasses.replace(RECIPE, **fields)
+    task, whole, first = made_up(), State.start(network(), recipe), State.start(network(), recipe)
+    train(whole, task, recipe, 0)
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch: Epoch) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(first, task, recipe, 0, after_epoch=kill)
+    kept = {name: value.detach().contiguous().clone() for name, value in first.tensors().items()}
+    second = State.start(network(), recipe)
+    second.restore(kept, first.step)
+    train(second, task, recipe, 0)
+    tensors = second.tensors()
+    assert all(torch.equal(value, tensors[name]) for name, value in whole.tensors().items())
+
+
 def test_steps_per_epoch():
     assert [RECIPE.steps_per_epoch(n) for n in (8, 15, 16)] == [1, 1, 2]
     with pytest.raises(
@@ -202,25 +282,22 @@ def test_steps_per_epoch():
     ],
 )
 def test_a_state_is_its_tensors(recipe: Recipe, moments: set[str]):
-    """Copying them into another network's state makes it the same, the optimizer's moments included."""
+    """Another network's state that takes them over is the same, the optimizer's moments included."""
     task, state = made_up(), State.start(network(), recipe)
-    half = dataclasses.replace(recipe, epochs=1)
-    fresh = set(state.tensors())
-    train(state, task, half, 0)
-    tensors = state.tensors()
-    assert set(tensors) == fresh, "the names change once it has taken a step"
-    assert {f"model/{name}" for name in state.model.state_dict()} < fresh
-    assert {name.split("/")[0] for name in fresh if name.endswith("/head.bias")} == moments | {
-        "model"
-    }
+    of_model = {f"model/{name}" for name in state.model.state_dict()}
+    assert set(state.tensors()) == of_model, "before the first step there are no moments"
+    train(state, task, dataclasses.replace(recipe, epochs=1), 0)
+    tensors = {name: value.contiguous().clone() for name, value in state.tensors().items()}
+    assert of_model < set(tensors)
+    of_bias = {name.split("/")[0] for name in tensors if name.endswith("/head.bias")}
+    assert of_bias == moments | {"model"}
     assert all(
         any(value.any() for name, value in tensors.items() if name.startswith(f"{moment}/"))
         for moment in moments
     )
     other = State.start(network(seed=1), recipe)
-    for name, value in other.tensors().items():
-        value.data.copy_(tensors[name])
-    other.step = state.step = 5
+    other.restore(tensors, 5)
+    assert other.step == state.step == 5
     for each in (state, other):
         train(each, task, recipe, 0)
     assert all(torch.equal(value, other.tensors()[name]) for name, value in state.tensors().items())
@@ -235,7 +312,7 @@ def test_going_on_at_an_epoch_is_as_never_having_stopped(optimizer: str):
     class Killed(Exception):
         pass
 
-    def kill(epoch: int, summary: dict) -> None:
+    def kill(epoch: Epoch) -> None:
         raise Killed
 
     for _ in range(2):
@@ -245,15 +322,6 @@ def test_going_on_at_an_epoch_is_as_never_having_stopped(optimizer: str):
     train(parts, task, recipe, 0, {0, 5, 10, 12}, said.append)
     assert said == [12], "checkpoints of the epochs before come again"
     assert all(torch.equal(value, parts.tensors()[name]) for name, value in whole.tensors().items())
-
-
-def test_a_run_goes_on_at_the_beginning_of_an_epoch_only():
-    state = State.start(network(), RECIPE)
-    state.step = 3
-    with pytest.raises(
-        ValueError, match="state.step must be a multiple of 5, the beginning of an epoch, got 3"
-    ):
-        train(state, made_up(), RECIPE, 0)
 
 
 def test_checkpoints_come_at_their_steps_and_in_order():
@@ -275,7 +343,7 @@ def test_checkpoints_come_at_their_steps_and_in_order():
         0,
         {0, 1, 4, 5, 15, 99},
         at_checkpoint,
-        lambda epoch, summary: calls.append(f"epoch {epoch}"),
+        lambda epoch: calls.append(f"epoch {sum('epoch' in str(call) for call in calls)}"),
         lambda step: calls.append(f"step {step}") if step < 6 else None,
     )
     assert calls == [
@@ -336,22 +404,16 @@ def test_a_parameter_that_is_not_finite_is_divergence_though_the_loss_is():
 
 
 def test_it_learns():
+    """In float32, whatever is the default of the processor."""
     recipe = Recipe(epochs=15, batch_size=8, learning_rate=0.05)
     task = made_up()
     x = task.images // 8 + (task.labels * 60).to(torch.uint8)[:, None, None, None]
-    said: list[dict] = []
-    train(
-        State.start(network(), recipe),
-        dataclasses.replace(task, images=x),
-        recipe,
-        0,
-        after_epoch=lambda e, s: said.append(s),
-    )
-    assert (
-        said[-1]["accuracy"] > 0.8
-        and said[-1]["loss"] < said[0]["loss"] / 2
-        and math.isfinite(said[-1]["loss"])
-    )
+    task = dataclasses.replace(task, images=x)
+    said: list[Epoch] = []
+    state = State.start(network(width=0.2), recipe)
+    train(state, task, recipe, 0, after_epoch=said.append, precision="float32")
+    assert said[-1].accuracy > 0.75, "three seeds gave 0.85 to 0.93"
+    assert said[-1].loss < said[0].loss / 2 and math.isfinite(said[-1].loss)
 
 
 def test_a_precision_holds_for_training_steps_alone(monkeypatch: pytest.MonkeyPatch):
@@ -386,11 +448,6 @@ def test_a_precision_holds_for_training_steps_alone(monkeypatch: pytest.MonkeyPa
     with hardware.arithmetic("tensorfloat32"):
         assert flags() == ("high", True, False)
     assert flags() == before
-    for precision in ("half", "tensorfloat32"):
-        with pytest.raises(
-            ValueError, match=f"precision must be one of float32, bfloat16, got '{precision}'"
-        ):
-            train(State.start(smooth_network(), RECIPE), made_up(8), RECIPE, 0, precision=precision)
 
 
 @pytest.mark.parametrize(
