@@ -18,6 +18,7 @@ not measured, is NaN:
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import xarray as xr
@@ -158,23 +159,32 @@ def _of_filters(array: xr.Dataset) -> xr.Dataset:
 
 def judged_study(variants: Sequence, found: xr.Dataset | None = None) -> xr.Dataset:
     """What was found of a study, with all its variants, and with NaN for what was not measured."""
+    nothing = _nothing(tuple(variants))
+    if found is None:
+        return nothing
+    first = ("variant", "seed", "checkpoint", "condition", "statistic")
+    whole = found.combine_first(nothing)
+    return whole.sel(variant=list(variants)).transpose(*first, ...)
+
+
+@cache
+def _nothing(variants: tuple) -> xr.Dataset:
+    """A judged study without runs."""
     coordinates = {
         "variant": list(variants),
         "seed": np.empty(0, int),
         "checkpoint": [0],
-        "layer": np.empty(0, object),
-        "filters": np.empty(0, object),
         "condition": np.empty(0, object),
         "statistic": names(Draws),
+        "layer": np.empty(0, object),
+        "filters": np.empty(0, object),
         "size": np.empty(0, int),
     }
     nothing = xr.Dataset(coords=coordinates)
     for name, dimensions in DIMENSIONS.items():
         over = ("variant", "seed", *dimensions)
         nothing[name] = (over, np.empty([nothing.sizes[dimension] for dimension in over]))
-    whole = nothing if found is None else found.combine_first(nothing)
-    first = ("variant", "seed", "checkpoint", "condition", "statistic")
-    return whole.sel(variant=list(variants)).transpose(*first, ...)
+    return nothing
 
 
 def published_study(study: str) -> xr.Dataset:

@@ -157,7 +157,7 @@ def dataset(study: str, runs: dict[tuple, dict[str, np.ndarray]]) -> xr.Dataset:
 
 def _of_draws(numbers: dict[str, np.ndarray]) -> xr.Dataset:
     return xr.Dataset(
-        {"draws": (("statistic", "size"), rounded([list(v) for v in numbers.values()]))},
+        {"draws": (("statistic", "size"), np.array(list(numbers.values())))},
         {"statistic": list(numbers), "size": range(1, 9)},
     )
 
@@ -194,6 +194,11 @@ def _of_network(numbers: dict[str, np.ndarray]) -> xr.Dataset:
     return xr.Dataset(variables, names)
 
 
+@functools.cache
+def names_of(variant: str) -> dict[str, list[str]]:
+    return layers_of(cifar10_vgg(variant, width=0.1))
+
+
 def record(study: str, variant: str, seed: int, **fields: object) -> Record:
     """A record of the world as `studies` has it, of CIFAR-10's networks."""
     numbers = world()[study][variant, seed]
@@ -212,7 +217,7 @@ def record(study: str, variant: str, seed: int, **fields: object) -> Record:
         )
 
     end = probe(test_accuracy=numbers["accuracy"][0], test_images=1000)
-    names = layers_of(cifar10_vgg(variant))
+    names = names_of(variant)
     spec = Training("cifar10", variant, seed, PLAIN, "protocol-1")
     checkpoints = [at("before", 0.0), at("after", 0.5), at("after", 1.0, full_probe=end)]
     spec = dataclasses.replace(spec, **fields)
