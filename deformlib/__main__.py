@@ -138,7 +138,6 @@ def measure(
     largest = 10 / 224 * size if max_displacement is None else max_displacement
     deformation = Deformation(grid, largest)
     files = own.image_files(images, count)
-    own.check_memory(size, grid, len(files))
     torch.manual_seed(seed)
     network = own.network(model)
     photos = own.photographs(files, size, "L" if grey else "RGB")
@@ -169,8 +168,8 @@ def output_files(out: Path) -> tuple[Path, Path]:
     stem = out.with_suffix("") if out.suffix in (".csv", ".png") else out
     stem.parent.mkdir(parents=True, exist_ok=True)
     table, plot = (stem.with_name(stem.name + suffix) for suffix in (".csv", ".png"))
-    for file in (table, plot):
-        check_writable(file)
+    check_writable(table)
+    check_writable(plot)
     return table, plot
 
 

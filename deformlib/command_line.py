@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,14 +31,11 @@ def at_least(low: int, high: int = 2**63 - 1) -> Callable[[Any], Any]:
 
 
 def check_writable(path: Path) -> None:
-    """ValueError unless a file can be written here, which is tried: permissions do not tell all."""
+    """ValueError unless a file can be written here, as far as its folder tells."""
     if path.is_dir():
         raise ValueError(f"{path} cannot be written: it is a folder")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written: there is no such folder, or it is read-only")
 
 
 def progress(things: Iterable[T], label: str) -> Iterator[T]:
@@ -52,12 +49,6 @@ def progress(things: Iterable[T], label: str) -> Iterator[T]:
             yield from bar
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, for which PyTorch has no class on the CPU."""
-    words = ("allocate memory", "out of memory")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
-
-
 class Group(TyperGroup):
     """Commands that answer bad input with one line on stderr and exit code 2."""
 
@@ -69,7 +60,7 @@ class Group(TyperGroup):
         except (ValueError, OSError) as error:
             line = str(error)
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if not isinstance(error, MemoryError) and "allocate" not in str(error):  # PyTorch's
                 raise
             line = "not enough memory for images so large, so many, or a grid so fine; see --help"
         typer.echo(f"Error: {' '.join(line.split())}", err=True)

@@ -15,7 +15,7 @@ from scipy.interpolate import RBFInterpolator
 from typer.testing import CliRunner
 
 import deformlib
-from deformlib import measure, photographs
+from deformlib import photographs
 from deformlib.__main__ import app
 from deformlib.command_line import progress, repeat_options
 from deformlib.warping import field_by_rows
@@ -327,11 +327,11 @@ def test_deform_overwrites_only_when_told(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("image", "out", "words"), [
-    ("none.png", "out.png", "there is no file"),
+    ("none.png", "out.png", "none.png is not an image that can be read ([Errno 2]"),
     ("text.png", "out.png", "text.png is not an image"),
     ("cut.png", "out.png", "cut.png is not an image"),
     (".", "out.png", "is not an image"),
-    ("in.png", "none/out.png", "there is no folder"),
+    ("in.png", "none/out.png", "there is no such folder"),
     ("in.png", "out.xyz", "suffix"),
     ("in.png", "out", "suffix"),
     ("in.png", "out.psd", "suffix"),
@@ -478,13 +478,11 @@ def test_transparency_is_kept_or_laid_on_white(tmp_path: Path):
         assert on_white.min() > 225
 
 
-def test_what_is_not_read_of_a_file_is_said(tmp_path: Path):
+def test_that_one_frame_of_a_film_is_read_is_said(tmp_path: Path):
     frames = [Image.fromarray(noise(20, 20)) for _ in range(3)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
-    deep = np.full((20, 20), 300, dtype=np.uint16)
-    Image.fromarray(deep).save(tmp_path / "key.png", transparency=300)
-    for name, words in (("film.gif", "all frames but the first"), ("key.png", "no transparency")):
-        assert words in call("deform", tmp_path / name, tmp_path / f"{name}.out.png")
+    output = call("deform", tmp_path / "film.gif", tmp_path / "out.png")
+    assert "Lost: film.gif: all frames but the first" in output
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".tif"])
@@ -520,14 +518,8 @@ def test_sixteen_bits_of_colour_are_read_as_eight_and_that_is_said(tmp_path: Pat
 def test_an_output_that_cannot_be_written_is_noticed_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Permissions do not tell: root may write everywhere, and /proc takes no files."""
     Image.fromarray(noise(20, 20, 3)).save(tmp_path / "in.png")
     (tmp_path / "dir.png").mkdir()
     monkeypatch.setattr(photographs, "opened", lambda path: 1 / 0)
-    monkeypatch.setattr(measure, "image_files", lambda *args: 1 / 0)
     line = complaint("deform", tmp_path / "in.png", tmp_path / "dir.png", "--force")
     assert "dir.png cannot be written: it is a folder" in line
-    if Path("/proc/self").exists():
-        assert "cannot be written" in complaint("deform", tmp_path / "in.png", "/proc/out.png")
-        line = complaint("measure", "m:f", "--images", tmp_path, "--out", "/proc/table")
-        assert "/proc/table.csv cannot be written" in line
