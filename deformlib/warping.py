@@ -17,14 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deformlib.seeding import device_of
-from deformlib.validation import (
-    check_finite,
-    check_floating,
-    check_known,
-    is_real,
-    is_whole,
-    require,
-)
+from deformlib.validation import check_known, check_vectors, is_real, is_whole, require
 
 PADDING_MODES = ("border", "zeros", "reflection")
 CHUNK = 1 << 12  # pixels whose basis is held in float64 at a time: about a megabyte, in the cache
@@ -69,7 +62,7 @@ class ThinPlateSpline:
 
     def field(self, control: Tensor) -> Tensor:
         """Displacement of every pixel, in pixels: control (N, K, 2) -> (N, H, W, 2)."""
-        self._check(control)
+        _check_displacements("control", control, (len(self.points), 2), self.points.device)
         return self._combine(control.mT, self._planes[:-2])
 
     def warp(self, images: Tensor, control: Tensor, padding_mode: str = "border") -> Tensor:
@@ -77,10 +70,10 @@ class ThinPlateSpline:
         _check_images(images, padding_mode)
         shape, device = tuple(images.shape), self.points.device
         require(shape[2:] == self.size, "images", f"of the spline's size {self.size}", shape)
-        require(images.device == device, "images", f"on {device} as the spline", images.device)
-        self._check(control)
-        _check_count("control", control, images)
-        rows = _to_unit(control.to(self._dtype(control)), self.size).mT  # (N, 2, K)
+        require(images.device == device, "images", f"on {device}", images.device)
+        _check_displacements("control", control, (len(self.points), 2), device, len(images))
+        dtype = torch.promote_types(control.dtype, self._planes.dtype)
+        rows = _to_unit(control.to(dtype), self.size).mT  # (N, 2, K)
         identity = torch.eye(2, dtype=rows.dtype, device=rows.device).expand(len(rows), 2, 2)
         grid = self._combine(torch.cat([rows, identity], -1), self._planes)  # (N, H, W, 2)
         return _sample(images, grid, padding_mode)
@@ -94,16 +87,10 @@ class ThinPlateSpline:
     def _combine(self, rows: Tensor, planes: Tensor) -> Tensor:
         """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), a view whose rows of pixels
         are contiguous."""
-        dtype = self._dtype(rows)
+        dtype = torch.promote_types(rows.dtype, planes.dtype)
         with torch.autocast(rows.device.type, enabled=False):  # bfloat16 is off by pixels
             planar = rows.to(dtype).flatten(0, 1) @ planes.to(dtype)  # (2N, R) x (R, H*W)
         return planar.view(len(rows), 2, *self.size).permute(0, 2, 3, 1)
-
-    def _dtype(self, control: Tensor) -> torch.dtype:
-        return torch.promote_types(control.dtype, self._planes.dtype)
-
-    def _check(self, control: Tensor) -> None:
-        _check_displacements("control", control, (len(self.points), 2), self.points, "spline")
 
 
 @dataclass(frozen=True)
@@ -139,8 +126,7 @@ class Deformation:
     ) -> Tensor:
         """n independent displacements of the control points, in pixels: (n, K, 2), float32.
 
-        Drawn on the generator's device (the CPU if None), then moved: devices agree. ValueError for
-        n below 1, or a generator that is not a torch.Generator.
+        Drawn on the generator's device (the CPU if None), then moved: devices agree.
         """
         require(is_whole(n, 1), "n", "an int >= 1", n)
         shape, origin = (int(n), math.prod(_grid_sides(self.grid)), 2), device_of(generator)
@@ -168,8 +154,7 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
     """
     _check_images(images, padding_mode)
     size = tuple(images.shape[2:])
-    _check_displacements("field", field, (*size, 2), images, "images")
-    _check_count("field", field, images)
+    _check_displacements("field", field, (*size, 2), images.device, len(images))
     dtype = torch.promote_types(torch.promote_types(images.dtype, field.dtype), torch.float32)
     identity = unit_lattice(size).to(field.device, dtype).T.unflatten(0, size)  # (H, W, 2)
     return _sample(images, identity + _to_unit(field.to(dtype), size), padding_mode)
@@ -197,12 +182,10 @@ def _planes(
     k = points.shape[1]
     unit = torch.eye(k + 3, k, dtype=torch.float64, device="cpu")
     weights = torch.linalg.solve(system, unit).T  # (K, K+3)
-    planes = torch.empty(k + 2, pixels.shape[1], dtype=dtype, device="cpu")
-    for start in range(0, pixels.shape[1], CHUNK):
-        chunk = slice(start, start + CHUNK)
-        planes[:k, chunk] = weights @ _terms(points, pixels[:, chunk] * aspect)
-    planes[k:] = pixels
-    return planes
+    parts = []
+    for part in pixels.split(CHUNK, 1):
+        parts.append(torch.cat([weights @ _terms(points, part * aspect), part]).to(dtype))
+    return torch.cat(parts, 1)
 
 
 def _system(
@@ -281,28 +264,25 @@ def _grid_sides(grid: Any) -> tuple[int, int]:
 
 
 def _check_images(images: Tensor, padding_mode: str = "border") -> None:
-    check_floating("images", images)
-    valid = images.ndim == 4 and images.numel() > 0 and min(images.shape[2:]) >= 2
-    rule = "a non-empty (N, C, H, W) with H and W at least 2"
-    require(valid, "images", rule, tuple(images.shape))
-    check_finite("images", images)
+    check_vectors("images", images)
+    valid = images.ndim == 4 and min(images.shape[2:]) >= 2
+    require(valid, "images", "(N, C, H, W) with H and W at least 2", tuple(images.shape))
     check_known("padding_mode", padding_mode, PADDING_MODES)
 
 
 def _check_displacements(
-    name: str, value: Tensor, shape: tuple[int, ...], like: Tensor, owner: str
+    name: str,
+    value: Tensor,
+    shape: tuple[int, ...],
+    device: torch.device,
+    count: int | None = None,
 ) -> None:
-    check_floating(name, value)
-    valid = value.ndim > 1 and len(value) > 0 and value.shape[1:] == shape
-    rule = f"(N, {', '.join(map(str, shape))}) with N at least 1"
-    require(valid, name, rule, tuple(value.shape))
-    require(value.device == like.device, name, f"on {like.device} as the {owner}", value.device)
-    check_finite(name, value)
-
-
-def _check_count(name: str, value: Tensor, images: Tensor) -> None:
-    rule = f"one for each of {len(images)} images, or one"
-    require(len(value) in (1, len(images)), name, rule, len(value))
+    check_vectors(name, value)
+    rule = f"(N, {', '.join(map(str, shape))})"
+    require(value.shape[1:] == shape, name, rule, tuple(value.shape))
+    require(value.device == device, name, f"on {device}", value.device)
+    valid = count is None or len(value) in (1, count)
+    require(valid, name, f"one for each of {count} images, or one", len(value))
 
 
 Deformation.IMAGENET = Deformation(5, 10.0)

@@ -169,7 +169,7 @@ def test_the_paper_s_deformation_in_proportion_and_normalized_channels(folder: P
         (("net.py:Nett", "--images", "photos"), "net.py has no 'Nett'"),
         (
             ("builtins:dict", "--images", "photos"),
-            "builtins:dict must be a torch.nn.Module or give one when called without arguments, got",
+            "builtins:dict must be a torch.nn.Module or give one when called without arguments",
         ),
         (
             ("net.py:number", "--images", "photos"),
