@@ -3,12 +3,6 @@ followed by a smoothing (the informal argument of Section 4, measured).
 
 A kernel w = g * s with the smoothing s (a full convolution: sides add up) lies in the span of the
 shifts of s. The nearest kernel of this form is a projection; how much does it leave out?
-
->>> box = SMOOTHINGS["2x2 box"]
->>> explained(torch.ones(1, 1, 3, 3), box).item() < 1  # w = g * s would be smaller at its corners
-True
->>> expected_fraction(box)
-0.4444444444444444
 """
 
 from collections.abc import Callable, Iterable
@@ -78,7 +72,7 @@ def kernels_by_variation(weight: Tensor, quantiles: Iterable[float]) -> tuple[Te
     left out. ValueError for another quantile, or a weight as in `normalized_total_variation`.
     """
     quantiles = list(quantiles)
-    valid = bool(quantiles) and all(0 <= quantile <= 1 for quantile in quantiles)
+    valid = bool(quantiles) and 0 <= min(quantiles) and max(quantiles) <= 1
     require(valid, "quantiles", "one or more numbers in [0, 1]", quantiles)
     _check_nonzero(weight)
     variation, size = (x.flatten() for x in variation_and_size(_scaled(weight, each=True)))
@@ -129,9 +123,7 @@ def shifts(smoothing: Tensor, size: tuple[int, int] = (3, 3)) -> Tensor:
 def remainder(weight: Tensor, smoothing: Tensor) -> Tensor:
     """The less smooth filter g whose convolution with `smoothing` comes nearest to each kernel, by
     least squares: (out, in, kh, kw), (r, c) -> (out, in, kh - r + 1, kw - c + 1), in float64.
-
-    ValueError for a weight of wrong rank, dtype or value, or a smoothing larger than its kernels.
-    """
+    ValueError for a weight of wrong rank, dtype or value, or a smoothing larger than its kernels."""
     _check(weight)
     kh, kw = weight.shape[2:]
     inverse = torch.linalg.pinv(shifts(smoothing, (kh, kw)))  # (p * q, kh * kw)

@@ -1,13 +1,9 @@
-"""How far a deformation moves a representation (Section 2.1).
-
->>> images = torch.rand(8, 3, generator=torch.Generator().manual_seed(0))
->>> sensitivity(torch.nn.Flatten(), images, images.flip(0))["input"] > 0.5
-True
-"""
+"""How far a deformation moves a representation (Section 2.1)."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,15 +11,7 @@ from torch import Tensor, nn
 
 from deformlib.representations import Unfit, evaluating, measuring, patterns_of, visit
 from deformlib.validation import check_batch_size, check_known, check_pair
-from deformlib.vector_distances import (
-    DISTANCES,
-    Distance,
-    median,
-    negligible,
-    paired,
-    pairwise,
-    power_of_two,
-)
+from deformlib.vector_distances import DISTANCES, Distance, median, paired, pairwise, power_of_two
 
 Result = TypeVar("Result")
 KEPT_BYTES = 2 * 2**30  # clean representations that `sensitivity` keeps at once between batches
@@ -49,18 +37,15 @@ class Statistics:
 
 
 def statistics(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Statistics:
-    """What is measured of representations: (N, ...), (N, ...) -> scalars; N at least 2. Errors as
-    for `vector_distances.paired_distances`."""
+    """Of representations (N, ...), N at least 2. Errors as for `paired_distances`."""
     _check(clean, deformed, distance, least=2)
     return _statistics(clean, deformed, DISTANCES[distance])
 
 
 def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Tensor:
-    """The paper's normalized distance (Section 2.1), averaged over images: mean distance of
-    deformed from clean over the median of all pairs of clean, (N, ...), (N, ...) -> scalar.
-
-    Differentiable. Errors as for `statistics`; also a ValueError if the median is zero.
-    """
+    """The paper's normalized distance (Section 2.1): mean distance of deformed from clean over the
+    median of all pairs of clean, (N, ...), (N, ...) -> scalar. Differentiable. Errors as for
+    `paired_distances`; also a ValueError if N is below 2 or the median zero."""
     return _normalized(statistics(clean, deformed, distance), DISTANCES[distance])
 
 
@@ -75,16 +60,13 @@ def distances(
 
     Clean and deformed images, (N, ...) each, go through as one batch, in eval mode with every
     submodule's own mode restored. Differentiable in images and parameters. Layers as in `visit`,
-    with the images along the first axis; errors as there and for `statistics`.
+    with the images along the first axis; errors as there and for `paired_distances`.
     """
     _check(clean, deformed, distance)
-    measure = DISTANCES[distance]
-
-    def moved(a: Tensor, b: Tensor) -> Tensor:
-        return finite(paired(a, b, measure))
-
+    moved = partial(paired, distance=DISTANCES[distance])
     with evaluating(model):
-        return visit_versions(model, (clean, deformed), patterns_of(layers), moved)
+        versions, layers = (clean, deformed), patterns_of(layers)
+        return visit_versions(model, versions, layers, lambda a, b: finite(moved(a, b)))
 
 
 @torch.no_grad()
@@ -109,12 +91,9 @@ def sensitivity(
     check_batch_size(batch_size)
     layers = patterns_of(layers)
     measure = DISTANCES[distance]
-
-    def measured(a: Tensor, b: Tensor) -> Statistics:
-        return _statistics(a, b, measure)
-
     with evaluating(model):
         if batch_size is None or batch_size >= len(clean):
+            measured = partial(_statistics, distance=measure)
             parts = visit_versions(model, (clean, deformed), layers, measured)
         else:
             parts = _by_batches(model, clean, deformed, layers, measure, int(batch_size))
@@ -172,7 +151,7 @@ def _first_axes(model: nn.Module, few: Tensor, layers: list[str] | None) -> dict
 
 
 def finite(distances: Tensor) -> Tensor:
-    """The same, or Unfit: a representation that is not finite has distances that are not."""
+    """The same, or Unfit: what is not finite has distances that are not."""
     if not distances.isfinite().all():
         raise Unfit("it has NaN or infinite values, or distances too large for its type")
     return distances
@@ -198,14 +177,12 @@ def _summary(moved: Tensor, pairs: Tensor) -> Statistics:
 
 
 def _normalized(found: Statistics, distance: Distance) -> Tensor:
-    zero = bool(found.pairs_median <= negligible(distance, found.dtype))
+    zero = bool(found.pairs_median <= distance.negligible(found.dtype))
     if zero or not found.normalized.isfinite():
         kind = Unfit if zero else ValueError
         raise kind(
             "the median pairwise distance between clean images must be finite and > 0, got "
-            f"{found.pairs_median.item()} (the mean distance to deformed ones is "
-            f"{found.mean.item()}): are they, or their representations, constant, or multiples of "
-            "each other?"
+            f"{found.pairs_median.item()}: are they constant, or multiples of each other?"
         )
     return found.normalized.to(found.dtype)
 

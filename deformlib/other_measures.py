@@ -1,5 +1,4 @@
-"""What others measure: relative stability to diffeomorphisms, and consistency under shifts. They
-ask a neighbouring question to `metrics.sensitivity`, to see whether the answers agree."""
+"""What others measure: relative stability to diffeomorphisms, and consistency under shifts."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,14 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deformlib.metrics import finite, visit_versions
-from deformlib.representations import (
-    Unfit,
-    check_input,
-    evaluating,
-    measuring,
-    only_tensor,
-    patterns_of,
-)
+from deformlib.representations import Unfit, evaluating, measuring, patterns_of, visit
 from deformlib.seeding import device_of, noise_as_large
 from deformlib.validation import check_batch_size, check_vectors, is_real, is_whole, require
 from deformlib.warping import warp
@@ -138,13 +130,8 @@ def _sums(clean: Tensor, deformed: Tensor, noisy: Tensor) -> _Sums:
 def _together(a: _Sums, b: _Sums) -> _Sums:
     count, apart = a.images + b.images, b.center - a.center
     between = float(apart.square().sum()) * a.images * b.images / count
-    return _Sums(
-        count,
-        a.center + apart * (b.images / count),
-        a.scatter + b.scatter + between,
-        a.deformation + b.deformation,
-        a.noise + b.noise,
-    )
+    center, scatter = a.center + apart * (b.images / count), a.scatter + b.scatter + between
+    return _Sums(count, center, scatter, a.deformation + b.deformation, a.noise + b.noise)
 
 
 @torch.no_grad()
@@ -156,35 +143,30 @@ def shift_consistency(
     *,
     generator: torch.Generator | None = None,
 ) -> float:
-    """Fraction of images that two random shifts leave in the same predicted class (Zhang 2019,
-    Section 4.1): images (N, C, H, W).
+    """Fraction of images (N, C, H, W) that two random shifts leave in the same predicted class
+    (Zhang 2019, Section 4.1).
 
-    Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for
-    each image; the border goes on outside. All images at once, or `batch_size` at a time with the
-    same result. ValueError for images of another shape, a max_shift < 1, or a `model` that gives
-    anything but finite (N, classes) of at least two classes.
+    Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis; the border goes on
+    outside. All images at once, or `batch_size` at a time with the same result. ValueError for
+    images of another shape, a max_shift < 1, or a `model` that gives anything but finite
+    (N, classes) of at least two classes.
     """
     require(is_whole(max_shift, 1), "max_shift", "an integer >= 1, in pixels", max_shift)
     _check(images)
     check_batch_size(batch_size)
     span = (-max_shift, max_shift + 1, (2, len(images), 1, 1, 2))
     shifts = torch.randint(*span, generator=generator, device=device_of(generator)).to(images)
+    fields = shifts.expand(-1, -1, *images.shape[2:], -1)  # (2, N, H, W, 2)
     step, agreed = batch_size or len(images), 0
     with evaluating(model):
-        check_input(model, images)
-        for chunk, *pair in zip(images.split(step), *(s.split(step) for s in shifts), strict=True):
-            first, second = (_classes(model, _shifted(chunk, shift)) for shift in pair)
+        for chunk, *pair in zip(images.split(step), *(f.split(step) for f in fields), strict=True):
+            first, second = (_classes(model, warp(chunk, field)) for field in pair)
             agreed += int((first == second).sum())
     return agreed / len(images)
 
 
-def _shifted(images: Tensor, shift: Tensor) -> Tensor:
-    return warp(images, shift.expand(-1, *images.shape[2:], -1))  # (N, 1, 1, 2) -> (N, H, W, 2)
-
-
 def _classes(model: nn.Module, images: Tensor) -> Tensor:
-    with measuring("output", ["output"]):
-        logits = only_tensor(model(images))
+    logits = visit(model, images, ["output"])["output"]
     valid = logits.ndim == 2 and len(logits) == len(images) and logits.shape[1] >= 2
     rule = f"(N, classes) for N = {len(images)} images, with at least 2 classes"
     require(valid, "model's output", rule, tuple(logits.shape))
