@@ -1,7 +1,4 @@
-"""`python -m deformlib`: deform a photograph, measure a network of yours.
-
-PyTorch and what needs it is imported inside the commands: `--help` is quick.
-"""
+"""`python -m deformlib`. PyTorch is imported inside the commands: `--help` is quick."""
 
 from __future__ import annotations
 
@@ -141,13 +138,11 @@ def measure(
     torch.manual_seed(seed)
     network = own.network(model)
     photos = own.photographs(files, size, "L" if grey else "RGB")
-    normalized = own.normalized if normalize else None
+    options = (layers or None, own.normalized if normalize else None, batch_size)
     generator = torch.Generator().manual_seed(seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        rows = own.measured(
-            network, photos, deformation, layers or None, normalized, batch_size, generator
-        )
+        rows = own.measured(network, photos, deformation, *options, generator)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         typer.echo(f"Warning: {message}", err=True)
     typer.echo(own.printed(rows))

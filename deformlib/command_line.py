@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,14 +37,12 @@ def check_writable(path: Path) -> None:
 
 
 def progress(things: Iterable[T], label: str) -> Iterator[T]:
-    """Yield things; if they take more than two seconds and someone watches, with the time left."""
-    left = deque(things)
-    start = time.monotonic()
-    while left and (time.monotonic() < start + 2 or not sys.stderr.isatty()):
-        yield left.popleft()
-    if left:
-        with typer.progressbar(left, label=label, file=sys.stderr) as bar:
-            yield from bar
+    """Yield things, with the time left where someone watches."""
+    if not sys.stderr.isatty():
+        yield from things
+        return
+    with typer.progressbar(list(things), label=label, file=sys.stderr) as bar:
+        yield from bar
 
 
 class Group(TyperGroup):
@@ -68,10 +64,8 @@ class Group(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose repeatable options take several values at once: `--seeds 0 1`.
-
-    Arguments stand first, in the usage line too: after such an option they would be its values.
-    """
+    """A command whose repeatable options take several values at once: `--seeds 0 1`. Arguments
+    stand first, in the usage line too: after such an option they would be its values."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = [param for param in self.params if param.param_type_name == "option"]

@@ -86,11 +86,9 @@ def measured(
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> list[Row]:
-    """Sensitivity of layers and smoothness of their filters, in execution order.
-
-    Images (N, C, H, W) in [0, 1] are deformed, then normalized, then moved to the model's device
-    and type. ValueError if the network cannot take them.
-    """
+    """Sensitivity of layers and smoothness of their filters, in execution order. Images
+    (N, C, H, W) in [0, 1] are deformed, then normalized, then moved to the model's device and type.
+    ValueError if the network cannot take them."""
     control = deformation.sample(len(images), generator=generator)
     deformed = deformation.spline(images.shape[2:]).warp(images, control)
     if normalize:

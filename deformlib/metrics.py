@@ -1,7 +1,7 @@
 """How far a deformation moves a representation (Section 2.1)."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -81,11 +81,10 @@ def sensitivity(
     """{layer: sensitivity to deformation}, `normalized_distance` of representations (Figure 3).
 
     Clean and deformed images, (N, ...) each with N at least 2, go through as one batch, or
-    `batch_size` of each at a time with the same result (unless a layer mixes images). The pairs
-    need all clean representations of a layer: they are then kept, for as many layers as fit in
-    `KEPT_BYTES`, and further layers cost further passes. Mode, layers and errors as for
-    `distances`; a layer where the median distance between clean images is zero is left out with a
-    warning, or a ValueError if it was asked for.
+    `batch_size` of each at a time with the same result: clean representations are then kept, for as
+    many layers as fit in `KEPT_BYTES`, and further layers cost further passes. Mode, layers and
+    errors as for `distances`; a layer where the median distance between clean images is zero is
+    left out with a warning, or a ValueError if it was asked for.
     """
     _check(clean, deformed, distance, least=2)
     check_batch_size(batch_size)
@@ -112,9 +111,8 @@ def visit_versions(
     probe: bool = True,
 ) -> dict[str, Result]:
     """One pass over versions of the same images together, (N, ...) each: {layer: fn(that of each
-    version)}. A second one over one or two images (unless not `probe`) tells whether a
-    representation's first axis is that of the images, or only as long: 256 patches or positions
-    beside 2 x 128 images."""
+    version)}. A second over one or two images (unless not `probe`) tells whether the first axis is
+    that of the images, or only as long: 256 patches beside 2 x 128 images."""
     count = len(versions) * len(versions[0])
 
     def reduce(r: Tensor) -> Result:
@@ -140,8 +138,7 @@ def visit_versions(
 
 
 def _first_axes(model: nn.Module, few: Tensor, layers: list[str] | None) -> dict[str, int]:
-    """{layer: length of its representation's first axis}; of no layer if the network was made for
-    another number of images and fails."""
+    """{layer: length of its first axis}; none if the network takes no other number of images."""
     devices = [few.device] if few.is_cuda else []
     with torch.no_grad(), warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices):
         try:
@@ -200,8 +197,16 @@ def _by_batches(
 
     batches = list(zip(clean.split(batch_size), deformed.split(batch_size), strict=True))
     sizes = visit_versions(model, batches[0], layers, lambda a, b: a[0].numel() * a.element_size())
+    groups: list[list[str]] = []
+    left = -1
+    for layer, size in sizes.items():  # layers that fit in the budget together, or single ones
+        if size > left:
+            groups.append([])
+            left = KEPT_BYTES // len(clean)
+        groups[-1].append(layer)
+        left -= size
     parts = {}
-    for group in _groups(sizes, KEPT_BYTES // len(clean)):
+    for group in groups:
         seen: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in group}
         for versions in batches:
             passed = visit_versions(model, versions, group, move_and_keep, probe=False)
@@ -212,17 +217,6 @@ def _by_batches(
             with measuring(layer, layers):
                 parts[layer] = _summary(finite(moved), pairwise(kept, distance))
     return parts
-
-
-def _groups(sizes: dict[str, int], budget: int) -> Iterator[list[str]]:
-    """Consecutive layers whose sizes add up to at most `budget`, or single ones."""
-    group: list[str] = []
-    for layer, size in sizes.items():
-        if group and sum(sizes[other] for other in group) + size > budget:
-            yield group
-            group = []
-        group.append(layer)
-    yield group
 
 
 def _check(clean: Tensor, deformed: Tensor, distance: str, least: int = 1) -> None:

@@ -53,16 +53,14 @@ def _strided_relu(channels: int) -> nn.Sequential:
 
 def _blur_pool(channels: int) -> nn.Sequential:
     # Two means over 2x2 are the binomial [1 2 1] x [1 2 1] / 16, centred where the others' squares
-    # are. Beyond the edge the edge goes on, as for deformed images; Zhang reflects, which 2x2 is
-    # too small for.
+    # are. Beyond the edge the edge goes on; Zhang reflects, which 2x2 is too small for.
     blur = nn.ReplicationPad2d(1), nn.AvgPool2d(2, 1), nn.AvgPool2d(2)
     return nn.Sequential(nn.MaxPool2d(2, 1), *blur)
 
 
 @dataclass(frozen=True)
 class Downsampling:
-    """A layer that halves height and width: `build(channels)` makes the module; label and colour
-    draw it. `paper`: one of the paper's five, on which its claims are judged."""
+    """A layer that halves height and width. `paper`: one of the paper's five."""
 
     build: Callable[[int], nn.Module]
     label: str
@@ -95,8 +93,7 @@ class VGG(nn.Module):
 
     `blocks` holds (depth, channels) of each. `layers` names the representations in execution order:
     "input", then submodules. A conv layer "conv1_1" has the children `conv`, `norm`, `relu`, and
-    its representation is what the ReLU returns. ValueError unless H and W are multiples of
-    2**len(blocks): the downsampling layers would disagree on sizes.
+    its representation is what the ReLU returns. H and W must be multiples of 2**len(blocks).
     """
 
     def __init__(
@@ -172,14 +169,11 @@ def initialize(
     """Set every Conv2d and Linear of `model` to the paper's initialization, in place; return it.
 
     Weights are normal with standard deviation 1/sqrt(n_in), n_in = in * kh * kw, truncated at two
-    of these (footnote 2), so with an actual one of 0.880/sqrt(n_in). Biases are zero; batch norm is
-    reset. Drawn on the generator's device (the CPU if none): filters (`is_filter`) first, then
-    linear layers, then other convolutions, so that one seed gives networks that differ in their
-    downsampling the same filters and head.
-
+    of these (footnote 2). Biases are zero; batch norm is reset. Drawn on the generator's device
+    (the CPU if none): filters (`is_filter`) first, then linear layers, then other convolutions, so
+    that one seed gives networks that differ in their downsampling the same filters and head.
     `smoothing` is the standard deviation, in pixels, of a Gaussian that filters are convolved with
-    (Section 4.2, Figure 4), zero beyond their edge; 0 is no smoothing. ValueError unless it is
-    finite and at least 0.
+    (Section 4.2, Figure 4), zero beyond their edge. ValueError unless it is finite and at least 0.
     """
     check_model(model)
     valid = is_real(smoothing) and 0 <= smoothing < math.inf
@@ -202,8 +196,7 @@ def initialize(
 
 
 def _truncated_normal(shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-    """Normal draws, those beyond the bounds drawn anew until there are none. Not
-    `nn.init.trunc_normal_`, whose values depend on the version of PyTorch: 2.11 and 2.14 differ."""
+    """Not `nn.init.trunc_normal_`, whose values depend on PyTorch: 2.11 and 2.14 differ."""
     std = 1 / math.sqrt(shape[1:].numel())  # (out, in, kh, kw) or (out, in)
     beyond = torch.ones(shape, dtype=torch.bool, device=device_of(generator))
     weight = torch.zeros(shape, dtype=torch.float32, device=beyond.device)

@@ -27,8 +27,7 @@ def diffeomorphisms(
     Each component is a sum over i, j >= 1 with i^2 + j^2 < (cutoff + 1/2)^2 of
     C_ij sin(i pi x) sin(j pi y), x and y from 0 to 1 over the image, C_ij normal with variance
     T / (i^2 + j^2). The temperature T is that of the typical `displacement` in pixels,
-    delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W. Beyond side / (pi cutoff), 3.4
-    px for 32 pixels, such a field folds the image; below half a pixel it moves little.
+    delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W.
 
     Drawn on the generator's device and moved to the CPU. ValueError names an argument out of range.
     """
@@ -72,9 +71,8 @@ def relative_stability(
 
     D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2,
     tau one of `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian
-    noise of the norm of tau x - x (theirs, as far as we know, has the mean norm for all images). In
-    eval mode, all images at once or `batch_size` at a time with the same result. Layers and errors
-    as for `sensitivity`; ValueError for images of another shape, too few, or all alike.
+    noise of the norm of tau x - x (theirs, as far as we know, has the mean norm for all images).
+    `batch_size`, layers and errors as for `sensitivity`.
     """
     _check(images, least=2)
     check_batch_size(batch_size)
@@ -106,8 +104,7 @@ def relative_stability(
 
 
 class _Sums(NamedTuple):
-    """Of one layer, over images: the mean representation (D,), and sums of squared distances from
-    it and by the changes."""
+    """Of a layer: its mean (D,), and sums of squared distances from it and by the changes."""
 
     images: int
     center: Tensor
@@ -166,7 +163,7 @@ def shift_consistency(
 
 
 def _classes(model: nn.Module, images: Tensor) -> Tensor:
-    logits = visit(model, images, ["output"])["output"]
+    logits: Tensor = visit(model, images, ["output"])["output"]
     valid = logits.ndim == 2 and len(logits) == len(images) and logits.shape[1] >= 2
     rule = f"(N, classes) for N = {len(images)} images, with at least 2 classes"
     require(valid, "model's output", rule, tuple(logits.shape))

@@ -19,23 +19,16 @@ from deformlib.warping import field_by_rows, warp
 STRIP = 256  # rows of a photograph deformed at a time, so that memory stays small at any size
 GROSS = 64  # of 255: a mean difference that no compression of a photograph makes
 # Modes whose values can be averaged, each with those that hold the same values.
-HOLDING = {
-    "L": ("L", "LA", "RGB", "RGBA"),
-    "LA": ("LA", "RGBA"),
-    "RGB": ("RGB", "RGBA"),
-    "RGBA": ("RGBA",),
-    "CMYK": ("CMYK",),
-    "I;16": ("I;16", "I"),
-    "I": ("I",),
-    "F": ("F",),
-}
+WIDER = {"L": ("LA", "RGB", "RGBA"), "LA": ("RGBA",), "RGB": ("RGBA",), "I;16": ("I",)}
+MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F")
+HOLDING = {mode: (mode, *WIDER.get(mode, ())) for mode in MODES}
 # What a photograph may become in a format that cannot hold it as it is, the best first.
 SIMPLER = {"LA": ("RGBA", "L"), "RGBA": ("RGB",), "CMYK": ("RGB",), "I;16": ("L",)}
 
 
 def writable(out: Path, force: bool) -> str:
     """Pillow's name of the format of `out`. ValueError if it cannot or must not be written."""
-    form = Image.registered_extensions().get(out.suffix.lower())
+    form = Image.registered_extensions().get(out.suffix.lower(), "")
     valid = form in Image.SAVE and form in Image.OPEN
     rule = "a name with the suffix of a format that Pillow writes and reads (.png, .jpg, .tif)"
     require(valid, "OUT", rule, out)
@@ -124,9 +117,7 @@ def strip(pixels: np.ndarray, field: np.ndarray, top: int, alpha: bool) -> np.nd
 
 def save(photo: Image.Image, out: Path, form: str) -> list[str]:
     """Write the photograph, or the best that the format can hold of it; what was lost, in words.
-
-    ValueError if the format can hold nothing of the kind; then nothing is written.
-    """
+    ValueError if the format can hold nothing of the kind; then nothing is written."""
     reasons: list[Exception] = []
     for mode in (photo.mode, *SIMPLER.get(photo.mode, ())):
         chosen, file = simplified(photo, mode), io.BytesIO()
@@ -147,14 +138,14 @@ def simplified(photo: Image.Image, mode: str) -> Image.Image:
     """The photograph in another mode: transparency laid on white, 16 bits made 8."""
     if photo.mode == mode:
         return photo
-    profile = photo.info.get("icc_profile") if mode[0] == photo.mode[0] else None
+    info = photo.info if mode[0] == photo.mode[0] else {}  # of other colours it says nothing
     if photo.mode == "I;16":
         photo = Image.fromarray((np.asarray(photo) // 257).astype(np.uint8))
     if photo.mode in ("LA", "RGBA") and mode in ("L", "RGB"):
         white = Image.new("RGBA", photo.size, "white")
         photo = Image.alpha_composite(white, photo.convert("RGBA"))
     result = photo.convert(mode)
-    result.info = {"icc_profile": profile}  # of other colours it says nothing
+    result.info = {"icc_profile": info.get("icc_profile")}
     return result
 
 

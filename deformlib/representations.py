@@ -31,8 +31,7 @@ def visit(
 ) -> dict[str, Result]:
     """One forward pass of `x` through `model`: {layer: fn(representation)} in execution order.
 
-    `fn` sees each representation the moment it is computed, before a later in-place operation can
-    overwrite it; whatever it does not keep is let go.
+    `fn` sees each representation before a later in-place operation can overwrite it.
 
     `layers` holds names or fnmatch patterns ("*.norm"; "*" crosses dots) over the names of
     `model.named_modules()`, "input", which is `x` itself, and "output", what the model returns. By
@@ -43,10 +42,9 @@ def visit(
     An output must hold one tensor, on its own or alone in a tuple, list, dict or dataclass. A layer
     whose output does not is an error if asked for by name; otherwise it is left out with a warning.
 
-    Mode, gradients, autocast and random state are the caller's (in training mode batch norm learns
-    from the pass); compiled models run eagerly. ValueError names a layer that `model` lacks, that
-    the pass never reached, that is unfit, or for which `fn` raises one; and says so if `x` is
-    empty, has NaN values or is on another device than the model.
+    Mode, gradients, autocast and random state are the caller's; compiled models run eagerly.
+    ValueError names a layer that `model` lacks, that the pass never reached, that is unfit, or for
+    which `fn` raises one; or says that `x` is empty, NaN or on another device than the model.
     """
     patterns = patterns_of(layers)
     modules = named_layers(model, output="output" in (patterns or ()))

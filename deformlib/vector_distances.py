@@ -15,8 +15,7 @@ GPU_BLOCK = 2**26  # as many as fill a GPU
 
 @dataclass(frozen=True)
 class Distance:
-    """A function of the squared Euclidean distance between vectors, or, if `relative`, between
-    vectors divided by their norms."""
+    """A function of the squared distance between vectors, divided by their norms if `relative`."""
 
     relative: bool
     of_square: Callable[[Tensor], Tensor]  # elementwise

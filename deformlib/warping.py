@@ -48,8 +48,7 @@ class ThinPlateSpline:
         self.size = _sides("size", size, "two ints of at least 2")
         self.grid = _grid_sides(grid)
         require(is_real(inset) and 0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
-        valid = isinstance(dtype, torch.dtype) and dtype.is_floating_point
-        require(valid, "dtype", "a floating-point type", dtype)
+        require(getattr(dtype, "is_floating_point", False), "dtype", "a floating-point type", dtype)
         dtype = torch.promote_types(dtype, torch.float32)
         points = (1 - 2 * inset) * unit_lattice(self.grid).T  # (K, 2) in [-1, 1]
         extent = points.new_tensor([self.size[1] - 1, self.size[0] - 1])  # (x, y)
@@ -62,16 +61,15 @@ class ThinPlateSpline:
 
     def field(self, control: Tensor) -> Tensor:
         """Displacement of every pixel, in pixels: control (N, K, 2) -> (N, H, W, 2)."""
-        _check_displacements("control", control, (len(self.points), 2), self.points.device)
+        _check_displacements("control", control, (len(self.points), 2))
         return self._combine(control.mT, self._planes[:-2])
 
     def warp(self, images: Tensor, control: Tensor, padding_mode: str = "border") -> Tensor:
         """As warp(images, self.field(control)), faster: (N, C, H, W), (N, K, 2) -> (N, C, H, W)."""
         _check_images(images, padding_mode)
-        shape, device = tuple(images.shape), self.points.device
+        shape = tuple(images.shape)
         require(shape[2:] == self.size, "images", f"of the spline's size {self.size}", shape)
-        require(images.device == device, "images", f"on {device}", images.device)
-        _check_displacements("control", control, (len(self.points), 2), device, len(images))
+        _check_displacements("control", control, (len(self.points), 2), len(images))
         dtype = torch.promote_types(control.dtype, self._planes.dtype)
         rows = _to_unit(control.to(dtype), self.size).mT  # (N, 2, K)
         identity = torch.eye(2, dtype=rows.dtype, device=rows.device).expand(len(rows), 2, 2)
@@ -85,8 +83,7 @@ class ThinPlateSpline:
         return moved
 
     def _combine(self, rows: Tensor, planes: Tensor) -> Tensor:
-        """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), a view whose rows of pixels
-        are contiguous."""
+        """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), rows of pixels contiguous."""
         dtype = torch.promote_types(rows.dtype, planes.dtype)
         with torch.autocast(rows.device.type, enabled=False):  # bfloat16 is off by pixels
             planar = rows.to(dtype).flatten(0, 1) @ planes.to(dtype)  # (2N, R) x (R, H*W)
@@ -95,12 +92,9 @@ class ThinPlateSpline:
 
 @dataclass(frozen=True)
 class Deformation:
-    """A distribution of deformations: every control point displaced uniformly within a square
-    (Section 2.1), by up to `max_displacement` pixels along each axis.
-
-    `grid` is an int or (rows, columns), at least 2; (5, 5) is kept as 5. ValueError for a smaller
-    one, or a displacement that is negative or not finite.
-    """
+    """A distribution of deformations: control points displaced uniformly (Section 2.1), by up to
+    `max_displacement` pixels along each axis. `grid` is an int or (rows, columns), at least 2;
+    (5, 5) is kept as 5. ValueError for a smaller one, or a negative or infinite displacement."""
 
     grid: int | tuple[int, int]
     max_displacement: float
@@ -124,10 +118,8 @@ class Deformation:
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """n independent displacements of the control points, in pixels: (n, K, 2), float32.
-
-        Drawn on the generator's device (the CPU if None), then moved: devices agree.
-        """
+        """n displacements of the control points, in pixels: (n, K, 2), float32. Drawn on the
+        generator's device (the CPU if None), then moved: devices agree."""
         require(is_whole(n, 1), "n", "an int >= 1", n)
         shape, origin = (int(n), math.prod(_grid_sides(self.grid)), 2), device_of(generator)
         unit = torch.rand(shape, generator=generator, device=origin, dtype=torch.float32)
@@ -150,11 +142,11 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
     (N, C, H, W), floating point, and (N, H, W, 2) displacements in pixels, (dx, dy), one field for
     all if N is 1 -> (N, C, H, W) of images' type, computed in float32, or in float64 if an input
     is. `padding_mode` says what lies outside: "border" (the edge goes on), "zeros" or "reflection".
-    ValueError for an input of another shape, type or device, empty or not finite.
+    ValueError for an input of another shape or type, empty or not finite.
     """
     _check_images(images, padding_mode)
     size = tuple(images.shape[2:])
-    _check_displacements("field", field, (*size, 2), images.device, len(images))
+    _check_displacements("field", field, (*size, 2), len(images))
     dtype = torch.promote_types(torch.promote_types(images.dtype, field.dtype), torch.float32)
     identity = unit_lattice(size).to(field.device, dtype).T.unflatten(0, size)  # (H, W, 2)
     return _sample(images, identity + _to_unit(field.to(dtype), size), padding_mode)
@@ -163,8 +155,8 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
 def deform(
     images: Tensor, deformation: Deformation, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Each image under a random deformation of its own (Section 2.1): (N, C, H, W), the same shape
-    and type. ValueError as for `warp`, or if `deformation` is not a Deformation."""
+    """Each image (N, C, H, W) under a random deformation of its own (Section 2.1). Errors as for
+    `warp`."""
     _check_images(images)
     require(isinstance(deformation, Deformation), "deformation", "a Deformation", deformation)
     spline = deformation.spline(images.shape[2:], device=images.device, dtype=images.dtype)
@@ -175,8 +167,7 @@ def deform(
 def _planes(
     size: tuple[int, int], grid: tuple[int, int], inset: float, dtype: torch.dtype
 ) -> Tensor:
-    """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for
-    grid_sample."""
+    """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y."""
     pixels = unit_lattice(size)  # (2, H*W)
     aspect, points, system = _system(size, grid, inset)
     k = points.shape[1]
@@ -208,9 +199,7 @@ def field_by_rows(
     size: tuple[int, int], grid: int, control: Tensor
 ) -> Callable[[int, int], Tensor]:
     """The field of control (K, 2) without the spline's matrix, for images too large for it.
-
-    Returns a function of the first row and the one after the last: (rows, W, 2), float64.
-    """
+    Returns a function of the first row and the one after the last: (rows, W, 2), float64."""
     aspect, points, system = _system(size, (grid, grid), 0.0)
     values = F.pad(control.double(), (0, 0, 0, 3))  # (K+3, 2)
     weights = torch.linalg.solve(system, values).T  # (2, K+3)
@@ -270,19 +259,11 @@ def _check_images(images: Tensor, padding_mode: str = "border") -> None:
     check_known("padding_mode", padding_mode, PADDING_MODES)
 
 
-def _check_displacements(
-    name: str,
-    value: Tensor,
-    shape: tuple[int, ...],
-    device: torch.device,
-    count: int | None = None,
-) -> None:
+def _check_displacements(name: str, value: Tensor, shape: tuple[int, ...], n: int = 0) -> None:
     check_vectors(name, value)
     rule = f"(N, {', '.join(map(str, shape))})"
     require(value.shape[1:] == shape, name, rule, tuple(value.shape))
-    require(value.device == device, name, f"on {device}", value.device)
-    valid = count is None or len(value) in (1, count)
-    require(valid, name, f"one for each of {count} images, or one", len(value))
+    require(not n or len(value) in (1, n), name, f"one for each of {n} images, or one", len(value))
 
 
 Deformation.IMAGENET = Deformation(5, 10.0)

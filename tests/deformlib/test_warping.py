@@ -486,10 +486,6 @@ def with_last(x: Tensor, value: float) -> Tensor:
         ),
         (lambda: SPLINE.field(with_last(CONTROL, float("nan"))), "control must be finite"),
         (lambda: SPLINE.field(with_last(CONTROL, float("inf"))), "control must be finite"),
-        (
-            lambda: SPLINE.to("meta").field(CONTROL),
-            "control must be on meta, got cpu",
-        ),
         (lambda: SPLINE.warp(IMAGES, with_last(CONTROL, -float("inf"))), "control must be finite"),
         (lambda: SPLINE.warp(IMAGES, CONTROL[:, :4]), r"control .*got \(2, 4, 2\)"),
         (
@@ -501,10 +497,6 @@ def with_last(x: Tensor, value: float) -> Tensor:
         (
             lambda: SPLINE.warp(IMAGES, CONTROL, "circular"),
             "padding_mode must be one of .*border.*got 'circular'",
-        ),
-        (
-            lambda: SPLINE.to("meta").warp(IMAGES, CONTROL.to("meta")),
-            "images must be on meta, got cpu",
         ),
         (lambda: SPLINE.warp(IMAGES.byte(), CONTROL), "images .*255.*got torch.uint8"),
         (
