@@ -1,7 +1,4 @@
-"""`python -m deformlib`: deform a photograph, measure a network of yours.
-
-PyTorch and what needs it is imported inside the commands: `--help` is quick.
-"""
+"""`python -m deformlib`. PyTorch is imported inside the commands: `--help` is quick."""
 
 from __future__ import annotations
 
@@ -138,17 +135,14 @@ def measure(
     largest = 10 / 224 * size if max_displacement is None else max_displacement
     deformation = Deformation(grid, largest)
     files = own.image_files(images, count)
-    own.check_memory(size, grid, len(files))
     torch.manual_seed(seed)
     network = own.network(model)
     photos = own.photographs(files, size, "L" if grey else "RGB")
-    normalized = own.normalized if normalize else None
+    options = (layers or None, own.normalized if normalize else None, batch_size)
     generator = torch.Generator().manual_seed(seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        rows = own.measured(
-            network, photos, deformation, layers or None, normalized, batch_size, generator
-        )
+        rows = own.measured(network, photos, deformation, *options, generator)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         typer.echo(f"Warning: {message}", err=True)
     typer.echo(own.printed(rows))
@@ -169,8 +163,8 @@ def output_files(out: Path) -> tuple[Path, Path]:
     stem = out.with_suffix("") if out.suffix in (".csv", ".png") else out
     stem.parent.mkdir(parents=True, exist_ok=True)
     table, plot = (stem.with_name(stem.name + suffix) for suffix in (".csv", ".png"))
-    for file in (table, plot):
-        check_writable(file)
+    check_writable(table)
+    check_writable(plot)
     return table, plot
 
 
