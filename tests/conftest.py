@@ -10,7 +10,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def quick_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty folder that quick mode, in this process and in the kernels it starts, keeps everything in."""
+    """An empty folder that quick mode, in this process and in the kernels it starts, keeps
+    everything in.
+    """
     folder = tmp_path_factory.mktemp("quick")
     with patch.dict(
         os.environ, DEFORMLIB_STORE=str(folder / "store"), DEFORMLIB_CACHE=str(folder / "cache")

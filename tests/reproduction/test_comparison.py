@@ -1,4 +1,6 @@
-"""What is measured of a network as others do: the same images, layers, deformations and shifts for all networks."""
+"""What is measured of a network as others do: the same images, layers, deformations and shifts for
+all networks.
+"""
 
 import pytest
 import torch

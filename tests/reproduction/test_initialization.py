@@ -1,4 +1,6 @@
-"""Networks at initialization on large images, and their filters drawn anew, against the plain way."""
+"""Networks at initialization on large images, and their filters drawn anew, against the plain
+way.
+"""
 
 import dataclasses
 import math

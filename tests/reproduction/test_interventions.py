@@ -49,7 +49,9 @@ def images(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 
 
 class Edges(nn.Module):
-    """1 where there is more than `threshold` of what `taps` finds, on average over the image, else 0: by one filter."""
+    """1 where there is more than `threshold` of what `taps` finds, on average over the image, else
+    0: by one filter.
+    """
 
     def __init__(self, taps: list[list[float]], threshold: float) -> None:
         super().__init__()
@@ -70,8 +72,8 @@ DARK_LEFT_OF_BRIGHT, ONE_PIXEL = (
 
 
 def halves_and_stripes() -> tuple[torch.Tensor, torch.Tensor]:
-    """Images 6x6: ten with a bright upper half (0: three edges in 36 pixels, at the dark border), ten with three bright
-    columns, twice as bright (1: 18 edges, twice as strong)."""
+    """Images 6x6: ten with a bright upper half (0: three edges in 36 pixels, at the dark border),
+    ten with three bright columns, twice as bright (1: 18 edges, twice as strong)."""
     half, stripes = torch.zeros(2, 10, 1, 6, 6)
     half[:, :, :3], stripes[..., 1::2] = 1.0, 2.0
     return torch.cat([half, stripes]), torch.tensor([0] * 10 + [1] * 10)

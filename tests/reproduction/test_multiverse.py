@@ -1,4 +1,6 @@
-"""Each option does what it says, by an independent statement of it; the book's options give the book's numbers."""
+"""Each option does what it says, by an independent statement of it; the book's options give the
+book's numbers.
+"""
 
 import copy
 import dataclasses
@@ -16,11 +18,12 @@ from deformlib import models
 from deformlib.metrics import sensitivity
 from deformlib.seeding import stream
 from deformlib.warping import Deformation, ThinPlateSpline, deform, warp
-from reproduction.experiments import data, multiverse, protocol, runs, store, studies, tasks
+from reproduction.experiments import data, protocol, runs, store, studies, tasks
+from reproduction.experiments.initialization import measure_initialization
 from reproduction.experiments.multiverse import (
     CHOICES,
-    MULTIVERSES,
     LOCAL_NORMS,
+    MULTIVERSES,
     Multiverse,
     Workbench,
     clipped,
@@ -30,7 +33,6 @@ from reproduction.experiments.multiverse import (
     measure_variation,
     scaled,
 )
-from reproduction.experiments.initialization import measure_initialization
 from reproduction.experiments.networks import build
 from reproduction.experiments.protocol import PROTOCOLS, Instrument
 from reproduction.experiments.records import VariationRecord
@@ -503,7 +505,8 @@ def test_a_run_starts_from_the_weights_kept(
     results = Store(tmp_path / "results")
     with pytest.raises(
         FileNotFoundError,
-        match="photos-strided-relu-0-small needs the weights of photos-strided-relu-0, and there is no .*safetensors",
+        match="photos-strided-relu-0-small needs the weights of "
+        "photos-strided-relu-0, and there is no .*safetensors",
     ):
         runs.execute(SPEC, results)
     results.save_weights(TRAINING, networks["after"].state_dict())

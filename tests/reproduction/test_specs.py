@@ -107,7 +107,7 @@ def test_a_study_has_each_run_once_and_variants_in_its_specs():
 
 def test_fields_that_are_none_do_not_count():
     fields = specs.to_dict(SPEC)
-    assert list(fields)[0] == "kind" and fields["kind"] == "training"
+    assert next(iter(fields)) == "kind" and fields["kind"] == "training"
     assert {"examples", "label_seed", "size"}.isdisjoint(fields)
     assert specs.to_dict(FULL)["examples"] == 5000
 

@@ -54,8 +54,9 @@ def float32(monkeypatch: pytest.MonkeyPatch):
 
 
 def plain(model: nn.Module, task: Task, recipe: Recipe, seed: int) -> list[dict[str, float]]:
-    """SGD with Nesterov momentum as Sutskever et al. and PyTorch's manual write it, AdamW as Loshchilov and Hutter (2019),
-    Algorithm 2, with the decay times the rate; and each epoch's means."""
+    """SGD with Nesterov momentum as Sutskever et al. and PyTorch's manual write it, AdamW as
+    Loshchilov and Hutter (2019), Algorithm 2, with the decay times the rate; and each epoch's
+    means."""
     steps = recipe.epochs * (len(task.images) // recipe.batch_size)
     velocity = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     square = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
@@ -282,7 +283,9 @@ def test_steps_per_epoch():
     ],
 )
 def test_a_state_is_its_tensors(recipe: Recipe, moments: set[str]):
-    """Another network's state that takes them over is the same, the optimizer's moments included."""
+    """Another network's state that takes them over is the same, the optimizer's moments
+    included.
+    """
     task, state = made_up(), State.start(network(), recipe)
     of_model = {f"model/{name}" for name in state.model.state_dict()}
     assert set(state.tensors()) == of_model, "before the first step there are no moments"
@@ -347,18 +350,11 @@ def test_checkpoints_come_at_their_steps_and_in_order():
         lambda step: calls.append(f"step {step}") if step < 6 else None,
     )
     assert calls == [
-        0,
-        "step 1",
-        1,
-        "step 2",
-        "step 3",
-        "step 4",
-        4,
-        "step 5",
-        5,
-        "epoch 0",
-        "step 6",
-    ][:-1] + ["epoch 1", 15, "epoch 2"]
+        *[0, "step 1", 1, "step 2", "step 3", "step 4", 4, "step 5", 5, "epoch 0", "step 6"][:-1],
+        "epoch 1",
+        15,
+        "epoch 2",
+    ]
 
 
 def test_a_seed_decides_everything():
@@ -427,9 +423,12 @@ def test_a_precision_holds_for_training_steps_alone(monkeypatch: pytest.MonkeyPa
     seen, take = {}, training._step
     before = flags()
     for precision in hardware.precisions():
-        monkeypatch.setattr(
-            training, "_step", lambda *args: seen.update({precision: flags()}) or take(*args)
-        )
+
+        def step(*args: object, name: str = precision) -> Tensor:
+            seen[name] = flags()
+            return take(*args)
+
+        monkeypatch.setattr(training, "_step", step)
         train(
             State.start(smooth_network(), RECIPE),
             made_up(8),
