@@ -20,7 +20,7 @@ LAYERS = ["input", "conv1_1", "head"]
 
 
 def run(variant: str, seed: int, values: list[float], losses: tuple[float, ...] = ()) -> Record:
-    """A checkpoint for each value, which is that of the first layer; the next have 10 and 100 more."""
+    """A checkpoint for each value, that of the first layer; the next have 10 and 100 more."""
     checkpoints = [
         checkpoint(
             profile([v, v + 10, v + 100], [-v, 0, 0]), [v, 2 * v], probe=probe(train_loss=loss)
