@@ -1,6 +1,7 @@
 """One small run of every kind, as a study: its records lie in tests/records, made by
 
-DEFORMLIB_STORE=tests/records python -m reproduction run tests/one_of_each.py:STUDY --mode quick --workers 2
+DEFORMLIB_STORE=tests/records \\
+python -m reproduction run tests/one_of_each.py:STUDY --mode quick --workers 2
 """
 
 from reproduction.experiments.specs import (
@@ -33,4 +34,6 @@ def _make(mode: str, seed: int) -> list[Spec]:
     ]
 
 
-STUDY = Study("a run of every kind", _make, {"full": (0,), "quick": (0,)}, weights=(0,), variant="kind")
+STUDY = Study(
+    "a run of every kind", _make, {"full": (0,), "quick": (0,)}, weights=(0,), variant="kind"
+)

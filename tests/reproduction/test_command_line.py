@@ -71,7 +71,8 @@ import runpy, sys
 sys.argv[1:] = {[command, "--help"] if command else []}
 try: runpy.run_module("reproduction", run_name="__main__", alter_sys=True)
 except SystemExit as end: assert not end.code
-print({{"torch", "numpy", "datasets", "matplotlib", "pandas", "papermill", "PIL"}} & {{*sys.modules}})
+slow = {{"torch", "numpy", "datasets", "matplotlib", "pandas", "papermill", "PIL"}}
+print(slow & {{*sys.modules}})
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -127,7 +128,8 @@ def test_status_of_all_studies_counts_and_borrows_times_from_the_same_data(store
         "10",
         "min",
     ]
-    # Six of 1.5 times as many epochs: 1.5 * 500 + 100 seconds each. A fifth of the images, 20 epochs: 250 + 100 seconds.
+    # Six of 1.5 times as many epochs: 1.5 * 500 + 100 seconds each. A fifth of the images, 20
+    # epochs: 250 + 100 seconds.
     assert "0 of 6 made, 6 missing" in lines[2] and lines[2].split()[-4:] == ["1", "h", "25", "min"]
     assert "0 of 28 made, 28 missing" in lines[4] and lines[4].split()[-4:] == [
         "2",
@@ -258,7 +260,7 @@ def test_durations_are_words(seconds: float, words: str):
 
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[specs.Spec]:
-    """Runs take place in threads and take no time; the specs that were run, those of seed 4 fail."""
+    """The specs that were run: in threads, in no time, and those of seed 4 failed."""
     done = []
     monkeypatch.setenv("TQDM_DISABLE", "1")  # set by the runs, here in our own process
 
@@ -401,7 +403,10 @@ def test_run_trains_where_and_how_it_was_asked_to(
     call("run", "cifar10", "--seeds", "0", "--device", "cpu", "--precision", "bfloat16")
     monkeypatch.setattr(hardware, "default_device", lambda: "cpu")
     call("run", "cifar10", "--seeds", "0")
-    assert given == [dict(device="cpu", precision="bfloat16"), dict(device="cpu", precision=None)]
+    assert given == [
+        {"device": "cpu", "precision": "bfloat16"},
+        {"device": "cpu", "precision": None},
+    ]
 
 
 def test_run_stopped_by_the_user_says_how_to_go_on(
