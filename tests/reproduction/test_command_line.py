@@ -260,9 +260,7 @@ def test_durations_are_words(seconds: float, words: str):
 
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[specs.Spec]:
-    """Runs take place in threads and take no time; the specs that were run, those of seed 4
-    fail.
-    """
+    """The specs that were run: in threads, in no time, and those of seed 4 failed."""
     done = []
     monkeypatch.setenv("TQDM_DISABLE", "1")  # set by the runs, here in our own process
 
@@ -405,7 +403,10 @@ def test_run_trains_where_and_how_it_was_asked_to(
     call("run", "cifar10", "--seeds", "0", "--device", "cpu", "--precision", "bfloat16")
     monkeypatch.setattr(hardware, "default_device", lambda: "cpu")
     call("run", "cifar10", "--seeds", "0")
-    assert given == [dict(device="cpu", precision="bfloat16"), dict(device="cpu", precision=None)]
+    assert given == [
+        {"device": "cpu", "precision": "bfloat16"},
+        {"device": "cpu", "precision": None},
+    ]
 
 
 def test_run_stopped_by_the_user_says_how_to_go_on(

@@ -49,9 +49,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 
 
 class Edges(nn.Module):
-    """1 where there is more than `threshold` of what `taps` finds, on average over the image, else
-    0: by one filter.
-    """
+    """1 where there is more than `threshold` of what one filter finds, on average, else 0."""
 
     def __init__(self, taps: list[list[float]], threshold: float) -> None:
         super().__init__()
@@ -228,7 +226,7 @@ def test_a_run_starts_from_the_weights_kept(
     results = Store(tmp_path / "results")
     with pytest.raises(
         FileNotFoundError,
-        match="needs the weights of photos-max-pool-0, and there is no .*safetensors",
+        match=r"needs the weights of photos-max-pool-0, and there is no .*safetensors",
     ):
         runs.execute(SPEC, results)
     results.save_weights(TRAINING, {"w": torch.ones(1)})
@@ -245,7 +243,7 @@ def test_a_run_starts_from_the_weights_kept(
 
 def test_an_unknown_name_in_the_training_is_refused(tmp_path):
     spec = Intervention(Training("photos", "maxpool", 0, Recipe(1, 8, 0.1), "quick-2"), 24, 16)
-    with pytest.raises(ValueError, match="downsampling must be one of .*got 'maxpool'"):
+    with pytest.raises(ValueError, match=r"downsampling must be one of .*got 'maxpool'"):
         runs.execute(spec, Store(tmp_path))
 
 

@@ -108,7 +108,8 @@ def watch(notice: Callable[[str], None]) -> None:
 
     In a run each name comes once, and in every run they come in the same order. A run that is
     killed at one and resumed begins again somewhere before it, so of any rising series of events it
-    can be killed at each."""
+    can be killed at each.
+    """
     step = 0
 
     def watched_step(state: training.State, *args) -> torch.Tensor:
@@ -164,9 +165,7 @@ def uninterrupted(root: Path) -> int:
 
 
 def killed_at(root: Path, events: list[str]) -> list[int]:
-    """How each attempt ended: those that kill themselves at one event after the other, and one that
-    does not.
-    """
+    """How each attempt ended: those that killed themselves at one event each, and the last."""
 
     def killer(event: str) -> Callable[[str], None]:
         return lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == event else None
@@ -175,9 +174,7 @@ def killed_at(root: Path, events: list[str]) -> list[int]:
 
 
 def killed_from_outside_after(root: Path, events: list[str]) -> list[int]:
-    """As `killed_at`, but by us: some milliseconds after the event, while the process does what
-    comes next.
-    """
+    """As `killed_at`, but by us, milliseconds after the event, while the process goes on."""
     rng, codes = random.Random(0), []
 
     def teller(event: str, pipe: int) -> Callable[[str], None]:
@@ -207,9 +204,7 @@ def killed_from_outside_after(root: Path, events: list[str]) -> list[int]:
 
 
 def second_process(root: Path) -> dict[str, object]:
-    """What happens to those that come while a run goes on, here stopped at its fifth step, and
-    after it.
-    """
+    """What happens to those that come during a run, here stopped at step five, and after it."""
     os.environ["DEFORMLIB_CACHE"] = str(root / "cache")
     found = {"never begun": progress.is_running(SPEC), "no progress": progress.progress_of(SPEC)}
 
@@ -409,8 +404,7 @@ def test_a_run_goes_on_only_where_and_as_it_began(tmp_path: Path, monkeypatch: p
         runs.execute(SPEC, Store(tmp_path), precision="bfloat16", progress=stop)
     with pytest.raises(
         ValueError,
-        match="on cpu in bfloat16 .now cpu, float32.: ask for --device cpu "
-        "--precision bfloat16, or delete it",
+        match=r"in bfloat16 \(now cpu, float32\): ask for --device cpu --precision bfloat16",
     ):
         runs.execute(SPEC, Store(tmp_path), precision="float32")
     assert (
@@ -420,9 +414,7 @@ def test_a_run_goes_on_only_where_and_as_it_began(tmp_path: Path, monkeypatch: p
 
 
 def test_nothing_is_measured_in_tensorfloat32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Whatever PyTorch was told before: its own default lets convolutions on a GPU round their
-    factors.
-    """
+    """Whatever PyTorch was told before: its default lets a GPU round the factors of convolutions."""
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
@@ -682,7 +674,7 @@ def test_weights_that_cannot_be_written_are_noticed_before_any_work(
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "weights").touch()
     results = Store(tmp_path / "results")
-    with pytest.raises(PermissionError, match="weights cannot be written to .*weights"):
+    with pytest.raises(PermissionError, match=r"weights cannot be written to .*weights"):
         runs.execute(SPEC, results, weights=True)
     assert SPEC not in results and runs.execute(SPEC, results).measurements == measured(1)
 
@@ -796,18 +788,16 @@ class TestExecute:
 
     def test_a_sweep_submits_what_it_is_given_and_no_more(self, executed: list, tmp_path: Path):
         class Fake:
-            submitted: list = []
+            def __init__(self) -> None:
+                self.submitted: list = []
 
             def submit(self, function, *args) -> Future:
                 self.submitted.append(args[0])
                 return Future()
 
-        assert (
-            list(sweeps.sweep([OTHER, SPEC], Store(tmp_path), Fake()))
-            == Fake.submitted
-            == [OTHER, SPEC]
-        )
-        assert not executed
+        fake = Fake()
+        futures = sweeps.sweep([OTHER, SPEC], Store(tmp_path), fake)
+        assert list(futures) == fake.submitted == [OTHER, SPEC] and not executed
 
     def test_the_commit_is_that_of_the_beginning(
         self, executed: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -922,9 +912,7 @@ def test_workers_end_with_the_process_that_started_them():
 
 
 def page_faults(times: int, size: int) -> int:
-    """How many pages the system gave while so many tensors of `size` bytes were made and dropped
-    one after another.
-    """
+    """Pages that the system gave while tensors of `size` bytes were made and dropped in turn."""
     torch.ones(size, dtype=torch.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(times):

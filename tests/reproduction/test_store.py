@@ -1,6 +1,4 @@
-"""What is on disk is whole: written beside and renamed, never overwritten, refused by name when
-damaged.
-"""
+"""What is on disk is whole: renamed when written, never overwritten, refused when damaged."""
 
 import dataclasses
 import json
