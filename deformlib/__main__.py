@@ -32,8 +32,6 @@ SeedOption = Annotated[
 def main(context: typer.Context) -> None:
     """Deform a photograph, measure how stable a network is to deformation.
 
-    `python -m deformlib COMMAND --help` says more about a command.
-
     \b
     Example:
       python -m deformlib deform cat.jpg deformed.png
@@ -116,7 +114,7 @@ def measure(
     far those of two photographs are apart. 0: the deformation changes nothing. 1: as much as
     another photograph. And for convolutions how smooth their filters are.
 
-    For a trained network, write a function that builds it and loads its weights, and name that:
+    For a trained network, name a function of yours that builds it and loads its weights:
     `FILE.py:FUNCTION`. The one in the example has not been trained.
 
     \b

@@ -1,5 +1,4 @@
-"""Filters: how smooth they are (Section 4.1), what smooths them, and each as a less smooth one
-followed by a smoothing (the informal argument of Section 4, measured).
+"""Filters: how smooth they are (Section 4.1), and each as a less smooth one, smoothed (Section 4).
 
 A kernel w = g * s with the smoothing s (a full convolution: sides add up) lies in the span of the
 shifts of s. The nearest kernel of this form is a projection; how much does it leave out?
@@ -36,7 +35,6 @@ def filters_of(model: nn.Module, layers: Iterable[str] | None = None) -> dict[st
 
 def normalized_total_variation(weight: Tensor, average: str = "bank") -> Tensor:
     """Roughness of filters, TV(W) / |W|_1 (Section 4.1): (out, in, kh, kw) -> scalar.
-
     "bank" is as printed: variations summed over all kernels, over magnitudes summed over all.
     "kernel" is the mean of the kernels' own ratios but for zero ones, which gives the 1.870 of
     footnote 1 (and "bank" 1.857). ValueError for a weight of another rank or dtype, not finite or

@@ -145,5 +145,4 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set(xlabel="normalized cosine distance", xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
     axes.set_yticks(range(len(rows)), names, fontsize=8, parse_math=False)  # a name may hold a $
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

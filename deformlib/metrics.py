@@ -57,7 +57,6 @@ def distances(
     distance: str = "cosine",
 ) -> dict[str, Tensor]:
     """{layer: (N,)}: how far the deformation moves each image's representation, not normalized.
-
     Clean and deformed images, (N, ...) each, go through as one batch, in eval mode with every
     submodule's own mode restored. Differentiable in images and parameters. Layers as in `visit`,
     with the images along the first axis; errors as there and for `paired_distances`.
@@ -79,7 +78,6 @@ def sensitivity(
     batch_size: int | None = None,
 ) -> dict[str, float]:
     """{layer: sensitivity to deformation}, `normalized_distance` of representations (Figure 3).
-
     Clean and deformed images, (N, ...) each with N at least 2, go through as one batch, or
     `batch_size` of each at a time with the same result: clean representations are then kept, for as
     many layers as fit in `KEPT_BYTES`, and further layers cost further passes. Mode, layers and
@@ -110,8 +108,8 @@ def visit_versions(
     fn: Callable[..., Result],
     probe: bool = True,
 ) -> dict[str, Result]:
-    """One pass over versions of the same images together, (N, ...) each: {layer: fn(that of each
-    version)}. A second over one or two images (unless not `probe`) tells whether the first axis is
+    """One pass over versions of the same images, (N, ...) each: {layer: fn(that of each version)}.
+    A second over one or two images (unless not `probe`) tells whether the first axis is
     that of the images, or only as long: 256 patches beside 2 x 128 images."""
     count = len(versions) * len(versions[0])
 

@@ -43,12 +43,8 @@ def _with_norm_and_relu(conv: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(OrderedDict(conv=conv, norm=norm, relu=relu))
 
 
-def _strided(channels: int) -> nn.Conv2d:
-    return _conv(channels, channels, 2, stride=2)
-
-
 def _strided_relu(channels: int) -> nn.Sequential:
-    return _with_norm_and_relu(_strided(channels))
+    return _with_norm_and_relu(_conv(channels, channels, 2, stride=2))
 
 
 def _blur_pool(channels: int) -> nn.Sequential:
@@ -74,7 +70,7 @@ DOWNSAMPLINGS: dict[str, Downsampling] = {
     "subsample": Downsampling(lambda _: Subsample(), "Subsample", "#0072B2", paper=True),
     "max-pool": Downsampling(lambda _: nn.MaxPool2d(2), "Max-pool", "#E69F00", paper=True),
     "average-pool": Downsampling(lambda _: nn.AvgPool2d(2), "Average-pool", "#009E73", paper=True),
-    "strided": Downsampling(_strided, "Strided", "#D55E00", paper=True),
+    "strided": Downsampling(lambda n: _conv(n, n, 2, stride=2), "Strided", "#D55E00", paper=True),
     "strided-relu": Downsampling(_strided_relu, "Strided-ReLU", "#CC79A7", paper=True),
     "blur-pool": Downsampling(_blur_pool, "Blur-pool", "#56B4E9"),
 }
@@ -90,7 +86,6 @@ BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
 class VGG(nn.Module):
     """Blocks of 3x3 convolutions, each followed by a downsampling layer; global average pool; one
     linear layer: (N, in_channels, H, W) -> (N, classes).
-
     `blocks` holds (depth, channels) of each. `layers` names the representations in execution order:
     "input", then submodules. A conv layer "conv1_1" has the children `conv`, `norm`, `relu`, and
     its representation is what the ReLU returns. H and W must be multiples of 2**len(blocks).
@@ -156,8 +151,7 @@ def imagenet_vgg(
     *,
     generator: torch.Generator | None = None,
 ) -> VGG:
-    """The ImageNet network of Section 2.2, with 19 representations. As `cifar10_vgg`, but H and W
-    must be multiples of 32."""
+    """As `cifar10_vgg`: the one for ImageNet, 19 representations, H and W multiples of 32."""
     model = VGG(BLOCKS["imagenet_vgg"], downsampling, classes, in_channels, width)
     return initialize(model, generator=generator)
 
@@ -167,7 +161,6 @@ def initialize(
     model: Model, *, generator: torch.Generator | None = None, smoothing: float = 0.0
 ) -> Model:
     """Set every Conv2d and Linear of `model` to the paper's initialization, in place; return it.
-
     Weights are normal with standard deviation 1/sqrt(n_in), n_in = in * kh * kw, truncated at two
     of these (footnote 2). Biases are zero; batch norm is reset. Drawn on the generator's device
     (the CPU if none): filters (`is_filter`) first, then linear layers, then other convolutions, so

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,6 @@ def diffeomorphisms(
     C_ij sin(i pi x) sin(j pi y), x and y from 0 to 1 over the image, C_ij normal with variance
     T / (i^2 + j^2). The temperature T is that of the typical `displacement` in pixels,
     delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W.
-
     Drawn on the generator's device and moved to the CPU. ValueError names an argument out of range.
     """
     require(is_whole(n, 1), "n", "an integer >= 1", n)
@@ -68,17 +67,17 @@ def relative_stability(
     generator: torch.Generator | None = None,
 ) -> dict[str, RelativeStability]:
     """{layer: relative stability} of Petrini et al. 2021: images (N, C, H, W) with N at least 2.
-
     D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2,
     tau one of `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian
     noise of the norm of tau x - x (theirs, as far as we know, has the mean norm for all images).
     `batch_size`, layers and errors as for `sensitivity`.
     """
-    _check(images, least=2)
+    check_vectors("images", images, least=2)
+    require(images.ndim == 4, "images", "(N, C, H, W)", tuple(images.shape))
     check_batch_size(batch_size)
     layers = patterns_of(layers)
-    size = images.shape[2:]
-    field = diffeomorphisms(len(images), size, displacement, cutoff, generator=generator)
+    n, size = len(images), images.shape[2:]
+    field = diffeomorphisms(n, size, displacement, cutoff, generator=generator)
     deformed = warp(images, field.to(images.device))
     noisy = images + noise_as_large(deformed - images, generator)
     step = batch_size or len(images)
@@ -141,15 +140,14 @@ def shift_consistency(
     generator: torch.Generator | None = None,
 ) -> float:
     """Fraction of images (N, C, H, W) that two random shifts leave in the same predicted class
-    (Zhang 2019, Section 4.1).
-
-    Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis; the border goes on
-    outside. All images at once, or `batch_size` at a time with the same result. ValueError for
-    images of another shape, a max_shift < 1, or a `model` that gives anything but finite
-    (N, classes) of at least two classes.
+    (Zhang 2019, Section 4.1): by whole pixels, uniform in -max_shift..max_shift along each axis;
+    the border goes on outside. All images at once, or `batch_size` at a time with the same result.
+    ValueError for images of another shape, a max_shift < 1, or a `model` that gives anything but
+    finite (N, classes) of at least two classes.
     """
     require(is_whole(max_shift, 1), "max_shift", "an integer >= 1, in pixels", max_shift)
-    _check(images)
+    check_vectors("images", images)
+    require(images.ndim == 4, "images", "(N, C, H, W)", tuple(images.shape))
     check_batch_size(batch_size)
     span = (-max_shift, max_shift + 1, (2, len(images), 1, 1, 2))
     shifts = torch.randint(*span, generator=generator, device=device_of(generator)).to(images)
@@ -169,8 +167,3 @@ def _classes(model: nn.Module, images: Tensor) -> Tensor:
     require(valid, "model's output", rule, tuple(logits.shape))
     require(bool(logits.isfinite().all()), "model's output", "finite", "NaN or infinite values")
     return logits.argmax(1)
-
-
-def _check(images: Any, least: int = 1) -> None:
-    check_vectors("images", images, least)
-    require(images.ndim == 4, "images", "(N, C, H, W)", tuple(images.shape))

@@ -22,7 +22,7 @@ GROSS = 64  # of 255: a mean difference that no compression of a photograph make
 WIDER = {"L": ("LA", "RGB", "RGBA"), "LA": ("RGBA",), "RGB": ("RGBA",), "I;16": ("I",)}
 MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F")
 HOLDING = {mode: (mode, *WIDER.get(mode, ())) for mode in MODES}
-# What a photograph may become in a format that cannot hold it as it is, the best first.
+# What a photograph may become in a format that cannot hold it, the best first.
 SIMPLER = {"LA": ("RGBA", "L"), "RGBA": ("RGB",), "CMYK": ("RGB",), "I;16": ("L",)}
 
 

@@ -18,7 +18,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from deformlib.validation import require
 
 Result = TypeVar("Result")
-SHOWN = 20  # names in an error
 backward_task = torch._C._current_graph_task_id  # the backward pass this thread is in, or -1
 HELD = {"parametrizations", "_packed_params"}  # children that make a module's weights, or hold them
 
@@ -32,13 +31,11 @@ def visit(
     """One forward pass of `x` through `model`: {layer: fn(representation)} in execution order.
 
     `fn` sees each representation before a later in-place operation can overwrite it.
-
     `layers` holds names or fnmatch patterns ("*.norm"; "*" crosses dots) over the names of
     `model.named_modules()`, "input", which is `x` itself, and "output", what the model returns. By
     default: the input and every module without children (attention has some: ask for it). A module
     executed again gets its number, "relu", "relu#2": "relu" asks for all of them, "relu#2" for one.
     A module called "input" is "input#2"; one registered under two names goes by the first.
-
     An output must hold one tensor, on its own or alone in a tuple, list, dict or dataclass. A layer
     whose output does not is an error if asked for by name; otherwise it is left out with a warning.
 
@@ -92,8 +89,7 @@ class Unfit(ValueError):
 
 @contextmanager
 def measuring(label: str, layers: Iterable[str] | None) -> Iterator[None]:
-    """Name the layer in a ValueError. Only warn of an Unfit that nobody asked for: one that
-    `layers` does not name, unless it is the input."""
+    """Name the layer in a ValueError; only warn of an Unfit that `layers` does not name."""
     try:
         yield
     except ValueError as error:
@@ -122,8 +118,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def named_layers(
     model: nn.Module, layers: Iterable[str] | None = None, output: bool = False
 ) -> dict[str, nn.Module]:
-    """Submodules by name, all or those that `layers` asks for as in `visit`, without the wrappers
-    of `torch.compile`; the model itself is "output", if wanted or if it has no submodules."""
+    """Submodules by name, all or those that `layers` asks for as in `visit`; the model itself is
+    "output", if wanted or if it has no submodules."""
     check_model(model)
     modules: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
@@ -146,7 +142,7 @@ def _wanted(patterns: list[str] | None, modules: dict[str, nn.Module]) -> dict[s
             if _matches(name, pattern) or _matches(name, pattern.partition("#")[0]):
                 entries.append(pattern)
     for missing in set(patterns).difference(*asking.values()):
-        known = ", ".join(get_close_matches(missing, asking) or list(asking)[:SHOWN])
+        known = ", ".join(get_close_matches(missing, asking) or list(asking)[:20])
         raise ValueError(f"layers: {missing!r} is none of the model's; there are {known} ...")
     return {name: entries for name, entries in asking.items() if entries}
 

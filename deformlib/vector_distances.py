@@ -40,7 +40,6 @@ DISTANCES: dict[str, Distance] = {
 
 def paired_distances(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
     """Distance of each row of `a` from the same row of `b`: (N, ...), (N, ...) -> (N,).
-
     A zero vector has cosine distance 1 from any other, 0 from another zero. Computed in float32, or
     float64 if the inputs are, whatever their scale; differentiable. ValueError for an input that is
     empty, not floating or not finite, inputs unlike each other, or an unknown distance.
@@ -134,8 +133,8 @@ def power_of_two(sizes: Tensor) -> Tensor:
 
 
 def _centred_gram(block: Tensor, length: Tensor) -> Tensor:
-    """Products of rows (N, d), but for their length (N, 1), about the mean of all rows divided by
-    their length: a common mean would cost the digits of their differences."""
+    """Products of rows (N, d) about their mean, but for their length (N, 1): a common mean would
+    cost the digits of their differences."""
     mean = length.reciprocal().mT @ block / len(block)  # (1, d)
     centred = torch.addmm(block, length, mean, alpha=-1)
     return centred @ centred.mT  # (N, d) x (d, N) -> (N, N)

@@ -6,7 +6,6 @@ displacement at a point says where the value there is taken from, out(p) = image
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,9 +23,8 @@ CHUNK = 1 << 12  # pixels whose basis is held in float64 at a time: about a mega
 
 
 class ThinPlateSpline:
-    """The smoothest field through given displacements of a grid of control points.
-
-    It is linear in those, so it is one matrix, solved once, on the CPU: all devices agree.
+    """The smoothest field through given displacements of a grid of control points: one matrix,
+    solved once, on the CPU, so that all devices agree.
 
     size    (H, W) of the images in pixels, at least 2 each
     grid    control points, an int or (rows, columns), at least 2, evenly spaced from edge to edge
@@ -75,12 +73,6 @@ class ThinPlateSpline:
         identity = torch.eye(2, dtype=rows.dtype, device=rows.device).expand(len(rows), 2, 2)
         grid = self._combine(torch.cat([rows, identity], -1), self._planes)  # (N, H, W, 2)
         return _sample(images, grid, padding_mode)
-
-    def to(self, device: torch.device | str) -> ThinPlateSpline:
-        """The same spline on another device."""
-        moved = copy.copy(self)
-        moved.points, moved._planes = self.points.to(device), self._planes.to(device)
-        return moved
 
     def _combine(self, rows: Tensor, planes: Tensor) -> Tensor:
         """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), rows of pixels contiguous."""
@@ -138,7 +130,6 @@ class Deformation:
 
 def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
     """Images resampled along a field: out(p) = image(p + field(p)), bilinear.
-
     (N, C, H, W), floating point, and (N, H, W, 2) displacements in pixels, (dx, dy), one field for
     all if N is 1 -> (N, C, H, W) of images' type, computed in float32, or in float64 if an input
     is. `padding_mode` says what lies outside: "border" (the edge goes on), "zeros" or "reflection".

@@ -341,17 +341,6 @@ def test_gradients_in_images_and_displacements(device):
     )
 
 
-def test_a_spline_moves():
-    spline = ThinPlateSpline((6, 7), 3)
-    for device in DEVICES:
-        moved = spline.to(device)
-        assert str(moved.points.device) == str(moved.basis.device) == device
-        assert moved.size == (6, 7) and moved.grid == (3, 3)
-    assert str(spline.points.device) == "cpu"
-    elsewhere = spline.to("meta")
-    assert elsewhere.points.is_meta and elsewhere.basis.is_meta and not spline.basis.is_meta
-
-
 def test_the_papers_deformations():
     assert (
         Deformation(5, 10.0) == Deformation.IMAGENET and Deformation(3, 2.0) == Deformation.CIFAR10
