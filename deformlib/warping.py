@@ -6,6 +6,7 @@ displacement at a point says where the value there is taken from, out(p) = image
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ class ThinPlateSpline:
     dtype   float32 or float64; a lower one is raised to float32, which coordinates need
     points  (K, 2) control points in pixels, (x, y), row by row
     basis   (H*W, K), pixels row by row: field = basis @ control
+
+    ValueError for a side of size or grid below 2, another inset, or a dtype that is not floating
+    point.
     """
 
     def __init__(
@@ -58,12 +62,18 @@ class ThinPlateSpline:
         return self._planes[:-2].T
 
     def field(self, control: Tensor) -> Tensor:
-        """Displacement of every pixel, in pixels: control (N, K, 2) -> (N, H, W, 2)."""
+        """Displacement of every pixel, in pixels: control (N, K, 2) -> (N, H, W, 2).
+
+        ValueError for a control of another shape or type, empty or not finite.
+        """
         _check_displacements("control", control, (len(self.points), 2))
         return self._combine(control.mT, self._planes[:-2])
 
     def warp(self, images: Tensor, control: Tensor, padding_mode: str = "border") -> Tensor:
-        """As warp(images, self.field(control)), faster: (N, C, H, W), (N, K, 2) -> (N, C, H, W)."""
+        """As warp(images, self.field(control)), faster: (N, C, H, W), (N, K, 2) -> (N, C, H, W).
+
+        `control` is in pixels, (dx, dy), and its N may be 1. ValueError as for `warp`.
+        """
         _check_images(images, padding_mode)
         shape = tuple(images.shape)
         require(shape[2:] == self.size, "images", f"of the spline's size {self.size}", shape)
@@ -73,6 +83,12 @@ class ThinPlateSpline:
         identity = torch.eye(2, dtype=rows.dtype, device=rows.device).expand(len(rows), 2, 2)
         grid = self._combine(torch.cat([rows, identity], -1), self._planes)  # (N, H, W, 2)
         return _sample(images, grid, padding_mode)
+
+    def to(self, device: torch.device | str) -> ThinPlateSpline:
+        """The same spline on another device."""
+        moved = copy.copy(self)
+        moved.points, moved._planes = self.points.to(device), self._planes.to(device)
+        return moved
 
     def _combine(self, rows: Tensor, planes: Tensor) -> Tensor:
         """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), rows of pixels contiguous."""

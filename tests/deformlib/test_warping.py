@@ -341,6 +341,13 @@ def test_gradients_in_images_and_displacements(device):
     )
 
 
+def test_a_spline_moves():
+    spline = ThinPlateSpline((6, 7), 3)
+    moved = spline.to("meta")
+    assert moved.points.is_meta and moved.basis.is_meta and not spline.basis.is_meta
+    assert moved.size == (6, 7) and moved.grid == (3, 3)
+
+
 def test_the_papers_deformations():
     assert (
         Deformation(5, 10.0) == Deformation.IMAGENET and Deformation(3, 2.0) == Deformation.CIFAR10
