@@ -111,7 +111,7 @@ pd.DataFrame(
 # ### What was known beforehand
 #
 # A rule made after the fact can be made to fit. So the claims and thresholds were written down before any record
-# existed, and the rules were committed, in `deformlib/claims.py`, before the records were complete. They are not blind,
+# existed, and the rules were committed, in `claims.py`, before the records were complete. They are not blind,
 # and the reader should know to what extent:
 #
 # - The published curves of Figures 3a, 3c, 3d, 4, 5 and 6b were known all along; of 3b, 6a, 6c and 7 only what the
@@ -148,7 +148,8 @@ pd.DataFrame(
 # planned, was decided when the verdicts with three were known. With three, claim 4 would be *in part* and claim 14
 # *held*; the other verdicts would be the same.
 #
-# `git log -p deformlib/claims.py deformlib/quantities.py` shows every change. Under other choices than the book's, and
+# They stand in `reproduction/analysis/claims.py`, `claim_statistics.py` and `verdicts.py`, and stood in `deformlib/claims.py`
+# and `deformlib/quantities.py` until they moved there unchanged: `git log -p` of these files shows every change. Under other choices than the book's, and
 # on networks trained in other ways, some of the claims are looked at in {doc}`09_choices`.
 #
 # ## Claim by claim
