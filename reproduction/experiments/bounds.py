@@ -184,7 +184,7 @@ def tightness(found: Commutation | Stability) -> dict[str, Tensor]:
     """
     values = {field.name: getattr(found, field.name) for field in fields(found)}
     if isinstance(found, Commutation):
-        bounds = {name: "commutator" for name in ("by_differences", "by_gradient")}
+        bounds = dict.fromkeys(("by_differences", "by_gradient"), "commutator")
     else:
         bounds = {name: name.removesuffix("_bound") for name in values if name.endswith("_bound")}
     return {bound: values[bounded] / values[bound] for bound, bounded in bounds.items()}
@@ -238,9 +238,7 @@ def _lattice(field: Tensor) -> Tensor:
 def _sample(values: Tensor, points: Tensor) -> Tensor:
     """Bilinear interpolants (N, C, H, W) at points (N, h, w, 2) in pixels -> (N, C, h, w)."""
     last = points.new_tensor([values.shape[3] - 1, values.shape[2] - 1])
-    return F.grid_sample(
-        values, 2 * points / last - 1, padding_mode="border", align_corners=True
-    )
+    return F.grid_sample(values, 2 * points / last - 1, padding_mode="border", align_corners=True)
 
 
 def _dilated(values: Tensor, weight: Tensor, per_pixel: int) -> Tensor:
