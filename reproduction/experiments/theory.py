@@ -1,4 +1,4 @@
-"""The theory of smooth filters, tried on networks: a spec, what its record holds, how it is measured.
+"""The theory of smooth filters, tried on networks: a spec, its record, how it is measured.
 
 To be wired once `specs`, `records`, `runs` and `studies` can be edited:
 
@@ -128,7 +128,7 @@ def measure(
 
 
 def predictions(network: VGG, clean: Tensor, data: str) -> list[spectra.Layer]:
-    """Every layer measured and predicted, under the deformations that all networks are measured with."""
+    """Every layer measured and predicted, under the deformations of all other measurements."""
     deformation = protocol.deformation_of(data, clean.shape[-1])
     field, pixel = measured_fields(deformation, clean)
     with evaluating(network):
@@ -136,7 +136,7 @@ def predictions(network: VGG, clean: Tensor, data: str) -> list[spectra.Layer]:
 
 
 def measured_fields(deformation: Deformation, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The fields of the protocols' first set of images, (N, H, W, 2), and a random pixel of each, (N,)."""
+    """The fields of the protocols' first set of images, (N, H, W, 2), and a pixel of each, (N,)."""
     control = deformation.sample(len(images), generator=stream(0, "measurement test-0"))
     field = deformation.spline(images.shape[2:]).field(control)
     pixels = images.shape[2] * images.shape[3]
