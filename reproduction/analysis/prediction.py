@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reproduction.experiments.spectra import Layer
+from reproduction.analysis import evidence
+from reproduction.experiments.spectra import MOVED, Layer
+from reproduction.experiments.theory import SMOOTHINGS, Theory, TheoryMeasurements, measure
 
 # What a prediction is made from, in the order in which each adds something to the one before.
 SOURCES = {
@@ -26,6 +28,89 @@ class Network:
     seed: int
     layers: list[Layer]
     smoothness: Mapping[str, float]
+
+
+Measurements = Mapping[tuple[str, str], TheoryMeasurements]  # by (study, variant), seed 0
+
+
+def live(mode: str, studies: Iterable[str], variants: Iterable[str]) -> Measurements:
+    """The theory on the kept networks of these studies, measured now: minutes for each.
+
+    In place of records, until the study of `theory` is among the others. Networks with smoothed
+    filters are added to the first network's.
+    """
+    found: dict[tuple[str, str], TheoryMeasurements] = {}
+    for study in studies:
+        for variant in variants:
+            kept = evidence.collect(study, mode, seeds=[0], variants=[variant])
+            networks = {
+                "before": evidence.load_initial(study, variant, mode=mode),
+                "after": evidence.load_trained(study, variant, mode=mode),
+            }
+            smoothings = () if found else SMOOTHINGS
+            images = {"full": 128, "quick": 64}[mode]
+            spec = Theory(kept.records[0].spec, images, smoothings)
+            found[study, variant], _ = measure(spec, networks, lambda fraction: None)
+    return found
+
+
+def networks_of(measurements: Measurements) -> list[Network]:
+    """All networks, one untrained network of each variant: of the first study that has it."""
+    found: dict[tuple[str, str], Network] = {}
+    for (study, variant), record in measurements.items():
+        for name, layers in record.networks.items():
+            kind = study if name == "after" else name
+            network = Network(kind, variant, 0, layers, record.smoothness[name])
+            found.setdefault((kind, variant), network)
+    return list(found.values())
+
+
+def first_layers(networks: Iterable[Network]) -> pd.DataFrame:
+    """The image and each network's first convolution before its ReLU: linear layers both.
+
+    Rows by network; columns by distance: what is measured (means over means) and predicted.
+    """
+    rows = {}
+    for network in networks:
+        image, first = network.layers[:2]
+        rows.setdefault(("image", ""), _linear(image))
+        rows[network.kind, network.variant] = _linear(first)
+    return pd.DataFrame(rows).T
+
+
+def _linear(layer: Layer) -> dict[tuple[str, str], float]:
+    found = {}
+    for distance in layer.measured:
+        found[distance, "measured"] = layer.measured[distance]
+        for moved in MOVED:
+            found[distance, moved] = layer.filtered[distance][moved]
+    found["cosine", "over median"] = layer.paper
+    return found
+
+
+def bounds_table(measurements: Measurements) -> pd.DataFrame:
+    """All trials of the bounds: a row for filters, strength and bound, of each first layer once."""
+    rows = []
+    seen = set()
+    for (study, variant), record in measurements.items():
+        for trial in record.bounds:
+            filters = f"{study}, {variant}" if trial.filters == "after" else trial.filters
+            if (filters, trial.strength) in seen:
+                continue
+            seen.add((filters, trial.strength))
+            for bound, value in trial.tightness.items():
+                rows.append(
+                    {
+                        "filters": filters,
+                        "strength": trial.strength,
+                        "gradient": trial.gradient,
+                        "may fold": trial.folding,
+                        "bound": bound,
+                        "tightness": value,
+                        "largest": trial.largest[bound],
+                    }
+                )
+    return pd.DataFrame(rows)
 
 
 def table(networks: Iterable[Network]) -> pd.DataFrame:

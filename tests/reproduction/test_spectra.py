@@ -1,4 +1,4 @@
-"""Predictions from spectra: brute-force sums in float64, Parseval, and waves whose answer is known."""
+"""Predictions from spectra: brute-force sums in float64, Parseval, waves with a known answer."""
 
 import math
 from itertools import combinations

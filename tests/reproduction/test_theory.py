@@ -39,14 +39,15 @@ def record() -> theory.TheoryMeasurements:
 def test_a_record_has_every_network_and_goes_through_json(record):
     assert list(record.networks) == ["before", "after", "smoothed-1"]
     text = json.dumps(asdict(record))
-    assert cattrs.structure(json.loads(text), theory.TheoryMeasurements) == record
+    again = cattrs.structure(json.loads(text), theory.TheoryMeasurements)
+    assert json.dumps(asdict(again)) == text  # equality would fail where a value is NaN
     assert len(record.bounds) == 3 * 2
 
 
 def test_no_bound_is_violated_on_photographs(record):
     for row in record.bounds:
         assert all(value <= 1 for value in row.largest.values()), row
-        assert all(0 < value for value in row.tightness.values()), row
+        assert all(value > 0 for value in row.tightness.values()), row
 
 
 def test_smoothing_makes_the_first_layers_filters_smoother_and_its_prediction_smaller(record):
