@@ -93,8 +93,8 @@ glued("change-first", in_each_layer(filters_and_change.drop(later.index)).mean()
 #   {glue:text}`fig-14-ratio-shifted` of the sensitivity (geometric mean). To these networks the paper's deformations
 #   are nearly shifts.
 # - *Filters.* How much a layer's filters change the predicted sensitivity goes with their smoothness within a layer
-#   from conv2_1 on (rank correlation {glue:text}`fig-14-change-later`, the mean over layers), but not in the first two
-#   ({glue:text}`fig-14-change-first`).
+#   from conv2_1 on (rank correlation {glue:text}`fig-14-change-later`, the mean over layers); in the first two it is
+#   {glue:text}`fig-14-change-first`.
 
 # %% mystnb={"image": {"alt": "Three panels of points, measured sensitivity against predicted: scattered far below the diagonal at the left and in the middle, along it at the right."}, "figure": {"name": "fig-14-prediction", "caption": "The paper's sensitivity (vertical) against its prediction from clean images, interpolated as the deformed ones are; a point is a layer, after its ReLU. Left: from the spectrum of the layer's input and its filters. Middle: from the spectrum of what the layer returns. Right: the same at every pixel, as if nothing was subsampled. {glue:text}`fig-14-networks` networks, seed 0: untrained, untrained with smoothed filters, and trained."}}
 points = pd.concat(
@@ -242,9 +242,14 @@ for name, (deformation, side) in used.items():
     }
 pd.DataFrame(steepness).T.round(2)
 
+# %% tags=["remove-cell"]
+for key, name in (("imagenet", "ImageNet"), ("cifar10", "CIFAR-10")):
+    glue(f"fig-14-steep-{key}", f"{steepness[name]['fraction above 1/2']:.0%}", display=False)
+
 # %% [markdown]
-# No deformation of the paper's natural images folds, so {eq}`stability` applies to all of them. But most of
-# ImageNet's are steeper than one half, where $1/(1 - g)$ more than doubles the bound; of CIFAR-10's hardly any are.
+# No deformation of the paper's natural images folds, so {eq}`stability` applies to all of them. But
+# {glue:text}`fig-14-steep-imagenet` of ImageNet's are steeper than one half, where $1/(1 - g)$ more than doubles the
+# bound; of CIFAR-10's it is {glue:text}`fig-14-steep-cifar10`. Twice CIFAR-10's strength is beyond one half as a rule.
 #
 # ## C. The measure itself
 #
@@ -344,7 +349,7 @@ depth.xs(studies[0], level="kind").round(3)
 in_each_layer(filters_and_change).round(2).to_frame("rank correlation").T
 
 # %% [markdown]
-# In the first layers the answer can be no although the theory holds: variation does not see whether a filter removes
+# In the first layers the answer can be weak although the theory holds: variation does not see whether a filter removes
 # the mean. A smooth filter whose taps sum to zero passes no slow wave, and slow waves are most of an image; it leaves a
 # representation that is finer than the image. $|\hat w|^2 S$ sees it.
 #

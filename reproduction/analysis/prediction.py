@@ -204,5 +204,6 @@ def _predicted(layer: Layer) -> dict[str, float]:
 
 
 def _within(values: pd.DataFrame, one: str, other: str, by: list[str]) -> float:
+    """Mean of the rank correlations of groups; NaN if no group has one."""
     found = [group[one].corr(group[other], "spearman") for _, group in values.groupby(by)]
-    return float(np.nanmean(found))
+    return pd.Series(found, dtype=float).mean()
