@@ -339,6 +339,12 @@ depth.xs(studies[0], level="kind").round(3)
 # the work of the gradient, which bound A limits, and grows with depth, as a unit's field of view does. That between *shifted* and *dense any* is
 # what is not stationary, and what interpolated images are to a network that is not linear.
 #
+# One departure from stationarity works the other way. Convolutions pad with zeros, which puts a pattern along the edge
+# that grows with an image's brightness and does not move. The spectrum takes it for detail that does. Tried on two
+# untrained networks: if the edge is repeated instead, the upper layers are hardly more or less sensitive, but their prediction falls
+# well below what is measured. So where the mean ratio is near one, two errors partly cancel, and in smooth networks,
+# which move little, the first prevails: their prediction is too large.
+#
 # ## What smooth filters do
 #
 # Hold a layer's input fixed, and compare the prediction with its filters and without them. Their ratio is what

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reproduction.analysis import evidence
+from reproduction.experiments.specs import Training
 from reproduction.experiments.spectra import MOVED, Layer
 from reproduction.experiments.theory import SMOOTHINGS, Theory, TheoryMeasurements, measure
 
@@ -49,7 +50,9 @@ def live(mode: str, studies: Iterable[str], variants: Iterable[str]) -> Measurem
             }
             smoothings = () if found else SMOOTHINGS
             images = {"full": 128, "quick": 64}[mode]
-            spec = Theory(kept.records[0].spec, images, smoothings)
+            training = kept.records[0].spec
+            assert isinstance(training, Training)
+            spec = Theory(training, images, smoothings)
             found[study, variant], _ = measure(spec, networks, lambda fraction: None)
     return found
 
@@ -70,7 +73,7 @@ def first_layers(networks: Iterable[Network]) -> pd.DataFrame:
 
     Rows by network; columns by distance: what is measured (means over means) and predicted.
     """
-    rows = {}
+    rows: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
     for network in networks:
         image, first = network.layers[:2]
         rows.setdefault(("image", ""), _linear(image))
@@ -121,7 +124,7 @@ def table(networks: Iterable[Network]) -> pd.DataFrame:
     """
     rows = []
     for network in networks:
-        numbers = {}
+        numbers: dict[str, int] = {}
         for layer in network.layers:
             owner = layer.name.removesuffix(".norm")
             number = numbers.setdefault(owner, len(numbers))

@@ -116,6 +116,7 @@ def linear_part(module: nn.Module, values: Tensor) -> Tensor:
 
 def norm_scale(norm: nn.BatchNorm2d) -> Tensor:
     """What batch norm in eval mode multiplies each channel with, (C,)."""
+    assert norm.running_var is not None  # the networks here keep running statistics
     return norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
 
 
@@ -312,7 +313,8 @@ def _at_every_pixel(module: nn.Module, step: int) -> nn.Module:
     if isinstance(module, nn.Conv2d):
         if module.stride != (1, 1):
             module.register_forward_pre_hook(lambda _, args: _repeat(args[0], 0, step))
-        module.padding = tuple(step * side for side in module.padding)  # type: ignore[assignment]
+        rows, columns = (step * int(side) for side in module.padding)
+        module.padding = (rows, columns)
         module.stride, module.dilation = (1, 1), (step, step)
         return module
     if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):

@@ -118,7 +118,7 @@ def measure(
     for done, (name, network) in enumerate(networks.items(), 1):
         predicted[name] = predictions(network, clean, spec.training.data)
         progress(done / len(networks))
-    first = {name: network.conv1_1.conv.weight.detach() for name, network in networks.items()}
+    first = {name: protocol.banks_of(network)["conv1_1"] for name, network in networks.items()}
     return TheoryMeasurements(
         networks=predicted,
         smoothness={name: smoothness(network) for name, network in networks.items()},
@@ -148,7 +148,7 @@ def smoothed(before: VGG, smoothings: tuple[float, ...], seed: int) -> dict[str,
     """{"smoothed-SIGMA": the network before training with its filters smoothed}, as in Figure 4."""
     found = {}
     for sigma in smoothings:
-        network = VGG(_blocks(before), before.downsampling, before.head.out_features)
+        network = VGG(_blocks(before), before.downsampling, len(before.head.weight))
         generator = stream(seed, "initialization")
         found[f"smoothed-{sigma:g}"] = initialize(network, generator=generator, smoothing=sigma)
     return found
@@ -191,8 +191,6 @@ def try_bounds(filters: Mapping[str, Tensor], images: Tensor, data: str) -> Iter
 def _blocks(network: VGG) -> list[tuple[int, int]]:
     """(convolutions, channels) of each block of a network, at its own width."""
     blocks: dict[str, list[int]] = {}
-    for name in network.layers:
-        if name.startswith("conv"):
-            channels = network.get_submodule(name).get_submodule("conv").weight.shape[0]
-            blocks.setdefault(name.partition("_")[0], []).append(channels)
+    for name, weight in protocol.banks_of(network).items():
+        blocks.setdefault(name.partition("_")[0], []).append(len(weight))
     return [(len(channels), channels[0]) for channels in blocks.values()]
