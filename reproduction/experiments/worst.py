@@ -32,10 +32,10 @@ CLASS = "class"  # a target beside the layers: that the network changes its mind
 LOGITS = "head"  # the layer at which it does
 STREAM = "worst deformations"  # of the random draws, the same for all networks
 TRIED = 8  # random draws that what was found for one target is compared with at another
-SCOUTS = 4  # random draws for each start, the best of which it begins at
+SCOUTS = 8  # random draws for each ascent, the best of which it begins at
 # Step t moves every displacement by DECAY**t times the bound. Independent of the number of steps,
 # so that a longer search goes on where a shorter one ended. Tried on two trained networks.
-DECAY = 0.9
+DECAY = 0.85
 
 Chained = VGG | Chain  # stages that follow one another, named in `layers`
 Values = list[float]
@@ -134,10 +134,7 @@ def _best(
     steps: int,
     restarts: int,
 ) -> Found:
-    """The best of the ascents, each from the best of SCOUTS draws, and of all draws.
-
-    draws D x (N, K, 2), values (D, N)
-    """
+    """The best of the ascents and of all draws: draws D x (N, K, 2), values (D, N)."""
     controls, courses = [], []
     for restart in range(restarts):
         scouts = slice(restart * SCOUTS, (restart + 1) * SCOUTS)
