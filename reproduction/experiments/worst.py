@@ -38,6 +38,9 @@ SCOUTS = 8  # random draws for each ascent, the best of which it begins at
 DECAY = 0.85
 
 Chained = VGG | Chain  # stages that follow one another, named in `layers`
+# Of the network for CIFAR-10: the first three, where sensitivity rises, and the end of every block.
+SEARCHED = ("input", "conv1_1", "conv1_2", "down1", "down2", "down3", "down4")
+
 Values = list[float]
 Objective = Callable[[Tensor], Tensor]  # representation of the deformed images -> (N,)
 
@@ -357,6 +360,17 @@ class WorstPretrained:
         return f"{self.data}-{self.network}-{self.seed}-worst"
 
 
+def specs_of(trainings: Sequence[Training], mode: str) -> list[Worst]:
+    """One for each training of a study; what it finds is tried on the networks of all others."""
+    images, steps, restarts = {"full": (128, 15, 4), "quick": (16, 4, 1)}[mode]
+    names = [(training.downsampling, training.seed) for training in trainings]
+    found = []
+    for training, own in zip(trainings, names, strict=True):
+        others = tuple(name for name in names if name != own)
+        found.append(Worst(training, images, steps, restarts, SEARCHED, others, calibration=images))
+    return found
+
+
 @dataclass(frozen=True)
 class Budget:
     """Passes of each image through the network up to each target; `draws` are the random ones."""
@@ -432,7 +446,10 @@ class OfNetwork:
 
 @dataclass(frozen=True)
 class WorstRecord:
+    """`numbers` are those of `layers` in the network, 0 the image."""
+
     layers: list[str]
+    numbers: list[int]
     images: int
     budget: Budget
     networks: dict[str, OfNetwork]
@@ -504,7 +521,8 @@ def measured(
         first = found[layers[0]]
         budget = Budget(first.forward, first.backward, len(first.random))
     progress(1.0)
-    return WorstRecord(layers, len(images), budget, of_network)
+    numbers = [networks["after"].layers.index(layer) for layer in layers]
+    return WorstRecord(layers, numbers, len(images), budget, of_network)
 
 
 def _within(progress: Callable[[float], None], done: int, parts: int) -> Callable[[float], None]:

@@ -293,6 +293,7 @@ def test_record_holds_the_papers_normalized_distances(record: tuple) -> None:
     [(images, _), _], _ = protocol.test_images("photos", 32, {"images": 12, "calibration": 16})
     images = images.float() / 255
     assert list(measured.networks) == ["before", "calibrated", "after"]
+    assert measured.numbers == [0, 2, 12]
     assert measured.budget == worst.Budget(SCOUTS + 3, 2, SCOUTS + 3)
     generator = stream(0, worst.STREAM)
     draws = [Deformation.CIFAR10.sample(12, generator=generator) for _ in range(SCOUTS + 3)]
@@ -360,3 +361,11 @@ def test_specs_are_named_and_know_their_network() -> None:
     assert (spec.data, spec.downsampling, spec.seed) == ("photos", "max-pool", 0)
     assert spec.slug == "photos-max-pool-0-worst"
     assert WorstPretrained("vgg16", 0, 32, 10, 2).slug == "imagenet-vgg16-0-worst"
+
+
+def test_each_network_of_a_study_is_tried_on_all_others() -> None:
+    trainings = [replace(TRAINING, downsampling=name) for name in ("max-pool", "strided")]
+    first, second = worst.specs_of(trainings, "full")
+    assert first.others == (("strided", 0),) and second.others == (("max-pool", 0),)
+    assert (first.images, first.steps, first.restarts) == (128, 15, 4)
+    assert set(worst.SEARCHED) < {*cifar10_vgg("max-pool", width=0.1).layers}
