@@ -38,8 +38,8 @@ Markdown("\n".join(f"{n}. {sentence}" for n, sentence in enumerate(tables.findin
 
 # %% [markdown]
 # {numref}`fig-worst` has the paper's measure for random deformations (left) and for the worst one of each image (right),
-# with axes of their own for the two. What to look for: whether the right panels have the shape of the left ones, and
-# whether the variants come together from the upper row to the lower one.
+# and between them, of each image, for the worst of many random ones. What to look for: whether the right panels have the
+# shape of the left ones, and whether the variants come together from the upper row to the lower one.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Curves of normalized cosine distance over layers, for random and for worst deformations, before and after training."}, "figure": {"name": "fig-worst", "caption": "Normalized cosine distance under random deformations, under the best of as many random ones as there were passes in the search, and under the worst deformation that was found, {glue:text}`fig-worst-images` test images. Records: {glue:text}`fig-worst-note`."}}
 fields = {"random": "random", "best of random": "random_best", "worst": "worst"}
@@ -187,6 +187,7 @@ table.round(3)
 # go, along the manifold of its transformed versions, until the class changes, and {cite:t}`kanbak2017` (*ManiFool*) do
 # so by gradient steps on that manifold; their transformations are groups of few parameters, up to affine and projective
 # ones, and may be large. The deformations here have 18 parameters (50 for ImageNet) and are small. {cite:t}`xiao2018`
-# move every pixel on its own, with a penalty on roughness, and {cite:t}`alaifari2019` (*ADef*) build a smooth field step
-# by step, without a fixed bound on either. None of them asks about the layers before the class, or compares with the
-# random deformations of the same bound, which is what a claim about stability on average needs.
+# move every pixel on its own, with a penalty on how differently neighbours move, and {cite:t}`alaifari2019` (*ADef*) add
+# smoothed fields, each from a linearization, until the class changes. All of them search for a change of class. What is
+# new here is the search at every layer, in the same bound that the random deformations are drawn from: only so can the
+# two be compared.
