@@ -37,6 +37,9 @@ glue("fig-worst-backward", budget.backward, display=False)
 Markdown("\n".join(f"{n}. {sentence}" for n, sentence in enumerate(tables.findings(records), 1)))
 
 # %% [markdown]
+# Does a deformation that moves the image far change the class? Compare *random*, *worst, image* and *against the class* in
+# the table under the figure.
+#
 # {numref}`fig-worst` has the paper's measure for random deformations (left) and for the worst one of each image (right),
 # and between them, of each image, for the worst of many random ones. What to look for: whether the right panels have the
 # shape of the left ones, and whether the variants come together from the upper row to the lower one.
@@ -57,8 +60,8 @@ tables.classes(records).round(2)
 
 # %% [markdown]
 # The columns are those of trained networks. *Worst of random* is, of each image, the random deformation that is worst
-# for its class, out of as many as the search had passes. *Worst, last layer* was found for the last layer, which knows
-# nothing of classes, and *against the class* for the class. An image that was wrong before stays wrong: the identity is
+# for its class, out of as many as the search had passes. *Worst, image* and *worst, last layer* were found for the image
+# itself and for the last layer, which knows nothing of classes, *against the class* for the class. An image that was wrong before stays wrong: the identity is
 # within the bound.
 #
 # **What would change our mind.** A search gives a lower bound: a better one that finds much larger distances for some
@@ -121,10 +124,17 @@ tables.convergence(records).round(3)
 #
 # Each row of {numref}`fig-worst-carried` is a search; each column a layer at which what it found is tried. 1 is a random
 # deformation. What to look for: whether the diagonal stands out, or a row is as high all along. If the rows are alike,
-# one deformation is bad for the whole network.
+# one deformation is bad for the whole network. {numref}`fig-worst-carried-before` is the same before training.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A matrix of colours: rows are the layers that deformations were found for, columns those at which they are tried."}, "figure": {"name": "fig-worst-carried", "caption": "Distances under the worst deformations found for one layer (row) at another (column), trained networks, relative to those of random deformations at the column's layer; the last row was found against the class. Means over variants. Records: {glue:text}`fig-worst-note`."}}
 matrix(tables.carried(records, "after"), "tried at", "found for", "relative to random")
+
+# %% [markdown]
+# Where the last layer has a worst deformation of its own only after training, training has made it stable to what moves
+# the image most, and left, or made, directions in which it is not.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The same matrix for untrained networks."}, "figure": {"name": "fig-worst-carried-before", "caption": "As the figure before, of the untrained networks with recalibrated batch norm statistics."}}
+matrix(tables.carried(records, "calibrated"), "tried at", "found for", "relative to random")
 
 # %% [markdown]
 # A value above the diagonal's in its column would mean that the search at that layer missed what another found: its

@@ -111,6 +111,7 @@ def classes(records: Records) -> pd.DataFrame:
             ("accuracy", "against the class"): found.accuracy[k],
             ("flips", "random"): found.random_flips,
             ("flips", "worst of random"): found.random_best_flips,
+            ("flips", "worst, image"): found.flips[0],
             ("flips", "worst, last layer"): found.flips[k - 1],
             ("flips", "against the class"): found.flips[k],
         }
@@ -170,7 +171,8 @@ def _class(records: Records) -> str:
     accuracy, flips = (classes(records).mean()[kind] for kind in ("accuracy", "flips"))
     chosen = "against the class"
     return (
-        f"A random deformation changes {flips['random']:.0%} of the predictions and takes "
-        f"accuracy from {accuracy['clean']:.0%} to {accuracy['random']:.0%}; one that is chosen "
-        f"{chosen} changes {flips[chosen]:.0%} and leaves {accuracy[chosen]:.0%}."
+        f"A random deformation changes {flips['random']:.0%} of the predictions, the one that is "
+        f"worst for the image itself {flips['worst, image']:.0%}, and one that is chosen {chosen} "
+        f"{flips[chosen]:.0%}, which leaves {accuracy[chosen]:.0%} accuracy of "
+        f"{accuracy['clean']:.0%}."
     )

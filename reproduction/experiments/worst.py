@@ -34,7 +34,8 @@ STREAM = "worst deformations"  # of the random draws, the same for all networks
 TRIED = 8  # random draws that what was found for one target is compared with at another
 SCOUTS = 8  # random draws for each ascent, the best of which it begins at
 # Step t moves every displacement by DECAY**t times the bound. Independent of the number of steps,
-# so that a longer search goes on where a shorter one ended. Tried on two trained networks.
+# so that a longer search goes on where a shorter one ended. Tried on a trained Max-pool network and
+# 64 images: 0.8 to 0.9 differ by 2% or less at layers, steps by the gradient's size are 1 to 8% below.
 DECAY = 0.85
 
 Chained = VGG | Chain  # stages that follow one another, named in `layers`
@@ -77,8 +78,8 @@ def worst(
     images: Tensor,
     layer: str,
     deformation: Deformation,
-    steps: int = 15,
-    restarts: int = 4,
+    steps: int = 20,
+    restarts: int = 6,
     generator: torch.Generator | None = None,
     distance: str = "cosine",
 ) -> Found:
@@ -99,8 +100,8 @@ def search(
     images: Tensor,
     targets: Sequence[str],
     deformation: Deformation,
-    steps: int = 15,
-    restarts: int = 4,
+    steps: int = 20,
+    restarts: int = 6,
     generator: torch.Generator | None = None,
     distance: str = "cosine",
     progress: Callable[[float], None] = lambda done: None,
@@ -362,7 +363,7 @@ class WorstPretrained:
 
 def specs_of(trainings: Sequence[Training], mode: str) -> list[Worst]:
     """One for each training of a study; what it finds is tried on the networks of all others."""
-    images, steps, restarts = {"full": (128, 15, 4), "quick": (16, 4, 1)}[mode]
+    images, steps, restarts = {"full": (128, 20, 6), "quick": (16, 4, 1)}[mode]
     names = [(training.downsampling, training.seed) for training in trainings]
     found = []
     for training, own in zip(trainings, names, strict=True):
