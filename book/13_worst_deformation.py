@@ -165,14 +165,12 @@ tables.across(records, worst.CLASS).round(2)
 images = data.load("photos", "test", size=32)[0][:6].float() / 255  # (6, 3, 32, 32)
 targets = ["input", "conv1_2", "down4", worst.CLASS]
 network = load_trained("cifar10", "max-pool", mode=mode)
-found = worst.search(
+shown = worst.pictures(
     network, images, targets, Deformation.CIFAR10, 15, 2, stream(0, "worst, pictures")
 )
-controls = {"random": Deformation.CIFAR10.sample(6, generator=stream(0, "worst, pictures"))}
-controls |= {target: each.control for target, each in found.items()}
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Rows of six small photographs: as they are, randomly deformed, and deformed in the worst way for four targets."}, "figure": {"name": "fig-worst-pictures", "caption": "Worst deformations of six photographs of 32x32 pixels, for the image, layer 2, the last layer and the class, of Max-pool, seed 0."}}
-image_rows(worst.pictures(images, controls, Deformation.CIFAR10), list("123456"))
+image_rows(shown, list("123456"))
 
 # %% [markdown]
 # ### A network trained on ImageNet
