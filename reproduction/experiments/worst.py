@@ -40,8 +40,14 @@ SCOUTS = 8  # random draws for each ascent, the best of which it begins at
 DECAY = 0.85
 
 Chained = VGG | Chain  # stages that follow one another, named in `layers`
-# Of the network for CIFAR-10: the first three, where sensitivity rises, and the end of every block.
-SEARCHED = ("input", "conv1_1", "conv1_2", "down1", "down2", "down3", "down4")
+CALIBRATION = {"full": 2048, "quick": 128}  # images, as in the protocols
+# In quick mode, of the network for CIFAR-10: where sensitivity rises, and the end of every block.
+QUICK = ("input", "conv1_2", "down1", "down2", "down3", "down4")
+# Of networks trained on ImageNet, whose layers are too many to search them all.
+IMAGENET = {
+    "efficientnet_lite0": ("input", "stem", "block2_2", "block4_3", "block6_4", "top"),
+    "squeezenet1_1": ("input", "conv1", "fire3", "fire5", "fire9", "conv10"),
+}
 
 Values = list[float]
 Objective = Callable[[Tensor], Tensor]  # representation of the deformed images -> (N,)
@@ -376,13 +382,24 @@ class WorstPretrained:
 
 def specs_of(trainings: Sequence[Training], mode: str) -> list[Worst]:
     """One for each training of a study; what it finds is tried on the networks of all others."""
-    images, steps, restarts = {"full": (128, 20, 6), "quick": (16, 4, 1)}[mode]
+    images, steps, restarts, layers = {"full": (128, 20, 6, None), "quick": (16, 4, 1, QUICK)}[mode]
     names = [(training.downsampling, training.seed) for training in trainings]
     found = []
     for training, own in zip(trainings, names, strict=True):
         others = tuple(name for name in names if name != own)
-        found.append(Worst(training, images, steps, restarts, SEARCHED, others, calibration=images))
+        spec = Worst(training, images, steps, restarts, layers, others, CALIBRATION[mode])
+        found.append(spec)
     return found
+
+
+def pretrained_specs_of(mode: str, seed: int) -> list[WorstPretrained]:
+    """One for each network of IMAGENET; none in quick mode, as the weights are not everywhere."""
+    if mode == "quick":
+        return []
+    return [
+        WorstPretrained(network, seed, images=32, steps=20, restarts=3, layers=layers)
+        for network, layers in IMAGENET.items()
+    ]
 
 
 @dataclass(frozen=True)

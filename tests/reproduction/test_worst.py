@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deformlib import Deformation, cifar10_vgg, distances
 from deformlib.seeding import stream
 from reproduction.experiments import data, protocol, worst
-from reproduction.experiments.pretrained import Chain
+from reproduction.experiments.pretrained import Chain, untrained
 from reproduction.experiments.specs import Recipe, Training
 from reproduction.experiments.worst import CLASS, SCOUTS, Worst, WorstPretrained, search
 
@@ -381,4 +381,12 @@ def test_each_network_of_a_study_is_tried_on_all_others() -> None:
     first, second = worst.specs_of(trainings, "full")
     assert first.others == (("strided", 0),) and second.others == (("max-pool", 0),)
     assert (first.images, first.steps, first.restarts) == (128, 20, 6)
-    assert set(worst.SEARCHED) < {*cifar10_vgg("max-pool", width=0.1).layers}
+    assert set(worst.QUICK) < {*cifar10_vgg("max-pool", width=0.1).layers}
+    assert [spec.layers for spec in worst.specs_of(trainings, "quick")] == [worst.QUICK] * 2
+
+
+def test_layers_searched_of_networks_trained_on_imagenet_are_theirs() -> None:
+    for spec in worst.pretrained_specs_of("full", 0):
+        assert spec.layers is not None
+        assert set(spec.layers) < set(untrained(spec.network, 0).model.layers)
+    assert worst.pretrained_specs_of("quick", 0) == []
