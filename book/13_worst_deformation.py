@@ -2,9 +2,10 @@
 # (worst)=
 # # The worst deformation
 #
-# The paper measures what a *random* deformation does, on average. Its discussion leaves open what the *worst* one does.
-# A network can be stable on average and have a direction in which it is not. So: of all deformations within the paper's
-# own bound, which one moves a layer most, how far, and is the answer to the paper's questions still the same?
+# The paper measures what a *random* deformation does, on average. "In future work", its discussion says, "it will be
+# interesting to explore similar questions but with the worst case deformations found via maximization of the deformation
+# sensitivity". A network can be stable on average and have a direction in which it is not. So: of all deformations
+# within the paper's own bound, which one moves a layer most, how far, and do the variants still converge?
 
 # %% tags=["parameters"]
 mode = "full"
@@ -197,6 +198,6 @@ table.round(3)
 # so by gradient steps on that manifold; their transformations are groups of few parameters, up to affine and projective
 # ones, and may be large. The deformations here have 18 parameters (50 for ImageNet) and are small. {cite:t}`xiao2018`
 # move every pixel on its own, with a penalty on how differently neighbours move, and {cite:t}`alaifari2019` (*ADef*) add
-# smoothed fields, each from a linearization, until the class changes. All of them search for a change of class. What is
-# new here is the search at every layer, in the same bound that the random deformations are drawn from: only so can the
+# smoothed fields, each from a linearization, until the class changes. These four look for a change of class. Here
+# the search is at every layer as well, and within the bound that random deformations are drawn from: only so can the
 # two be compared.
