@@ -140,8 +140,8 @@ def with_filters(model: models.VGG, change: Callable[[str, Tensor], Tensor]) -> 
 def measure(
     spec: Smoothing, networks: Mapping[str, models.VGG], progress: Callable[[float], None]
 ) -> tuple[dict[str, Any], str]:
-    """The fields of a `SmoothingRecord`, and the images' identity; `networks` has "trained"."""
-    task, trained = tasks.load(spec.training), networks["trained"]
+    """The fields of a `SmoothingRecord`, and the images' identity; `networks` has "after"."""
+    task, trained = tasks.load(spec.training), networks["after"]
     clean, deformed, others = images_of(spec.training, task, spec.images, spec.calibration)
     order = protocol.measured_order(len(task.test_images), "test")[: spec.probes]
     probes, labels = task.test_images[order], task.test_labels[order]

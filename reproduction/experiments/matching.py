@@ -50,7 +50,7 @@ class Matching(_OnANetwork):
 
 @dataclass(frozen=True)
 class MatchingRecord:
-    """Of the networks "initial", "trained" and those of REPLACEMENTS, batch norm calibrated.
+    """Of the networks "before", "after" and those of REPLACEMENTS, batch norm calibrated.
 
     sensitivity  {network: one number per layer}
     smoothness   {network: normalized total variation, the mean over kernels, per layer of filters}
@@ -75,8 +75,9 @@ def recoloured(weight: Tensor, moments: Tensor) -> Tensor:
 
     Many linear maps do this, since a rotation may come between whitening and colouring. This one is
     symmetric, not negative, and changes the kernels least in mean square: the optimal transport
-    between normal distributions (Olkin and Pukelsheim 1982). The usual product of roots, before^-1/2
-    @ moments^1/2, also rotates the space of taps, which nothing asks for.
+    between normal distributions (Olkin and Pukelsheim 1982). The usual product of two roots also
+    rotates the space of taps, which nothing asks for.
+
     ValueError if the kernels do not vary in a direction in which `moments` want them to.
     """
     change = transport(second_moments(weight), moments.double())
@@ -156,7 +157,7 @@ def as_initial(before: Tensor, after: Tensor, generator: torch.Generator) -> Ten
 class Replacement:
     """How the weights of convolutions are replaced, of those whose kernels have sides of at least
     `side`: 3 is the paper's filters, 2 also what downsamples with a stride. `host` is the network
-    that all else is of: "initial", where batch norm's scale is 1 and its shift 0, or "trained"."""
+    that all else is of: "before", where batch norm's scale is 1 and its shift 0, or "after"."""
 
     weights: Weights
     host: str
@@ -166,18 +167,18 @@ class Replacement:
 
 REPLACEMENTS: dict[str, Replacement] = {
     # A ladder from the initial to the trained network: each keeps what those above it keep.
-    "moments": Replacement(with_trained_moments, "initial", "second moments of the taps"),
-    "kernels": Replacement(dealt, "initial", "kernels, dealt anew"),
-    "filters": Replacement(dealt_within_filters, "initial", "filters, their inputs dealt anew"),
-    "layers": Replacement(misaligned, "initial", "layers, not fitting each other"),
-    "weights": Replacement(as_trained, "initial", "all weights, but not batch norm's"),
+    "moments": Replacement(with_trained_moments, "before", "second moments of the taps"),
+    "kernels": Replacement(dealt, "before", "kernels, dealt anew"),
+    "filters": Replacement(dealt_within_filters, "before", "filters, their inputs dealt anew"),
+    "layers": Replacement(misaligned, "before", "layers, not fitting each other"),
+    "weights": Replacement(as_trained, "before", "all weights, but not batch norm's"),
     # What is not on the ladder.
-    "change": Replacement(with_moments_of_change, "initial", "second moments of the change"),
-    "batch norm": Replacement(as_initial, "trained", "batch norm's scale and shift alone"),
-    "without": Replacement(with_initial_moments, "trained", "all but the second moments"),
+    "change": Replacement(with_moments_of_change, "before", "second moments of the change"),
+    "batch norm": Replacement(as_initial, "after", "batch norm's scale and shift alone"),
+    "without": Replacement(with_initial_moments, "after", "all but the second moments"),
     # Of the paper's filters alone: the same, unless a network downsamples with a stride.
-    "moments, 3x3": Replacement(with_trained_moments, "initial", "second moments, 3x3 alone", 3),
-    "without, 3x3": Replacement(with_initial_moments, "trained", "all but those, 3x3 alone", 3),
+    "moments, 3x3": Replacement(with_trained_moments, "before", "second moments, 3x3 alone", 3),
+    "without, 3x3": Replacement(with_initial_moments, "after", "all but those, 3x3 alone", 3),
 }
 LADDER = ("moments", "kernels", "filters", "layers", "weights")
 
@@ -191,13 +192,13 @@ def convolutions(model: nn.Module, side: int) -> dict[str, nn.Conv2d]:
 
 @torch.no_grad()
 def replaced(networks: Mapping[str, models.VGG], name: str, seed: int) -> models.VGG:
-    """A network with one of REPLACEMENTS. `networks` are "initial" and "trained", and stay as is.
+    """A network with one of REPLACEMENTS. `networks` are "before" and "after", and stay as is.
 
     A layer's random draws depend on seed, replacement and layer, not on how a network downsamples.
     """
     replacement = REPLACEMENTS[name]
-    before = convolutions(networks["initial"], replacement.side)
-    after = convolutions(networks["trained"], replacement.side)
+    before = convolutions(networks["before"], replacement.side)
+    after = convolutions(networks["after"], replacement.side)
     network = copy.deepcopy(networks[replacement.host])
     for layer, conv in convolutions(network, replacement.side).items():
         generator = stream(seed, f"matching, {name}, {layer}")
@@ -212,7 +213,7 @@ def measure(
     """The fields of a `MatchingRecord`, and the images' identity. `networks` as for `replaced`."""
     task = tasks.load(spec.training)
     clean, deformed, others = images_of(spec.training, task, spec.images, spec.calibration)
-    layers = list(networks["initial"].layers)
+    layers = list(networks["before"].layers)
     sensitivities, variations = {}, {}
     names = [*networks, *REPLACEMENTS]
     for done, name in enumerate(names, 1):
@@ -223,7 +224,7 @@ def measure(
         progress(done / len(names))
     return {
         "layers": layers,
-        "filters": list(variations["initial"]),
+        "filters": list(variations["before"]),
         "sensitivity": sensitivities,
         "smoothness": {name: list(values.values()) for name, values in variations.items()},
     }, task.identity
