@@ -2,7 +2,9 @@
 
 A change is that of log sensitivity since before training, both with batch norm calibrated. The
 fraction that a replacement carries is its change over that of training, each summed over layers
-first: where a change goes through zero, a layer's own fraction means nothing.
+first: where training's change goes through zero, a layer's own fraction means nothing. Such a layer
+can still spoil a plain sum, to which it gives nothing below the line and much above it; so a layer
+counts by training's change there, in the mean over seeds. The plain sums are here as well.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,17 +15,20 @@ import pandas as pd
 from reproduction.analysis.evidence import Evidence, label_of
 from reproduction.analysis.intervals import Interval, t_interval
 
-# Which layers are summed, with what weights: those of a variant's changes by training, means over
-# seeds, (L,) -> (L,). Layer 0 is the image, which nothing changes.
+# With what weights layers are summed: those of a variant's changes by training, means over seeds,
+# (L,) -> (L,). Layer 0 is the image, which nothing changes.
 SCOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "rise": lambda trained: trained > 0,
-    "fall": lambda trained: trained < 0,
-    "last layer": lambda trained: _unit(trained, -1),
+    "rise": lambda trained: trained.clip(min=0),
+    "fall": lambda trained: -trained.clip(max=0),
+    "last layer": lambda trained: _only(-1, trained),
     # What the layers above do to what the first ones have done.
-    "from the highest to the last": lambda trained: (
-        _unit(trained, -1) - _unit(trained, _top(trained))
-    ),
+    "highest to last": lambda trained: _only(-1, trained) - _only(int(trained.argmax()), trained),
+    "rise, plain sum": lambda trained: (trained > 0).astype(float),
+    "fall, plain sum": lambda trained: (trained < 0).astype(float),
 }
+# The least change of log sensitivity by training, in the weighted mean over layers, of which a
+# fraction means something.
+LEAST = 0.25
 
 
 def changes(evidence: Evidence) -> pd.DataFrame:
@@ -41,19 +46,20 @@ def changes(evidence: Evidence) -> pd.DataFrame:
 
 
 def fractions(table: pd.DataFrame, scope: str) -> pd.DataFrame:
-    """Columns variant, network, seed, value: what part of training's change, summed over the layers
-    of one of SCOPES, each network has. All seeds of a variant have the same layers, by their mean;
-    a variant without such layers is left out."""
-    rows = []
+    """Columns network, seed, value, variant: what part of training's change, summed over the layers
+    of one of SCOPES, each network has. Layers and weights are the same for all seeds of a variant;
+    a variant whose layers change by less than LEAST is left out."""
+    rows = [pd.DataFrame(columns=["network", "seed", "value", "variant"])]
     for variant, of_variant in table.groupby("variant", sort=False):
         array = of_variant.pivot(index=["network", "seed"], columns="layer", values="value")
-        weights = SCOPES[scope](array.loc["after"].to_numpy().mean(0))
-        if not weights.any():
+        trained = array.loc["after"].to_numpy().mean(0)
+        weights = SCOPES[scope](trained)
+        if abs(trained @ weights) < LEAST * weights.clip(0).sum() or not weights.any():
             continue
         sums = (array @ weights).unstack("seed")  # (network, seed)
         parts = sums / sums.loc["after"]
         rows.append(parts.melt(ignore_index=False).reset_index().assign(variant=variant))
-    return pd.concat(rows, ignore_index=True)
+    return pd.concat(rows[1:] or rows, ignore_index=True)
 
 
 def carried(table: pd.DataFrame, scope: str) -> dict[tuple[str, str], Interval]:
@@ -64,10 +70,12 @@ def carried(table: pd.DataFrame, scope: str) -> dict[tuple[str, str], Interval]:
 
 def as_table(found: dict[tuple[str, str], Interval], networks: Mapping[str, str]) -> pd.DataFrame:
     """Of `carried`: a row for each of `networks`, {name: label}, a column for each variant."""
-    cells = {key: _cell(interval) for key, interval in found.items() if key[1] in networks}
-    rows = pd.Series(cells).unstack(0).loc[list(networks)]
-    variants = list(dict.fromkeys(variant for variant, _ in found))
-    return rows[variants].rename(index=networks).rename_axis(index=None, columns=None)
+    variants = dict.fromkeys(variant for variant, _ in found)
+    columns = {
+        label_of(variant): [_cell(found[variant, network]) for network in networks]
+        for variant in variants
+    }
+    return pd.DataFrame(columns, index=list(networks.values()))
 
 
 def _cell(interval: Interval) -> str:
@@ -75,11 +83,7 @@ def _cell(interval: Interval) -> str:
     return f"{value:.2f}" + ("" if np.isnan(low) else f" ({low:.2f} to {high:.2f})")
 
 
-def _top(trained: np.ndarray) -> int:
-    return int(trained.argmax())
-
-
-def _unit(trained: np.ndarray, layer: int) -> np.ndarray:
+def _only(layer: int, trained: np.ndarray) -> np.ndarray:
     return np.eye(len(trained))[layer]
 
 
@@ -90,7 +94,7 @@ def in_words(found: dict[tuple[str, str], Interval], network: str) -> str:
         for (variant, name), interval in found.items()
         if name == network
     ]
-    return ", ".join(parts)
+    return ", ".join(parts) or "(training changes too little for a fraction)"
 
 
 def _extent(fraction: float) -> str:
@@ -124,3 +128,44 @@ def _number(values: list[float] | float, quantity: str) -> float:
     if isinstance(values, float):
         return values
     return values[-1] if quantity == "sensitivity" else float(np.mean(values))
+
+
+def findings(real: pd.DataFrame, random: pd.DataFrame, smoothing: Evidence) -> list[str]:
+    """Three sentences, from two tables of `changes` and the records of `Smoothing`."""
+    last, down = carried(real, "last layer"), carried(real, "highest to last")
+    others = carried(random, "last layer")
+    return [
+        f"*Sufficient?* At the last layer, random weights with the trained second moments have "
+        f"{in_words(last, 'moments')} of the change that training makes, and of the fall from the "
+        f"most sensitive layer to the last {in_words(down, 'moments')}; after training on random "
+        f"labels, at the last layer, {in_words(others, 'moments')}.",
+        f"*Necessary?* Without them, trained weights keep {in_words(last, 'without')} of it at the "
+        f"last layer, and {in_words(down, 'without')} of the fall.",
+        f"*Does it help to smooth?* {_of_smoothing(smoothing)}",
+    ]
+
+
+def _of_smoothing(evidence: Evidence) -> str:
+    """Smoothing against its control, at the Gaussian of half a pixel or the nearest there is."""
+    sensitivity, accuracy = (smoothings(evidence, name) for name in ("sensitivity", "accuracy"))
+    sigmas = sensitivity["smoothed"]["layer"].unique()
+    sigma = sigmas[np.abs(sigmas - 0.5).argmin()]
+    parts = []
+    for how, what in (("smoothed", "smoothing by"), ("random", "a random change as large as by")):
+        ratio = _at(sensitivity[how], sigma) / _at(sensitivity[how], 0)
+        lost = 100 * (_at(accuracy[how], 0) - _at(accuracy[how], sigma))
+        names = map(label_of, map(str, ratio.index))
+        ratios = [f"{value - 1:+.0%} with {name}" for name, value in zip(names, ratio)]
+        parts.append(
+            f"{what} {sigma:g} px changes the last layer's sensitivity by {', '.join(ratios)}, "
+            f"and takes {lost.min():.0f} to {lost.max():.0f} points of accuracy"
+        )
+    return _capital("; ".join(parts)) + "."
+
+
+def _at(values: pd.DataFrame, sigma: float) -> pd.Series:
+    return values[values["layer"] == sigma].groupby("variant", sort=False)["value"].mean()
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]

@@ -137,6 +137,7 @@ def with_filters(model: models.VGG, change: Callable[[str, Tensor], Tensor]) -> 
     return model
 
 
+@torch.no_grad()
 def measure(
     spec: Smoothing, networks: Mapping[str, models.VGG], progress: Callable[[float], None]
 ) -> tuple[dict[str, Any], str]:
@@ -150,8 +151,7 @@ def measure(
     def measured(network: models.VGG) -> dict[str, Any]:
         fresh = protocol.calibrated(network, others)
         found = sensitivity(fresh, clean, deformed, layers)
-        with torch.no_grad():
-            guesses = protocol.logits(fresh, probes, spec.training.recipe.pixels).argmax(1)
+        guesses = protocol.logits(fresh, probes, spec.training.recipe.pixels).argmax(1)
         both = zip(filters_of(trained).values(), filters_of(network).values(), strict=True)
         return {
             "sensitivity": [found[layer] for layer in layers],

@@ -8,6 +8,7 @@ from scipy import stats
 from reproduction.analysis import replaced
 from reproduction.analysis.evidence import Evidence
 from reproduction.experiments import matching_wiring
+from reproduction.experiments.imposed import Smoothed, Smoothing, SmoothingRecord
 from reproduction.experiments.matching import Matching, MatchingRecord
 from reproduction.experiments.specs import Recipe, Training
 from reproduction.experiments.store import Record
@@ -47,14 +48,22 @@ def test_changes_are_of_logarithms_since_before_training():
     ("scope", "expected"),
     [
         ("rise", [0.1 / 0.8, 0.0 / 0.6]),
+        ("rise, plain sum", [0.1 / 0.8, 0.0 / 0.6]),
+        (
+            "fall",  # weights are means over seeds: 0.01, 0.5, 1.1
+            [
+                (0.01 * -0.5 + 0.5 * -0.5 + 1.1 * -0.7) / (0.01 * 0.01 + 0.5 * -0.6 - 1.1),
+                (0.01 * -0.6 + 0.5 * -0.5 + 1.1 * -0.3) / (0.01 * -0.03 + 0.5 * -0.4 + 1.1 * -1.2),
+            ],
+        ),
         # The layer at zero falls in the mean over seeds, and so it is summed in both.
         (
-            "fall",
+            "fall, plain sum",
             [(-0.5 - 0.5 - 0.7) / (0.01 - 0.6 - 1.0), (-0.6 - 0.5 - 0.3) / (-0.03 - 0.4 - 1.2)],
         ),
         ("last layer", [0.7, 0.25]),
         (
-            "from the highest to the last",
+            "highest to last",
             [(-0.7 - 0.1) / (-1.0 - 0.8), (-0.3 - 0.0) / (-1.2 - 0.6)],
         ),
     ],
@@ -83,13 +92,51 @@ def test_one_seed_has_no_interval():
     assert found["max-pool", "moments"].value == pytest.approx(0.7)
     assert np.isnan(found["max-pool", "moments"].low)
     table = replaced.as_table(found, {"moments": "the moments"})
-    assert table.loc["the moments", "max-pool"] == "0.70"
+    assert table.loc["the moments", "Max-pool"] == "0.70"
 
 
 def test_a_table_has_networks_as_rows_and_variants_as_columns():
     found = replaced.carried(replaced.changes(evidence(("strided", "max-pool"))), "last layer")
     table = replaced.as_table(found, {"after": "trained", "moments": "the moments"})
     assert list(table.index) == ["trained", "the moments"]
-    assert list(table.columns) == ["strided", "max-pool"]
-    assert table.loc["trained", "strided"] == "1.00 (1.00 to 1.00)"
+    assert list(table.columns) == ["Strided", "Max-pool"]
+    assert table.loc["trained", "Strided"] == "1.00 (1.00 to 1.00)"
     assert isinstance(table, pd.DataFrame)
+
+
+def test_of_a_change_that_is_too_small_there_is_no_fraction():
+    table = replaced.changes(evidence(("max-pool", "strided")))
+    table.loc[table["variant"] == "strided", "value"] *= 0.2
+    assert {variant for variant, _ in replaced.carried(table, "last layer")} == {"max-pool"}
+    table["value"] *= 0.2
+    assert replaced.carried(table, "last layer") == {}
+    assert replaced.as_table({}, {"moments": "the moments"}).shape == (1, 0)
+    assert "too little" in replaced.in_words({}, "moments")
+
+
+def test_sentences_say_how_much_and_of_what():
+    found = replaced.carried(replaced.changes(evidence()), "last layer")
+    assert replaced.in_words(found, "moments") == "part with Max-pool (0.48)"
+    assert replaced.in_words(found, "after") == "most with Max-pool (1.00)"
+
+
+def test_smoothing_is_told_against_its_control():
+    training = Training("cifar10", "max-pool", 0, Recipe(1, 8, 0.1), "protocol-1")
+
+    def network(last: float, accuracy: float) -> Smoothed:
+        return Smoothed([0.1, last], [1.5, 1.7], [0.9, 0.7], accuracy)
+
+    softer, other = [network(0.2, 0.8), network(0.15, 0.6)], [network(0.3, 0.7), network(0.5, 0.2)]
+    found = SmoothingRecord(["a", "b"], ["b"], 10, network(0.25, 0.9), softer, other)
+    record = Record(Smoothing(training, 8, 10, 8, sigmas=(0.4, 1.0)), found, {})
+    of_smoothing = Evidence("a study", "full", [record], [])
+    tables = replaced.smoothings(of_smoothing, "sensitivity")
+    assert tables["smoothed"]["value"].tolist() == [0.25, 0.2, 0.15]
+    assert tables["random"]["layer"].tolist() == [0, 0.4, 1.0]
+    assert replaced.smoothings(of_smoothing, "turned")["random"]["value"].tolist() == [0.8] * 3
+    table = replaced.changes(evidence())
+    sentences = replaced.findings(table, table, of_smoothing)
+    assert len(sentences) == 3
+    assert "Smoothing by 0.4 px changes the last layer's sensitivity by -20% with" in sentences[2]
+    assert "takes 10 to 10 points" in sentences[2] and "+20% with Max-pool" in sentences[2]
+    assert "random change" in sentences[2] and "takes 20 to 20 points" in sentences[2]
