@@ -1,0 +1,184 @@
+"""Smoothness imposed on a network: by a penalty while it is trained, or on its filters afterwards.
+
+Batch norm makes a network indifferent to the scale of its filters. A penalty on total variation
+would only shrink them, so it is the *normalized* variation that is penalized, which has no scale
+either. And a smoothed filter is compared with a randomly changed one of the same length and at the
+same angle to the original, since the length of either means nothing.
+
+The third way is no constraint on filters at all: training on deformed images (Wong et al. 2016).
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from deformlib import Deformation, deform, models, sensitivity, smoothness
+from deformlib.filters import filters_of, normalized_total_variation, smoothed
+from deformlib.seeding import stream
+from reproduction.experiments import protocol, tasks
+from reproduction.experiments.matching import images_of
+from reproduction.experiments.specs import Training, _OnANetwork
+from reproduction.experiments.tasks import Task
+from reproduction.experiments.training import State
+
+# While it is trained.
+
+
+def roughness(model: nn.Module) -> Tensor:
+    """Normalized total variation, summed over the layers of filters; scalar, differentiable."""
+    return sum(map(normalized_total_variation, filters_of(model).values()), torch.zeros(()))
+
+
+def penalize(state: State, coefficient: float) -> RemovableHandle:
+    """Add `coefficient` times the roughness of the network to the loss of every step from now on.
+
+    A negative one makes filters rougher. The gradient is added just before the optimizer's step, so
+    that the training loop and the loss that it reports are what they were. `remove` of what comes
+    back ends it.
+    """
+
+    def add_gradient(optimizer: Optimizer, *_: Any) -> None:
+        (coefficient * roughness(state.model)).backward()
+
+    return state.optimizer.register_step_pre_hook(add_gradient)
+
+
+def with_deformations(task: Task, deformation: Deformation) -> Task:
+    """The task with every training image deformed, anew at every use; test images are not.
+
+    For `training.train`. An `Instrument` would measure training images deformed as well, and is to
+    be given the task as it was.
+    """
+
+    def vary(images: Tensor, generator: torch.Generator) -> Tensor:
+        return deform(tasks.scale(images, "unit"), deformation, generator=generator)
+
+    return replace(task, vary=vary)
+
+
+# Afterwards.
+
+
+@dataclass(frozen=True)
+class Smoothing(_OnANetwork):
+    """A trained network with its filters smoothed by a Gaussian, and with as large a random change.
+
+    `training` is the run whose kept weights are taken, `sigmas` the Gaussian's standard deviations,
+    in pixels. Sensitivity is measured on `images` test images and accuracy on `probes`; batch norm
+    statistics are computed anew on `calibration` training images.
+    """
+
+    kind: ClassVar[str] = "smoothing"
+
+    training: Training
+    images: int
+    probes: int
+    calibration: int
+    sigmas: tuple[float, ...] = (0.25, 0.35, 0.5, 0.75, 1.0)
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-smoothing"
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """One network, batch norm calibrated: a number per layer, and one accuracy.
+
+    turned  cosine of the angle between a filter and what it was, the mean over filters, per layer
+    """
+
+    sensitivity: list[float]
+    smoothness: list[float]
+    turned: list[float]
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class SmoothingRecord:
+    layers: list[str]
+    filters: list[str]
+    images: int
+    trained: Smoothed
+    smoothed: list[Smoothed]  # for each sigma
+    random: list[Smoothed]
+
+
+def turned_as_far(weight: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
+    """Filters of the length of those of `weight`, at random, at the angle at which those of `other`
+    are to them: (out, in, kh, kw), twice -> (out, in, kh, kw)."""
+    length = weight.flatten(1).norm(dim=1, keepdim=True)  # (out, 1)
+    unit = weight.flatten(1) / length
+    cosine = cosines(weight, other)[:, None]
+    noise = torch.randn(unit.shape, generator=generator).to(unit)
+    aside = noise - (noise * unit).sum(1, keepdim=True) * unit
+    aside = aside / aside.norm(dim=1, keepdim=True)
+    turned = cosine * unit + (1 - cosine**2).clamp(min=0).sqrt() * aside
+    return (length * turned).view(weight.shape)
+
+
+def cosines(weight: Tensor, other: Tensor) -> Tensor:
+    """Cosine of the angle between filters: (out, in, kh, kw), twice -> (out,)."""
+    return torch.cosine_similarity(weight.flatten(1), other.flatten(1))
+
+
+@torch.no_grad()
+def with_filters(model: models.VGG, change: Callable[[str, Tensor], Tensor]) -> models.VGG:
+    """A copy of the network with the filters that `change` makes of a layer's name and weight."""
+    model = copy.deepcopy(model)
+    for name, weight in filters_of(model).items():
+        weight.copy_(change(name, weight))
+    return model
+
+
+@torch.no_grad()
+def measure(
+    spec: Smoothing, networks: Mapping[str, models.VGG], progress: Callable[[float], None]
+) -> tuple[dict[str, Any], str]:
+    """The fields of a `SmoothingRecord`, and the images' identity; `networks` has "after"."""
+    task, trained = tasks.load(spec.training), networks["after"]
+    clean, deformed, others = images_of(spec.training, task, spec.images, spec.calibration)
+    order = protocol.measured_order(len(task.test_images), "test")[: spec.probes]
+    probes, labels = task.test_images[order], task.test_labels[order]
+    layers = list(trained.layers)
+
+    def measured(network: models.VGG) -> dict[str, Any]:
+        fresh = protocol.calibrated(network, others)
+        found = sensitivity(fresh, clean, deformed, layers)
+        guesses = protocol.logits(fresh, probes, spec.training.recipe.pixels).argmax(1)
+        both = zip(filters_of(trained).values(), filters_of(network).values(), strict=True)
+        return {
+            "sensitivity": [found[layer] for layer in layers],
+            "smoothness": list(smoothness(network, "kernel").values()),
+            "turned": [float(cosines(*weights).mean()) for weights in both],
+            "accuracy": protocol.fraction(guesses == labels),
+        }
+
+    record: dict[str, Any] = {"trained": measured(trained), "smoothed": [], "random": []}
+    for done, sigma in enumerate(spec.sigmas, 1):
+        gentle, wild = smoothed_and_random(trained, sigma, spec.seed)
+        record["smoothed"].append(measured(gentle))
+        record["random"].append(measured(wild))
+        progress(done / len(spec.sigmas))
+    names = {"layers": layers, "filters": list(filters_of(trained)), "images": len(probes)}
+    return {**names, **record}, task.identity
+
+
+def smoothed_and_random(
+    model: models.VGG, sigma: float, seed: int
+) -> tuple[models.VGG, models.VGG]:
+    """The network with its filters smoothed, and with them turned as far in random directions, the
+    same for every sigma."""
+
+    def randomly(name: str, weight: Tensor) -> Tensor:
+        generator = stream(seed, f"random in place of smoothing, {name}")
+        return turned_as_far(weight, smoothed(weight, sigma), generator)
+
+    gentle = with_filters(model, lambda name, weight: smoothed(weight, sigma))
+    return gentle, with_filters(model, randomly)
