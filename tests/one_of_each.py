@@ -7,8 +7,10 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Recipe,
     Resampling,
+    Smoothing,
     Spec,
     Training,
     Variation,
@@ -30,7 +32,11 @@ def _make(mode: str, seed: int) -> list[Spec]:
         initial,
         Variation(initial, "quick-shared-draws-1"),
         Resampling("cifar10_vgg", 20, seed),
+        Matching(training, images=8, calibration=16),
+        Smoothing(training, images=8, probes=128, calibration=16, sigmas=(0.5,)),
     ]
 
 
-STUDY = Study("a run of every kind", _make, {"full": (0,), "quick": (0,)}, weights=(0,), variant="kind")
+STUDY = Study(
+    "a run of every kind", _make, {"full": (0,), "quick": (0,)}, weights=(0,), variant="kind"
+)

@@ -13,6 +13,8 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
+    Smoothing,
     Spec,
     Training,
     Variation,
@@ -39,7 +41,7 @@ def check(spec: Spec) -> None:
         _check_task(network)
     if isinstance(spec, Intervention | Comparison):
         _check_all_classes(spec.training)
-    if isinstance(spec, Intervention):
+    if isinstance(spec, Intervention | Matching | Smoothing):
         _check_full_batches(spec.calibration, FORWARD_BATCH, least=1)
     if isinstance(spec, Initialization):
         _check_full_batches(spec.calibration, CALIBRATION_BATCH, least=0)

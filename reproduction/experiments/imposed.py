@@ -10,8 +10,8 @@ The third way is no constraint on filters at all: training on deformed images (W
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ from deformlib.filters import filters_of, normalized_total_variation, smoothed
 from deformlib.seeding import stream
 from reproduction.experiments import protocol, tasks
 from reproduction.experiments.matching import images_of
-from reproduction.experiments.specs import Training, _OnANetwork
+from reproduction.experiments.records import Smoothed, SmoothingRecord
+from reproduction.experiments.specs import Smoothing
 from reproduction.experiments.tasks import Task
 from reproduction.experiments.training import State
 
@@ -65,51 +66,6 @@ def with_deformations(task: Task, deformation: Deformation) -> Task:
 # Afterwards.
 
 
-@dataclass(frozen=True)
-class Smoothing(_OnANetwork):
-    """A trained network with its filters smoothed by a Gaussian, and with as large a random change.
-
-    `training` is the run whose kept weights are taken, `sigmas` the Gaussian's standard deviations,
-    in pixels. Sensitivity is measured on `images` test images and accuracy on `probes`; batch norm
-    statistics are computed anew on `calibration` training images.
-    """
-
-    kind: ClassVar[str] = "smoothing"
-
-    training: Training
-    images: int
-    probes: int
-    calibration: int
-    sigmas: tuple[float, ...] = (0.25, 0.35, 0.5, 0.75, 1.0)
-
-    @property
-    def slug(self) -> str:
-        return f"{self.training.slug}-smoothing"
-
-
-@dataclass(frozen=True)
-class Smoothed:
-    """One network, batch norm calibrated: a number per layer, and one accuracy.
-
-    turned  cosine of the angle between a filter and what it was, the mean over filters, per layer
-    """
-
-    sensitivity: list[float]
-    smoothness: list[float]
-    turned: list[float]
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class SmoothingRecord:
-    layers: list[str]
-    filters: list[str]
-    images: int
-    trained: Smoothed
-    smoothed: list[Smoothed]  # for each sigma
-    random: list[Smoothed]
-
-
 def turned_as_far(weight: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
     """Filters of the length of those of `weight`, at random, at the angle at which those of `other`
     are to them: (out, in, kh, kw), twice -> (out, in, kh, kw)."""
@@ -138,36 +94,38 @@ def with_filters(model: models.VGG, change: Callable[[str, Tensor], Tensor]) -> 
 
 
 @torch.no_grad()
-def measure(
+def measure_smoothing(
     spec: Smoothing, networks: Mapping[str, models.VGG], progress: Callable[[float], None]
-) -> tuple[dict[str, Any], str]:
-    """The fields of a `SmoothingRecord`, and the images' identity; `networks` has "after"."""
+) -> tuple[SmoothingRecord, str]:
+    """A record's measurements, and the images' identity; `networks` has "after"."""
     task, trained = tasks.load(spec.training), networks["after"]
     clean, deformed, others = images_of(spec.training, task, spec.images, spec.calibration)
     order = protocol.measured_order(len(task.test_images), "test")[: spec.probes]
     probes, labels = task.test_images[order], task.test_labels[order]
     layers = list(trained.layers)
 
-    def measured(network: models.VGG) -> dict[str, Any]:
+    def measured(network: models.VGG) -> Smoothed:
         fresh = protocol.calibrated(network, others)
         found = sensitivity(fresh, clean, deformed, layers)
         guesses = protocol.logits(fresh, probes, spec.training.recipe.pixels).argmax(1)
         both = zip(filters_of(trained).values(), filters_of(network).values(), strict=True)
-        return {
-            "sensitivity": [found[layer] for layer in layers],
-            "smoothness": list(smoothness(network, "kernel").values()),
-            "turned": [float(cosines(*weights).mean()) for weights in both],
-            "accuracy": protocol.fraction(guesses == labels),
-        }
+        return Smoothed(
+            sensitivity=[found[layer] for layer in layers],
+            smoothness=list(smoothness(network, "kernel").values()),
+            turned=[float(cosines(*weights).mean()) for weights in both],
+            accuracy=protocol.fraction(guesses == labels),
+        )
 
-    record: dict[str, Any] = {"trained": measured(trained), "smoothed": [], "random": []}
+    unchanged, softer, random = measured(trained), [], []
     for done, sigma in enumerate(spec.sigmas, 1):
         gentle, wild = smoothed_and_random(trained, sigma, spec.seed)
-        record["smoothed"].append(measured(gentle))
-        record["random"].append(measured(wild))
+        softer.append(measured(gentle))
+        random.append(measured(wild))
         progress(done / len(spec.sigmas))
-    names = {"layers": layers, "filters": list(filters_of(trained)), "images": len(probes)}
-    return {**names, **record}, task.identity
+    record = SmoothingRecord(
+        layers, list(filters_of(trained)), len(probes), unchanged, softer, random
+    )
+    return record, task.identity
 
 
 def smoothed_and_random(

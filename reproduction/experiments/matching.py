@@ -15,7 +15,6 @@ a change relative to the weights that it is added to, and that is kept.
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,43 +22,11 @@ from torch import Tensor, nn
 from deformlib import models, sensitivity, smoothness
 from deformlib.seeding import stream
 from reproduction.experiments import protocol, tasks
-from reproduction.experiments.specs import Training, _OnANetwork
+from reproduction.experiments.records import MatchingRecord
+from reproduction.experiments.specs import Matching, Training
 
 Weights = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 ROUNDING = 1e-12  # of second moments of float32 weights, relative to the largest
-
-
-@dataclass(frozen=True)
-class Matching(_OnANetwork):
-    """Sensitivity of a network whose weights are replaced by all of REPLACEMENTS in turn.
-
-    `training` is the run whose kept weights are taken. Measured on `images` test images; batch norm
-    statistics are computed anew on `calibration` of its training images, as in a training's record.
-    """
-
-    kind: ClassVar[str] = "matching"
-
-    training: Training
-    images: int
-    calibration: int
-
-    @property
-    def slug(self) -> str:
-        return f"{self.training.slug}-matching"
-
-
-@dataclass(frozen=True)
-class MatchingRecord:
-    """Of the networks "before", "after" and those of REPLACEMENTS, batch norm calibrated.
-
-    sensitivity  {network: one number per layer}
-    smoothness   {network: normalized total variation, the mean over kernels, per layer of filters}
-    """
-
-    layers: list[str]
-    filters: list[str]
-    sensitivity: dict[str, list[float]]
-    smoothness: dict[str, list[float]]
 
 
 def second_moments(weight: Tensor) -> Tensor:
@@ -207,10 +174,10 @@ def replaced(networks: Mapping[str, models.VGG], name: str, seed: int) -> models
     return network
 
 
-def measure(
+def measure_matching(
     spec: Matching, networks: Mapping[str, models.VGG], progress: Callable[[float], None]
-) -> tuple[dict[str, Any], str]:
-    """The fields of a `MatchingRecord`, and the images' identity. `networks` as for `replaced`."""
+) -> tuple[MatchingRecord, str]:
+    """A record's measurements, and the images' identity. `networks` as for `replaced`."""
     task = tasks.load(spec.training)
     clean, deformed, others = images_of(spec.training, task, spec.images, spec.calibration)
     layers = list(networks["before"].layers)
@@ -222,12 +189,9 @@ def measure(
         sensitivities[name] = [found[layer] for layer in layers]
         variations[name] = smoothness(network, "kernel")
         progress(done / len(names))
-    return {
-        "layers": layers,
-        "filters": list(variations["before"]),
-        "sensitivity": sensitivities,
-        "smoothness": {name: list(values.values()) for name, values in variations.items()},
-    }, task.identity
+    filters = list(variations["before"])
+    smoothnesses = {name: list(values.values()) for name, values in variations.items()}
+    return MatchingRecord(layers, filters, sensitivities, smoothnesses), task.identity
 
 
 def images_of(

@@ -4,14 +4,7 @@ from torch import Tensor
 
 from deformlib import models
 from deformlib.seeding import stream
-from reproduction.experiments.specs import (
-    Comparison,
-    Initialization,
-    Intervention,
-    Training,
-    Variation,
-    network_of,
-)
+from reproduction.experiments.specs import Initialization, Spec, Training, network_of
 from reproduction.experiments.store import Store, load_tensors
 
 IMAGENET_CLASSES = 1000  # of every network at initialization that is measured and not trained
@@ -43,7 +36,7 @@ def at_initialization(spec: Initialization) -> models.VGG:
     return build(spec, IMAGENET_CLASSES, in_channels=3)
 
 
-def before_and_after(spec: Comparison | Variation, store: Store) -> dict[str, models.VGG]:
+def before_and_after(spec: Spec, store: Store) -> dict[str, models.VGG]:
     """{"before": the network at its initialization}, and "after" training as `store` keeps it.
 
     FileNotFoundError if there are no weights of a network that was trained.
@@ -55,7 +48,7 @@ def before_and_after(spec: Comparison | Variation, store: Store) -> dict[str, mo
     return {"before": build(network, *sides(tensors)), "after": restore(network, tensors)}
 
 
-def kept_weights(spec: Intervention | Comparison | Variation, store: Store) -> dict[str, Tensor]:
+def kept_weights(spec: Spec, store: Store) -> dict[str, Tensor]:
     """The weights that a measurement of a trained network starts from. FileNotFoundError if none
     were kept."""
     network = network_of(spec)

@@ -17,7 +17,9 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Resampling,
+    Smoothing,
     Training,
     Variation,
 )
@@ -238,6 +240,47 @@ class VariationRecord:
     crossed: dict[str, list[Values]]
 
 
+@dataclass(frozen=True)
+class MatchingRecord:
+    """Of the networks "before", "after" and those of `matching.REPLACEMENTS`, batch norm
+    calibrated.
+
+    sensitivity  {network: one number per layer}
+    smoothness   {network: normalized total variation, the mean over kernels, per layer of filters}
+    """
+
+    layers: list[str]
+    filters: list[str]
+    sensitivity: dict[str, Values]
+    smoothness: dict[str, Values]
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """One network, batch norm calibrated: a number per layer, and one accuracy.
+
+    turned  cosine of the angle between a filter and what it was, the mean over filters, per layer
+    """
+
+    sensitivity: Values
+    smoothness: Values
+    turned: Values
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class SmoothingRecord:
+    """The trained network; for each sigma the smoothed one, and the one changed as much at
+    random. `images` are those of accuracy."""
+
+    layers: list[str]
+    filters: list[str]
+    images: int
+    trained: Smoothed
+    smoothed: list[Smoothed]
+    random: list[Smoothed]
+
+
 Measurements = (
     TrainingRecord
     | InitializationRecord
@@ -245,6 +288,8 @@ Measurements = (
     | InterventionRecord
     | ComparisonRecord
     | VariationRecord
+    | MatchingRecord
+    | SmoothingRecord
 )
 RECORDS: dict[type, type] = {
     Training: TrainingRecord,
@@ -253,6 +298,8 @@ RECORDS: dict[type, type] = {
     Intervention: InterventionRecord,
     Comparison: ComparisonRecord,
     Variation: VariationRecord,
+    Matching: MatchingRecord,
+    Smoothing: SmoothingRecord,
 }
 
 

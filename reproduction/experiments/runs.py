@@ -19,8 +19,10 @@ from reproduction.experiments.hardware import (
     fastest,
     forget_peak_memory,
 )
+from reproduction.experiments.imposed import measure_smoothing
 from reproduction.experiments.initialization import measure_initialization, measure_resampling
 from reproduction.experiments.interventions import measure_intervention
+from reproduction.experiments.matching import measure_matching
 from reproduction.experiments.multiverse import measure_variation
 from reproduction.experiments.networks import (
     at_initialization,
@@ -35,7 +37,9 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Resampling,
+    Smoothing,
     Spec,
     Training,
     Variation,
@@ -150,12 +154,22 @@ def _variation(spec: Variation, store: Store, progress: Progress) -> Measured:
     return measure_variation(spec, before_and_after(spec, store), progress)
 
 
+def _matching(spec: Matching, store: Store, progress: Progress) -> Measured:
+    return measure_matching(spec, before_and_after(spec, store), progress)
+
+
+def _smoothing(spec: Smoothing, store: Store, progress: Progress) -> Measured:
+    return measure_smoothing(spec, before_and_after(spec, store), progress)
+
+
 MEASUREMENTS: dict[type, Callable[[Any, Store, Progress], Measured]] = {
     Initialization: _initialization,
     Resampling: _resampling,
     Intervention: _intervention,
     Comparison: _comparison,
     Variation: _variation,
+    Matching: _matching,
+    Smoothing: _smoothing,
 }
 EXECUTE: dict[type, Callable[[Any, Store, Path, Progress, Hardware], Executed]] = {
     Training: _train,

@@ -9,13 +9,14 @@ earlier identity as it was.
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import cattrs
 import rfc8785
 
 from deformlib.validation import check_known, unwrap
 from reproduction.experiments.field_checks import (
+    check_each_positive,
     check_integers,
     check_not_negative,
     check_positive,
@@ -215,16 +216,77 @@ class Variation(_OnANetwork):
         return f"{self.network.slug}-{self.choices}"
 
 
-Spec = Training | Initialization | Resampling | Intervention | Comparison | Variation
-KINDS: dict[str, type] = {
-    spec.kind: spec
-    for spec in (Training, Initialization, Resampling, Intervention, Comparison, Variation)
-}
+@dataclass(frozen=True)
+class Matching(_OnANetwork):
+    """Sensitivity of a network whose weights are replaced in all ways of `matching.REPLACEMENTS`.
+
+    training     the run whose kept weights are taken
+    images       test images on which sensitivity is measured
+    calibration  its training images, on which batch norm statistics are computed anew
+    """
+
+    kind: ClassVar[str] = "matching"
+
+    training: Training
+    images: int
+    calibration: int
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, images=2, calibration=1)
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-matching"
+
+
+@dataclass(frozen=True)
+class Smoothing(_OnANetwork):
+    """A trained network with its filters smoothed by a Gaussian, and with as large a random change.
+
+    training     the run whose kept weights are taken
+    images       test images on which sensitivity is measured
+    probes       test images on which accuracy is measured
+    calibration  its training images, on which batch norm statistics are computed anew
+    sigmas       standard deviations of the Gaussian, in pixels
+    """
+
+    kind: ClassVar[str] = "smoothing"
+
+    training: Training
+    images: int
+    probes: int
+    calibration: int
+    sigmas: tuple[float, ...] = (0.25, 0.35, 0.5, 0.75, 1.0)
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, images=2, probes=1, calibration=1)
+        check_each_positive(self, "sigmas")
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-smoothing"
+
+
+Spec = (
+    Training
+    | Initialization
+    | Resampling
+    | Intervention
+    | Comparison
+    | Variation
+    | Matching
+    | Smoothing
+)
+KINDS: dict[str, type] = {spec.kind: spec for spec in get_args(Spec)}
 
 
 def network_of(spec: Any) -> Any:
     """The run whose network a spec works on: its own, or that of the run it looks at."""
-    return getattr(spec, "training", getattr(spec, "network", spec))
+    if isinstance(spec, Variation):
+        return spec.network
+    return getattr(spec, "training", spec)
 
 
 def to_dict(spec: Spec) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Resampling,
+    Smoothing,
     Spec,
     Training,
     Variation,
@@ -25,6 +27,8 @@ from reproduction.experiments.specs import (
 MODES = ("full", "quick")
 VARIANTS = tuple(name for name, layer in DOWNSAMPLINGS.items() if layer.paper)
 BEYOND = tuple(name for name in DOWNSAMPLINGS if name not in VARIANTS)
+# Of studies that have no records yet: no page asks for them.
+ALL = tuple(DOWNSAMPLINGS)
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ def _augmented_pilot(mode: str, seed: int) -> list[Spec]:
     return [_training(mode, seed, "max-pool", recipe) for recipe in recipes]
 
 
-def _random_labels(mode: str, seed: int) -> list[Spec]:
+def _random_labels(mode: str, seed: int) -> list[Training]:
     variants = _variants(mode, seed)
     return [_few(mode, seed, variant, task="random-labels") for variant in variants]
 
@@ -291,6 +295,24 @@ def _other_measures(mode: str, seed: int) -> list[Spec]:
     # Images of the protocols, and as many probes as time allows.
     images, probes = {"full": (128, 2000), "quick": (64, 256)}[mode]
     return [Comparison(training, images, probes) for training in _cifar10(mode, seed)]
+
+
+def _matched(mode: str, trainings: Sequence[Training]) -> list[Spec]:
+    images, calibration = {"full": (128, 2048), "quick": (64, 256)}[mode]
+    return [Matching(training, images, calibration) for training in trainings]
+
+
+def _matching(mode: str, seed: int) -> list[Spec]:
+    return _matched(mode, _cifar10(mode, seed))
+
+
+def _matching_of_random_labels(mode: str, seed: int) -> list[Spec]:
+    return _matched(mode, _random_labels(mode, seed))
+
+
+def _smoothing(mode: str, seed: int) -> list[Spec]:
+    images, probes, calibration = {"full": (128, 2000, 2048), "quick": (64, 256, 256)}[mode]
+    return [Smoothing(training, images, probes, calibration) for training in _cifar10(mode, seed)]
 
 
 def _choices(mode: str, seed: int) -> list[Spec]:
@@ -446,6 +468,25 @@ STUDIES: dict[str, Study] = {
         make=_other_measures,
         seeds=_seeds(full=2),
         beyond=BEYOND,
+    ),
+    "cifar10-matching": Study(
+        purpose="is smoothness sufficient, is it necessary? "
+        "weights given the second moments of others",
+        make=_matching,
+        seeds=_seeds(full=2, quick=2),
+        beyond=ALL,
+    ),
+    "cifar10-random-labels-matching": Study(
+        purpose="the same of networks that learned random labels",
+        make=_matching_of_random_labels,
+        seeds=_seeds(full=1),
+        beyond=ALL,
+    ),
+    "cifar10-smoothing": Study(
+        purpose="trained filters smoothed, and changed as much at random",
+        make=_smoothing,
+        seeds=_seeds(full=2),
+        beyond=ALL,
     ),
     "multiverse-cifar10": Study(
         purpose="what the outcome depends on: choices that the paper leaves open, "

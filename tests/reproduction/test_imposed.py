@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from deformlib import Deformation, deform, models, sensitivity, smoothness
 from deformlib.filters import filters_of
 from deformlib.seeding import stream
-from reproduction.experiments import imposed, matching_wiring, protocol, runs, tasks
+from reproduction.experiments import networks, protocol, runs, tasks
 from reproduction.experiments.imposed import (
-    Smoothing,
     penalize,
     roughness,
     smoothed_and_random,
@@ -20,17 +19,17 @@ from reproduction.experiments.imposed import (
     with_deformations,
 )
 from reproduction.experiments.matching import images_of
-from reproduction.experiments.specs import Recipe, Training
+from reproduction.experiments.records import SmoothingRecord
+from reproduction.experiments.specs import Recipe, Smoothing, Training
 from reproduction.experiments.store import Store
 from reproduction.experiments.training import State, train
 
 RECIPE = Recipe(1, 8, 0.05, momentum=0.0, warmup=0.0, schedule="constant")
 TRAINING = Training("photos", "max-pool", 0, RECIPE, "quick-2", width=0.1)
-assert matching_wiring  # which enters the kind of spec
 
 
 def network() -> models.VGG:
-    return runs.build(TRAINING, 10, 3)
+    return networks.build(TRAINING, 10, 3)
 
 
 def rough(*shape: int, seed: int = 0) -> Tensor:
@@ -79,7 +78,7 @@ def test_a_step_follows_the_gradient_of_loss_and_penalty(task: tasks.Task, coeff
         one,
         RECIPE,
         0,
-        after_epoch=lambda _, s: losses.append(s["loss"]),
+        after_epoch=lambda epoch: losses.append(epoch.loss),
         precision="float32",
     )
     [(images, labels)] = tasks.batches(one, RECIPE, 0, 0)
@@ -162,9 +161,9 @@ def test_a_record_has_each_sigma_and_its_control(
     record = runs.execute(spec, store)
     assert store.load(spec) == record and spec.slug == "photos-max-pool-0-smoothing"
     found = record.measurements
-    assert isinstance(found, imposed.SmoothingRecord) and found.images == 40
+    assert isinstance(found, SmoothingRecord) and found.images == 40
     assert len(found.smoothed) == len(found.random) == 2
-    model = runs.restore(TRAINING, {k: v.bfloat16() for k, v in network().state_dict().items()})
+    model = networks.restore(TRAINING, {k: v.bfloat16() for k, v in network().state_dict().items()})
     clean, deformed, others = images_of(TRAINING, task, 8, 16)
     order = protocol.measured_order(48, "test")[:40]
     nets = [model, *smoothed_and_random(model, 1.0, 0)]

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from deformlib import sensitivity
 from deformlib.seeding import stream
-from reproduction.experiments import matching, matching_wiring, protocol, runs, tasks
+from reproduction.experiments import matching, networks, protocol, runs, studies, tasks
 from reproduction.experiments.matching import (
     REPLACEMENTS,
-    Matching,
     convolutions,
     images_of,
-    measure,
+    measure_matching,
     recoloured,
     replaced,
     second_moments,
 )
-from reproduction.experiments.specs import Recipe, Training
+from reproduction.experiments.records import MatchingRecord
+from reproduction.experiments.specs import Matching, Recipe, Training
 from reproduction.experiments.store import Store
 
 TRAINING = Training("photos", "strided-relu", 0, Recipe(1, 8, 0.1), "quick-2", width=0.1)
@@ -45,12 +45,12 @@ def target(size: int = 9, seed: int = 1) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def networks() -> dict:
+def pair() -> dict:
     """Before and "after": another seed, with a batch norm that is not as it begins."""
     found = {}
     for when, seed in (("before", 0), ("after", 1)):
         training = Training("photos", "strided-relu", seed, TRAINING.recipe, "quick-2", width=0.1)
-        found[when] = runs.build(training, 10, 3).eval()
+        found[when] = networks.build(training, 10, 3).eval()
     for module in found["after"].modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5, generator=stream(0, "scale"))
@@ -168,29 +168,27 @@ def test_what_is_necessary_and_what_is_of_the_change():
     torch.testing.assert_close(weights_of("change", before, before), before)
 
 
-def test_a_replacement_changes_convolutions_and_nothing_else(networks: dict):
-    kept = {
-        when: {k: v.clone() for k, v in net.state_dict().items()} for when, net in networks.items()
-    }
+def test_a_replacement_changes_convolutions_and_nothing_else(pair: dict):
+    kept = {when: {k: v.clone() for k, v in net.state_dict().items()} for when, net in pair.items()}
     for name, replacement in REPLACEMENTS.items():
-        found, host = replaced(networks, name, seed=0).state_dict(), kept[replacement.host]
+        found, host = replaced(pair, name, seed=0).state_dict(), kept[replacement.host]
         touched = {k for k, v in found.items() if not torch.equal(v, host[k])}
-        layers = {f"{k}.weight" for k in convolutions(networks["after"], replacement.side)}
+        layers = {f"{k}.weight" for k in convolutions(pair["after"], replacement.side)}
         assert touched == layers, name
     three = {"conv1_1.conv", "conv4_2.conv"}
-    assert three <= convolutions(networks["after"], 3).keys()
-    assert {"down1.conv", *three} <= convolutions(networks["after"], 2).keys()
-    assert "down1.conv" not in convolutions(networks["after"], 3)
-    for when, network in networks.items():
+    assert three <= convolutions(pair["after"], 3).keys()
+    assert {"down1.conv", *three} <= convolutions(pair["after"], 2).keys()
+    assert "down1.conv" not in convolutions(pair["after"], 3)
+    for when, network in pair.items():
         assert all(torch.equal(v, kept[when][k]) for k, v in network.state_dict().items())
 
 
-def test_draws_are_the_same_whatever_downsamples(networks: dict):
-    strided = replaced(networks, "kernels", seed=3)
+def test_draws_are_the_same_whatever_downsamples(pair: dict):
+    strided = replaced(pair, "kernels", seed=3)
     pooled = {}
-    for when, network in networks.items():
+    for when, network in pair.items():
         training = Training("photos", "max-pool", 0, TRAINING.recipe, "quick-2", width=0.1)
-        pooled[when] = runs.build(training, 10, 3)
+        pooled[when] = networks.build(training, 10, 3)
         pooled[when].load_state_dict(network.state_dict(), strict=False)
     layer = "conv4_2.conv.weight"
     again = replaced(pooled, "kernels", seed=3).state_dict()[layer]
@@ -206,33 +204,29 @@ def test_images_are_those_of_the_records(task: tasks.Task):
     assert torch.equal(others, tasks.scale(instrument.calibration, "unit"))
 
 
-def test_a_record_holds_sensitivities_of_calibrated_networks(task: tasks.Task, networks: dict):
+def test_a_record_holds_sensitivities_of_calibrated_networks(task: tasks.Task, pair: dict):
     done: list[float] = []
-    found, identity = measure(SPEC, networks, done.append)
+    found, identity = measure_matching(SPEC, pair, done.append)
     assert identity == "of these images" and done == sorted(done) and done[-1] == 1
-    assert (
-        list(found["sensitivity"])
-        == list(found["smoothness"])
-        == ["before", "after", *REPLACEMENTS]
-    )
+    assert list(found.sensitivity) == list(found.smoothness) == ["before", "after", *REPLACEMENTS]
     clean, deformed, others = images_of(TRAINING, task, 8, 16)
-    for name, network in {**networks, "kernels": replaced(networks, "kernels", 0)}.items():
+    for name, network in {**pair, "kernels": replaced(pair, "kernels", 0)}.items():
         fresh = protocol.calibrated(network, others)
-        expected = sensitivity(fresh, clean, deformed, found["layers"])
-        assert found["sensitivity"][name] == pytest.approx(list(expected.values()))
-    assert found["layers"][0] == "input" and found["layers"][-1] == "down4"
-    assert found["filters"] == list(convolutions(networks["after"], 3))
-    smooth = {name: np.mean(values) for name, values in found["smoothness"].items()}
+        expected = sensitivity(fresh, clean, deformed, found.layers)
+        assert found.sensitivity[name] == pytest.approx(list(expected.values()))
+    assert found.layers[0] == "input" and found.layers[-1] == "down4"
+    assert found.filters == list(convolutions(pair["after"], 3))
+    smooth = {name: np.mean(values) for name, values in found.smoothness.items()}
     assert (
         smooth["kernels"] == pytest.approx(smooth["after"]) and smooth["after"] < smooth["before"]
     )
     assert smooth["without"] > smooth["after"] and smooth["moments"] < smooth["before"]
 
 
-def test_batch_norm_makes_the_size_of_second_moments_irrelevant(task: tasks.Task, networks: dict):
+def test_batch_norm_makes_the_size_of_second_moments_irrelevant(task: tasks.Task, pair: dict):
     clean, deformed, others = images_of(TRAINING, task, 8, 16)
-    small = replaced(networks, "moments", 0)
-    large = replaced(networks, "moments", 0)
+    small = replaced(pair, "moments", 0)
+    large = replaced(pair, "moments", 0)
     for conv in convolutions(large, 2).values():
         conv.weight.data *= 8
     values = [
@@ -243,26 +237,22 @@ def test_batch_norm_makes_the_size_of_second_moments_irrelevant(task: tasks.Task
 
 
 def test_a_spec_is_executed_into_a_record_that_reads_back(
-    task: tasks.Task, networks: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: tasks.Task, pair: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
     store = Store(tmp_path / "store")
     with pytest.raises(FileNotFoundError, match="needs the weights of photos-strided-relu-0"):
         runs.execute(SPEC, store)
-    store.save_weights(TRAINING, networks["after"].state_dict())
+    store.save_weights(TRAINING, pair["after"].state_dict())
     record = runs.execute(SPEC, store)
     assert record.spec == SPEC and store.load(SPEC) == record
-    assert isinstance(record.measurements, matching.MatchingRecord)
+    assert isinstance(record.measurements, MatchingRecord)
     assert record.measurements.sensitivity.keys() == {"before", "after", *REPLACEMENTS}
     assert SPEC.slug == "photos-strided-relu-0-matching" and SPEC.downsampling == "strided-relu"
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
 def test_studies_are_of_networks_whose_weights_are_kept(mode: str):
-    kept = matching_wiring.studies.keeping(mode)
-    for study in (
-        matching_wiring.MATCHING,
-        matching_wiring.RANDOM_LABELS_MATCHING,
-        matching_wiring.SMOOTHING,
-    ):
-        assert {spec.training for spec in study.specs(mode)} <= kept
+    kept = studies.keeping(mode)
+    for name in ("cifar10-matching", "cifar10-random-labels-matching", "cifar10-smoothing"):
+        assert {spec.training for spec in studies.study(name).specs(mode)} <= kept

@@ -7,17 +7,14 @@ from scipy import stats
 
 from reproduction.analysis import replaced
 from reproduction.analysis.evidence import Evidence
-from reproduction.experiments import matching_wiring
-from reproduction.experiments.imposed import Smoothed, Smoothing, SmoothingRecord
-from reproduction.experiments.matching import Matching, MatchingRecord
-from reproduction.experiments.specs import Recipe, Training
+from reproduction.experiments.records import MatchingRecord, Smoothed, SmoothingRecord
+from reproduction.experiments.specs import Matching, Recipe, Smoothing, Training
 from reproduction.experiments.store import Record
 
 # Changes of log sensitivity by training, layer by layer; the third goes through zero.
 TRAINED = {0: [0, 0.8, 0.01, -0.6, -1.0], 1: [0, 0.6, -0.03, -0.4, -1.2]}
 MATCHED = {0: [0, 0.1, -0.5, -0.5, -0.7], 1: [0, 0.0, -0.6, -0.5, -0.3]}
 BEFORE = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
-assert matching_wiring
 
 
 def evidence(

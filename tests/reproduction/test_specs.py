@@ -13,8 +13,10 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Recipe,
     Resampling,
+    Smoothing,
     Training,
     Variation,
 )
@@ -67,6 +69,8 @@ def test_identity_is_the_hash_of_canonical_json():
         (Comparison(SPEC, 128, 2000), "46f0f587b23d"),
         (Variation(SPEC, "cifar10-choices-1"), "1c82c9e1f52f"),
         (Variation(UNTRAINED, "input-choices-1"), "9ebb28cd85f0"),
+        (Matching(SPEC, 128, 2048), "67aac462af91"),
+        (Smoothing(SPEC, 128, 2000, 2048), "46f41f48c388"),
         (SPEC, "63b999cef2ae"),
         (FULL, "e5a97aacfc69"),
         (INTEGER_FOR_FLOAT, "910687abbb8a"),
@@ -122,6 +126,8 @@ def test_fields_that_are_none_do_not_count():
         Comparison(FULL, 20, 10, 0.5),
         Variation(FULL, "a"),
         Variation(UNTRAINED, "a"),
+        Matching(FULL, 20, 10),
+        Smoothing(FULL, 20, 30, 10, sigmas=(0.5,)),
     ],
 )
 def test_round_trip(spec: Training | Intervention):
@@ -302,6 +308,12 @@ def test_a_recipe_out_of_range_is_refused(fields: dict, named: str):
         (lambda: Intervention(SPEC, 1, 0), "images must be an integer >= 2, got 1"),
         (lambda: Comparison(SPEC, 2, 0), "probes must be an integer >= 1, got 0"),
         (lambda: Comparison(SPEC, 2, 1, cutoff=1), "cutoff must be an integer >= 2, got 1"),
+        (lambda: Matching(SPEC, 1, 1), "images must be an integer >= 2, got 1"),
+        (lambda: Smoothing(SPEC, 2, 0, 1), "probes must be an integer >= 1, got 0"),
+        (
+            lambda: Smoothing(SPEC, 2, 1, 1, sigmas=(0.5, 0)),
+            r"sigmas must be a tuple of finite numbers > 0, got \(0.5, 0\)",
+        ),
         (
             lambda: Comparison(SPEC, 2, 1, displacement=0),
             "displacement must be a finite number > 0, got 0",
