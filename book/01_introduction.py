@@ -49,9 +49,9 @@ import torch
 from myst_nb import glue
 
 from deformlib import Deformation, deform
-from deformlib.geometry import largest_gradient, shapes
 from deformlib.seeding import stream
 from deformlib.vector_distances import median, paired_distances, pairwise_distances
+from reproduction.analysis.deformations import largest_gradient, shapes
 from reproduction.experiments.photos import PHOTOGRAPHS, square
 from reproduction.pages.figures import image_rows
 

@@ -20,24 +20,15 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which run not
     from deformlib.warping import Deformation, ThinPlateSpline, deform, warp
 
 # A name must not be that of a module: importing the module would put it in the name's place.
-_MODULE_OF = {
-    "DOWNSAMPLINGS": "models",
-    "Deformation": "warping",
-    "ThinPlateSpline": "warping",
-    "cifar10_vgg": "models",
-    "deform": "warping",
-    "distances": "metrics",
-    "imagenet_vgg": "models",
-    "initialize": "models",
-    "normalized_distance": "metrics",
-    "normalized_total_variation": "filters",
-    "relative_stability": "other_measures",
-    "sensitivity": "metrics",
-    "shift_consistency": "other_measures",
-    "smoothness": "filters",
-    "visit": "representations",
-    "warp": "warping",
+_NAMES = {
+    "filters": ("normalized_total_variation", "smoothness"),
+    "metrics": ("distances", "normalized_distance", "sensitivity"),
+    "models": ("DOWNSAMPLINGS", "cifar10_vgg", "imagenet_vgg", "initialize"),
+    "other_measures": ("relative_stability", "shift_consistency"),
+    "representations": ("visit",),
+    "warping": ("Deformation", "ThinPlateSpline", "deform", "warp"),
 }
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = list(_MODULE_OF)
 
 

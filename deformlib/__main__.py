@@ -1,7 +1,4 @@
-"""`python -m deformlib`: deform a photograph, measure a network of yours.
-
-PyTorch and what needs it is imported inside the commands: `--help` is quick.
-"""
+"""`python -m deformlib`. PyTorch is imported inside the commands: `--help` is quick."""
 
 from __future__ import annotations
 
@@ -34,8 +31,6 @@ SeedOption = Annotated[
 @app.callback(invoke_without_command=True)
 def main(context: typer.Context) -> None:
     """Deform a photograph, measure how stable a network is to deformation.
-
-    `python -m deformlib COMMAND --help` says more about a command.
 
     \b
     Example:
@@ -119,7 +114,7 @@ def measure(
     far those of two photographs are apart. 0: the deformation changes nothing. 1: as much as
     another photograph. And for convolutions how smooth their filters are.
 
-    For a trained network, write a function that builds it and loads its weights, and name that:
+    For a trained network, name a function of yours that builds it and loads its weights:
     `FILE.py:FUNCTION`. The one in the example has not been trained.
 
     \b
@@ -138,17 +133,14 @@ def measure(
     largest = 10 / 224 * size if max_displacement is None else max_displacement
     deformation = Deformation(grid, largest)
     files = own.image_files(images, count)
-    own.check_memory(size, grid, len(files))
     torch.manual_seed(seed)
     network = own.network(model)
     photos = own.photographs(files, size, "L" if grey else "RGB")
-    normalized = own.normalized if normalize else None
+    options = (layers or None, own.normalized if normalize else None, batch_size)
     generator = torch.Generator().manual_seed(seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        rows = own.measured(
-            network, photos, deformation, layers or None, normalized, batch_size, generator
-        )
+        rows = own.measured(network, photos, deformation, *options, generator)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         typer.echo(f"Warning: {message}", err=True)
     typer.echo(own.printed(rows))
@@ -169,8 +161,8 @@ def output_files(out: Path) -> tuple[Path, Path]:
     stem = out.with_suffix("") if out.suffix in (".csv", ".png") else out
     stem.parent.mkdir(parents=True, exist_ok=True)
     table, plot = (stem.with_name(stem.name + suffix) for suffix in (".csv", ".png"))
-    for file in (table, plot):
-        check_writable(file)
+    check_writable(table)
+    check_writable(plot)
     return table, plot
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import tempfile
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,31 +29,20 @@ def at_least(low: int, high: int = 2**63 - 1) -> Callable[[Any], Any]:
 
 
 def check_writable(path: Path) -> None:
-    """ValueError unless a file can be written here, which is tried: permissions do not tell all."""
+    """ValueError unless a file can be written here, as far as its folder tells."""
     if path.is_dir():
         raise ValueError(f"{path} cannot be written: it is a folder")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written: there is no such folder, or it is read-only")
 
 
 def progress(things: Iterable[T], label: str) -> Iterator[T]:
-    """Yield things; if they take more than two seconds and someone watches, with the time left."""
-    left = deque(things)
-    start = time.monotonic()
-    while left and (time.monotonic() < start + 2 or not sys.stderr.isatty()):
-        yield left.popleft()
-    if left:
-        with typer.progressbar(left, label=label, file=sys.stderr) as bar:
-            yield from bar
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, for which PyTorch has no class on the CPU."""
-    words = ("allocate memory", "out of memory")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    """Yield things, with the time left where someone watches."""
+    if not sys.stderr.isatty():
+        yield from things
+        return
+    with typer.progressbar(list(things), label=label, file=sys.stderr) as bar:
+        yield from bar
 
 
 class Group(TyperGroup):
@@ -69,7 +56,7 @@ class Group(TyperGroup):
         except (ValueError, OSError) as error:
             line = str(error)
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if not isinstance(error, MemoryError) and "allocate" not in str(error):  # PyTorch's
                 raise
             line = "not enough memory for images so large, so many, or a grid so fine; see --help"
         typer.echo(f"Error: {' '.join(line.split())}", err=True)
@@ -77,10 +64,8 @@ class Group(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose repeatable options take several values at once: `--seeds 0 1`.
-
-    Arguments stand first, in the usage line too: after such an option they would be its values.
-    """
+    """A command whose repeatable options take several values at once: `--seeds 0 1`. Arguments
+    stand first, in the usage line too: after such an option they would be its values."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = [param for param in self.params if param.param_type_name == "option"]

@@ -14,7 +14,10 @@ STALE = 3600  # seconds without a change after which the writer of a draft must 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Have `write` fill a file of a unique name beside `path`, flush it to disk, and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale_drafts(path.parent)
+    for stale in path.parent.glob(".*." + "[0-9a-f]" * 32):  # of any file, told by their names
+        with suppress(FileNotFoundError):  # renamed or removed in this moment
+            if time.time() - stale.stat().st_mtime > STALE:
+                stale.unlink()
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         write(draft)
@@ -23,11 +26,3 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def remove_stale_drafts(folder: Path) -> None:
-    """Remove what killed writers left in `folder`: drafts of any file, told by their names."""
-    for draft in folder.glob(".*." + "[0-9a-f]" * 32):
-        with suppress(FileNotFoundError):  # renamed or removed in this moment
-            if time.time() - draft.stat().st_mtime > STALE:
-                draft.unlink()

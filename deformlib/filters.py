@@ -1,14 +1,7 @@
-"""Filters: how smooth they are (Section 4.1), what smooths them, and each as a less smooth one
-followed by a smoothing (the informal argument of Section 4, measured).
+"""Filters: how smooth they are (Section 4.1), and each as a less smooth one, smoothed (Section 4).
 
 A kernel w = g * s with the smoothing s (a full convolution: sides add up) lies in the span of the
 shifts of s. The nearest kernel of this form is a projection; how much does it leave out?
-
->>> box = SMOOTHINGS["2x2 box"]
->>> explained(torch.ones(1, 1, 3, 3), box).item() < 1  # w = g * s would be smaller at its corners
-True
->>> expected_fraction(box)
-0.4444444444444444
 """
 
 from collections.abc import Callable, Iterable
@@ -42,9 +35,8 @@ def filters_of(model: nn.Module, layers: Iterable[str] | None = None) -> dict[st
 
 def normalized_total_variation(weight: Tensor, average: str = "bank") -> Tensor:
     """Roughness of filters, TV(W) / |W|_1 (Section 4.1): (out, in, kh, kw) -> scalar.
-
     "bank" is as printed: variations summed over all kernels, over magnitudes summed over all.
-    "kernel" is the mean over kernels that are not zero of their own ratio, which gives the 1.870 of
+    "kernel" is the mean of the kernels' own ratios but for zero ones, which gives the 1.870 of
     footnote 1 (and "bank" 1.857). ValueError for a weight of another rank or dtype, not finite or
     all zero, or an unknown average.
     """
@@ -57,11 +49,8 @@ def normalized_total_variation(weight: Tensor, average: str = "bank") -> Tensor:
 def smoothness(
     model: nn.Module, average: str = "bank", layers: Iterable[str] | None = None
 ) -> dict[str, float]:
-    """{module name: normalized total variation} of `filters_of` the model (Figure 6).
-
-    ValueError as for `normalized_total_variation`, naming the module; if all are asked for, one
-    whose weights are all zero is left out with a warning.
-    """
+    """{module name: normalized total variation} of `filters_of` the model (Figure 6). Errors as
+    there; a module of all zero weights is left out with a warning unless asked for by name."""
     check_known("average", average, AVERAGES)
     values = {}
     with evaluating(model):
@@ -72,13 +61,11 @@ def smoothness(
 
 
 def kernels_by_variation(weight: Tensor, quantiles: Iterable[float]) -> tuple[Tensor, Tensor]:
-    """Kernels from smooth to rough: (out, in, kh, kw) -> (Q, kh, kw), and their own ratios (Q,).
-
-    A quantile is the fraction of kernels, in [0, 1], that are smoother; kernels that are zero are
-    left out. ValueError for another quantile, or a weight as in `normalized_total_variation`.
-    """
+    """Kernels from smooth to rough, without zero ones: (out, in, kh, kw) -> (Q, kh, kw), and their
+    own ratios (Q,). A quantile is the fraction of kernels, in [0, 1], that are smoother. Errors as
+    for `normalized_total_variation`."""
     quantiles = list(quantiles)
-    valid = bool(quantiles) and all(0 <= quantile <= 1 for quantile in quantiles)
+    valid = bool(quantiles) and min(quantiles) >= 0 and max(quantiles) <= 1
     require(valid, "quantiles", "one or more numbers in [0, 1]", quantiles)
     _check_nonzero(weight)
     variation, size = (x.flatten() for x in variation_and_size(_scaled(weight, each=True)))
@@ -129,9 +116,7 @@ def shifts(smoothing: Tensor, size: tuple[int, int] = (3, 3)) -> Tensor:
 def remainder(weight: Tensor, smoothing: Tensor) -> Tensor:
     """The less smooth filter g whose convolution with `smoothing` comes nearest to each kernel, by
     least squares: (out, in, kh, kw), (r, c) -> (out, in, kh - r + 1, kw - c + 1), in float64.
-
-    ValueError for a weight of wrong rank, dtype or value, or a smoothing larger than its kernels.
-    """
+    ValueError for a weight of wrong rank, dtype or value, or a smoothing larger than a kernel."""
     _check(weight)
     kh, kw = weight.shape[2:]
     inverse = torch.linalg.pinv(shifts(smoothing, (kh, kw)))  # (p * q, kh * kw)
@@ -141,8 +126,7 @@ def remainder(weight: Tensor, smoothing: Tensor) -> Tensor:
 
 def explained(weight: Tensor, smoothing: Tensor) -> Tensor:
     """Fraction of each kernel's energy that g * smoothing can explain: (out, in, kh, kw), (r, c) ->
-    (out, in), in [0, 1]; below 1 even for a constant kernel, which ends at its edge. NaN for a
-    kernel that is zero. Errors as for `remainder`."""
+    (out, in), in [0, 1]. NaN for a kernel that is zero. Errors as for `remainder`."""
     _check(weight)
     weight = _scaled(weight.double(), each=True)
     kh, kw = weight.shape[2:]

@@ -1,23 +1,17 @@
-"""The shape of a deformation: how steep its field is, whether it folds, how much of it is affine
-(Section 1).
+"""The shape of a deformation (Section 1): how steep it is, whether it folds, how affine it is.
 
 A field (N, H, W, 2) displaces pixel p to p + field(p), in pixels. Its derivative is taken at the
 centre of each cell of 2x2 pixels.
 """
 
-import math
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from deformlib.vector_distances import power_of_two
-from deformlib.warping import Deformation, ThinPlateSpline, unit_lattice
+from deformlib.warping import unit_lattice
 
 
 def jacobian(field: Tensor) -> Tensor:
-    """Derivative of the displacement in every cell: (N, H, W, 2) -> (N, H-1, W-1, 2, 2), last
-    (component, along)."""
+    """(N, H, W, 2) -> (N, H-1, W-1, 2, 2), the last two (component, along)."""
     along_x, along_y = field.diff(dim=2), field.diff(dim=1)
     along_x = (along_x[:, 1:] + along_x[:, :-1]) / 2  # (N, H-1, W-1, 2)
     along_y = (along_y[:, :, 1:] + along_y[:, :, :-1]) / 2
@@ -34,8 +28,7 @@ def gradient_norm(field: Tensor) -> Tensor:
 
 
 def folds(field: Tensor) -> Tensor:
-    """Whether a cell is turned over or flattened, det(1 + derivative) <= 0 anywhere: (N, H, W, 2)
-    -> bool (N,)."""
+    """Whether a cell is turned over or flattened (determinant <= 0): (N, H, W, 2) -> bool (N,)."""
     (a, b), (c, d) = jacobian(field.double()).permute(3, 4, 0, 1, 2)
     return ((1 + a) * (1 + d) - b * c <= 0).any(2).any(1)
 
@@ -43,41 +36,8 @@ def folds(field: Tensor) -> Tensor:
 def affine_fraction(field: Tensor) -> Tensor:
     """Fraction of the squared displacement that the best affine map explains, by least squares over
     all pixels: (N, H, W, 2) -> (N,). NaN for a zero field."""
-    field = field / power_of_two(field.detach().abs().amax((1, 2, 3), keepdim=True))
     x, y = unit_lattice(field.shape[1:3]).to(field)
     basis = torch.stack([torch.ones_like(x), x, y])  # (3, H*W), orthogonal on a full grid
     basis = basis / basis.norm(dim=1, keepdim=True)
     explained = (basis @ field.flatten(1, 2)).square()  # (3, H*W) x (N, H*W, 2) -> (N, 3, 2)
     return explained.sum((1, 2)) / field.square().sum((1, 2, 3))
-
-
-def largest_gradient(spline: ThinPlateSpline, max_displacement: float) -> float:
-    """The C of the paper's condition: the largest `gradient_norm` that displacements of the control
-    points by up to `max_displacement` pixels along each axis can give, in the worst of 45
-    directions.
-
-    The derivative in direction w is sum_k c_k (g_k . w), g_k being control point k's own; it is
-    longest, max_displacement * sqrt(2) * sum_k |g_k . w|, when every c_k is in a corner.
-    """
-    own = spline.basis.T.unflatten(1, spline.size).unsqueeze(-1)  # (K, H, W, 1)
-    gradients = jacobian(own).flatten(1, 3)  # (K, cells, 2)
-    turn = torch.arange(45, dtype=own.dtype, device=own.device) * math.pi / 45
-    directions = torch.stack([turn.cos(), turn.sin()])  # (2, 45)
-    steepest = max(float((gradients @ w).abs().sum(0).max()) for w in directions.T)
-    return math.sqrt(2) * max_displacement * steepest
-
-
-def shapes(
-    deformation: Deformation,
-    size: Sequence[int],
-    n: int,
-    *,
-    generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
-    """`gradient_norm`, `folds` and `affine_fraction` of n random deformations of images of size
-    (H, W): each (n,)."""
-    spline = deformation.spline(size, dtype=torch.float64)
-    controls = deformation.sample(n, generator=generator).split(16)
-    fields = [spline.field(control) for control in controls]
-    measures = (gradient_norm, folds, affine_fraction)
-    return {m.__name__: torch.cat([m(field) for field in fields]) for m in measures}

@@ -1,13 +1,9 @@
-"""How far a deformation moves a representation (Section 2.1).
-
->>> images = torch.rand(8, 3, generator=torch.Generator().manual_seed(0))
->>> sensitivity(torch.nn.Flatten(), images, images.flip(0))["input"] > 0.5
-True
-"""
+"""How far a deformation moves a representation (Section 2.1)."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,15 +11,7 @@ from torch import Tensor, nn
 
 from deformlib.representations import Unfit, evaluating, measuring, patterns_of, visit
 from deformlib.validation import check_batch_size, check_known, check_pair
-from deformlib.vector_distances import (
-    DISTANCES,
-    Distance,
-    median,
-    negligible,
-    paired,
-    pairwise,
-    power_of_two,
-)
+from deformlib.vector_distances import DISTANCES, Distance, median, paired, pairwise, power_of_two
 
 Result = TypeVar("Result")
 KEPT_BYTES = 2 * 2**30  # clean representations that `sensitivity` keeps at once between batches
@@ -49,18 +37,15 @@ class Statistics:
 
 
 def statistics(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Statistics:
-    """What is measured of representations: (N, ...), (N, ...) -> scalars; N at least 2. Errors as
-    for `vector_distances.paired_distances`."""
+    """Of representations (N, ...), N at least 2. Errors as for `paired_distances`."""
     _check(clean, deformed, distance, least=2)
     return _statistics(clean, deformed, DISTANCES[distance])
 
 
 def normalized_distance(clean: Tensor, deformed: Tensor, distance: str = "cosine") -> Tensor:
-    """The paper's normalized distance (Section 2.1), averaged over images: mean distance of
-    deformed from clean over the median of all pairs of clean, (N, ...), (N, ...) -> scalar.
-
-    Differentiable. Errors as for `statistics`; also a ValueError if the median is zero.
-    """
+    """The paper's normalized distance (Section 2.1): mean distance of deformed from clean over the
+    median of all pairs of clean, (N, ...), (N, ...) -> scalar. Differentiable. Errors as for
+    `paired_distances`; also a ValueError if N is below 2 or the median zero."""
     return _normalized(statistics(clean, deformed, distance), DISTANCES[distance])
 
 
@@ -72,19 +57,15 @@ def distances(
     distance: str = "cosine",
 ) -> dict[str, Tensor]:
     """{layer: (N,)}: how far the deformation moves each image's representation, not normalized.
-
     Clean and deformed images, (N, ...) each, go through as one batch, in eval mode with every
     submodule's own mode restored. Differentiable in images and parameters. Layers as in `visit`,
-    with the images along the first axis; errors as there and for `statistics`.
+    with the images along the first axis; errors as there and for `paired_distances`.
     """
     _check(clean, deformed, distance)
-    measure = DISTANCES[distance]
-
-    def moved(a: Tensor, b: Tensor) -> Tensor:
-        return finite(paired(a, b, measure))
-
+    moved = partial(paired, distance=DISTANCES[distance])
     with evaluating(model):
-        return visit_versions(model, (clean, deformed), patterns_of(layers), moved)
+        versions, layers = (clean, deformed), patterns_of(layers)
+        return visit_versions(model, versions, layers, lambda a, b: finite(moved(a, b)))
 
 
 @torch.no_grad()
@@ -97,24 +78,19 @@ def sensitivity(
     batch_size: int | None = None,
 ) -> dict[str, float]:
     """{layer: sensitivity to deformation}, `normalized_distance` of representations (Figure 3).
-
     Clean and deformed images, (N, ...) each with N at least 2, go through as one batch, or
-    `batch_size` of each at a time with the same result (unless a layer mixes images). The pairs
-    need all clean representations of a layer: they are then kept, for as many layers as fit in
-    `KEPT_BYTES`, and further layers cost further passes. Mode, layers and errors as for
-    `distances`; a layer where the median distance between clean images is zero is left out with a
-    warning, or a ValueError if it was asked for.
+    `batch_size` of each at a time with the same result: clean representations are then kept, for as
+    many layers as fit in `KEPT_BYTES`, and further layers cost further passes. Mode, layers and
+    errors as for `distances`; a layer where the median distance between clean images is zero is
+    left out with a warning, or a ValueError if it was asked for.
     """
     _check(clean, deformed, distance, least=2)
     check_batch_size(batch_size)
     layers = patterns_of(layers)
     measure = DISTANCES[distance]
-
-    def measured(a: Tensor, b: Tensor) -> Statistics:
-        return _statistics(a, b, measure)
-
     with evaluating(model):
         if batch_size is None or batch_size >= len(clean):
+            measured = partial(_statistics, distance=measure)
             parts = visit_versions(model, (clean, deformed), layers, measured)
         else:
             parts = _by_batches(model, clean, deformed, layers, measure, int(batch_size))
@@ -132,10 +108,9 @@ def visit_versions(
     fn: Callable[..., Result],
     probe: bool = True,
 ) -> dict[str, Result]:
-    """One pass over versions of the same images together, (N, ...) each: {layer: fn(that of each
-    version)}. A second one over one or two images (unless not `probe`) tells whether a
-    representation's first axis is that of the images, or only as long: 256 patches or positions
-    beside 2 x 128 images."""
+    """One pass over versions of the same images, (N, ...) each: {layer: fn(that of each version)}.
+    A second over one or two images (unless not `probe`) tells whether the first axis is
+    that of the images, or only as long: 256 patches beside 2 x 128 images."""
     count = len(versions) * len(versions[0])
 
     def reduce(r: Tensor) -> Result:
@@ -161,8 +136,7 @@ def visit_versions(
 
 
 def _first_axes(model: nn.Module, few: Tensor, layers: list[str] | None) -> dict[str, int]:
-    """{layer: length of its representation's first axis}; of no layer if the network was made for
-    another number of images and fails."""
+    """{layer: length of its first axis}; none if the network takes no other number of images."""
     devices = [few.device] if few.is_cuda else []
     with torch.no_grad(), warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices):
         try:
@@ -172,7 +146,7 @@ def _first_axes(model: nn.Module, few: Tensor, layers: list[str] | None) -> dict
 
 
 def finite(distances: Tensor) -> Tensor:
-    """The same, or Unfit: a representation that is not finite has distances that are not."""
+    """The same, or Unfit: what is not finite has distances that are not."""
     if not distances.isfinite().all():
         raise Unfit("it has NaN or infinite values, or distances too large for its type")
     return distances
@@ -198,14 +172,12 @@ def _summary(moved: Tensor, pairs: Tensor) -> Statistics:
 
 
 def _normalized(found: Statistics, distance: Distance) -> Tensor:
-    zero = bool(found.pairs_median <= negligible(distance, found.dtype))
+    zero = bool(found.pairs_median <= distance.negligible(found.dtype))
     if zero or not found.normalized.isfinite():
         kind = Unfit if zero else ValueError
         raise kind(
             "the median pairwise distance between clean images must be finite and > 0, got "
-            f"{found.pairs_median.item()} (the mean distance to deformed ones is "
-            f"{found.mean.item()}): are they, or their representations, constant, or multiples of "
-            "each other?"
+            f"{found.pairs_median.item()}: are they constant, or multiples of each other?"
         )
     return found.normalized.to(found.dtype)
 
@@ -223,8 +195,16 @@ def _by_batches(
 
     batches = list(zip(clean.split(batch_size), deformed.split(batch_size), strict=True))
     sizes = visit_versions(model, batches[0], layers, lambda a, b: a[0].numel() * a.element_size())
+    groups: list[list[str]] = []
+    left = -1
+    for layer, size in sizes.items():  # layers that fit in the budget together, or single ones
+        if size > left:
+            groups.append([])
+            left = KEPT_BYTES // len(clean)
+        groups[-1].append(layer)
+        left -= size
     parts = {}
-    for group in _groups(sizes, KEPT_BYTES // len(clean)):
+    for group in groups:
         seen: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in group}
         for versions in batches:
             passed = visit_versions(model, versions, group, move_and_keep, probe=False)
@@ -235,17 +215,6 @@ def _by_batches(
             with measuring(layer, layers):
                 parts[layer] = _summary(finite(moved), pairwise(kept, distance))
     return parts
-
-
-def _groups(sizes: dict[str, int], budget: int) -> Iterator[list[str]]:
-    """Consecutive layers whose sizes add up to at most `budget`, or single ones."""
-    group: list[str] = []
-    for layer, size in sizes.items():
-        if group and sum(sizes[other] for other in group) + size > budget:
-            yield group
-            group = []
-        group.append(layer)
-    yield group
 
 
 def _check(clean: Tensor, deformed: Tensor, distance: str, least: int = 1) -> None:

@@ -1,17 +1,10 @@
-"""The paper's networks (Section 2.2): one VGG family, its ways of downsampling, one initialization.
-
->>> model = cifar10_vgg("max-pool", generator=torch.Generator().manual_seed(0))
->>> model.layers[:4], len(model.layers)
-(('input', 'conv1_1', 'conv1_2', 'down1'), 13)
->>> model(torch.rand(2, 3, 32, 32)).shape
-torch.Size([2, 10])
-"""
+"""The paper's networks (Section 2.2): a VGG family, ways of downsampling, an initialization."""
 
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +32,10 @@ class GlobalAveragePool(nn.Module):
         return x.mean((2, 3))
 
 
-def _conv(inputs: int, outputs: int, side: int, **options: int) -> nn.Conv2d:
+def _conv(inputs: int, outputs: int, side: int, **options: Any) -> nn.Conv2d:
     # Left uninitialized, so that building a network leaves torch's global random state alone.
-    device = torch.get_default_device()
-    return nn.utils.skip_init(
-        nn.Conv2d, inputs, outputs, side, bias=False, device=device, **options
-    )
+    options["device"] = torch.get_default_device()
+    return nn.utils.skip_init(nn.Conv2d, inputs, outputs, side, bias=False, **options)
 
 
 def _with_norm_and_relu(conv: nn.Conv2d) -> nn.Sequential:
@@ -52,26 +43,20 @@ def _with_norm_and_relu(conv: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(OrderedDict(conv=conv, norm=norm, relu=relu))
 
 
-def _strided(channels: int) -> nn.Conv2d:
-    return _conv(channels, channels, 2, stride=2)
-
-
 def _strided_relu(channels: int) -> nn.Sequential:
-    return _with_norm_and_relu(_strided(channels))
+    return _with_norm_and_relu(_conv(channels, channels, 2, stride=2))
 
 
 def _blur_pool(channels: int) -> nn.Sequential:
     # Two means over 2x2 are the binomial [1 2 1] x [1 2 1] / 16, centred where the others' squares
-    # are. Beyond the edge the edge goes on, as for deformed images; Zhang reflects, which 2x2 is
-    # too small for.
+    # are. Beyond the edge the edge goes on; Zhang reflects, which 2x2 is too small for.
     blur = nn.ReplicationPad2d(1), nn.AvgPool2d(2, 1), nn.AvgPool2d(2)
     return nn.Sequential(nn.MaxPool2d(2, 1), *blur)
 
 
 @dataclass(frozen=True)
 class Downsampling:
-    """A layer that halves height and width: `build(channels)` makes the module; label and colour
-    draw it. `paper`: one of the paper's five, on which its claims are judged."""
+    """A layer that halves height and width. `paper`: one of the paper's five."""
 
     build: Callable[[int], nn.Module]
     label: str
@@ -82,12 +67,10 @@ class Downsampling:
 # Section 2.2, the paper's five in its order, and Zhang (2019). Colours of Okabe and Ito, told apart
 # by the colour-blind.
 DOWNSAMPLINGS: dict[str, Downsampling] = {
-    "subsample": Downsampling(lambda channels: Subsample(), "Subsample", "#0072B2", paper=True),
-    "max-pool": Downsampling(lambda channels: nn.MaxPool2d(2), "Max-pool", "#E69F00", paper=True),
-    "average-pool": Downsampling(
-        lambda channels: nn.AvgPool2d(2), "Average-pool", "#009E73", paper=True
-    ),
-    "strided": Downsampling(_strided, "Strided", "#D55E00", paper=True),
+    "subsample": Downsampling(lambda _: Subsample(), "Subsample", "#0072B2", paper=True),
+    "max-pool": Downsampling(lambda _: nn.MaxPool2d(2), "Max-pool", "#E69F00", paper=True),
+    "average-pool": Downsampling(lambda _: nn.AvgPool2d(2), "Average-pool", "#009E73", paper=True),
+    "strided": Downsampling(lambda n: _conv(n, n, 2, stride=2), "Strided", "#D55E00", paper=True),
     "strided-relu": Downsampling(_strided_relu, "Strided-ReLU", "#CC79A7", paper=True),
     "blur-pool": Downsampling(_blur_pool, "Blur-pool", "#56B4E9"),
 }
@@ -103,11 +86,9 @@ BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
 class VGG(nn.Module):
     """Blocks of 3x3 convolutions, each followed by a downsampling layer; global average pool; one
     linear layer: (N, in_channels, H, W) -> (N, classes).
-
     `blocks` holds (depth, channels) of each. `layers` names the representations in execution order:
     "input", then submodules. A conv layer "conv1_1" has the children `conv`, `norm`, `relu`, and
-    its representation is what the ReLU returns. ValueError unless H and W are multiples of
-    2**len(blocks): the downsampling layers would disagree on sizes.
+    its representation is what the ReLU returns. H and W must be multiples of 2**len(blocks).
     """
 
     def __init__(
@@ -120,8 +101,8 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         check_known("downsampling", downsampling, DOWNSAMPLINGS)
-        require(is_whole(classes, 1), "classes", "an integer >= 1", repr(classes))
-        require(is_whole(in_channels, 1), "in_channels", "an integer >= 1", repr(in_channels))
+        for name, value in (("classes", classes), ("in_channels", in_channels)):
+            require(is_whole(value, 1), name, "an integer >= 1", repr(value))
         valid = is_real(width) and 0 < width < math.inf
         require(valid, "width", "a finite number > 0", repr(width))
         self.downsampling, self.in_channels = downsampling, in_channels
@@ -155,12 +136,9 @@ def cifar10_vgg(
     *,
     generator: torch.Generator | None = None,
 ) -> VGG:
-    """The CIFAR-10 network of Section 2.2, blocks 2x32, 2x64, 2x128, 2x256: 13 representations.
-    (N, in_channels, H, W), H and W multiples of 16, -> (N, classes).
-
-    `width` scales the channel counts (rounded, at least 1); weights are those of `initialize`. A
-    ValueError names an argument out of range.
-    """
+    """The CIFAR-10 network of Section 2.2, with 13 representations and weights as of `initialize`:
+    (N, in_channels, H, W), H and W multiples of 16, -> (N, classes). `width` scales the numbers of
+    channels. A ValueError names an argument out of range."""
     model = VGG(BLOCKS["cifar10_vgg"], downsampling, classes, in_channels, width)
     return initialize(model, generator=generator)
 
@@ -173,8 +151,7 @@ def imagenet_vgg(
     *,
     generator: torch.Generator | None = None,
 ) -> VGG:
-    """The ImageNet network of Section 2.2, blocks 2x64, 2x128, 3x256, 3x512, 3x512: 19
-    representations. As `cifar10_vgg`, but H and W must be multiples of 32."""
+    """As `cifar10_vgg`: the one for ImageNet, 19 representations, H and W multiples of 32."""
     model = VGG(BLOCKS["imagenet_vgg"], downsampling, classes, in_channels, width)
     return initialize(model, generator=generator)
 
@@ -184,22 +161,18 @@ def initialize(
     model: Model, *, generator: torch.Generator | None = None, smoothing: float = 0.0
 ) -> Model:
     """Set every Conv2d and Linear of `model` to the paper's initialization, in place; return it.
-
     Weights are normal with standard deviation 1/sqrt(n_in), n_in = in * kh * kw, truncated at two
-    of these (footnote 2), so with an actual one of 0.880/sqrt(n_in). Biases are zero; batch norm is
-    reset. Drawn on the generator's device (the CPU if none): filters (`is_filter`) first, then
-    linear layers, then other convolutions, so that one seed gives networks that differ in their
-    downsampling the same filters and head.
-
+    of these (footnote 2). Biases are zero; batch norm is reset. Drawn on the generator's device
+    (the CPU if none): filters (`is_filter`) first, then linear layers, then other convolutions, so
+    that one seed gives networks that differ in their downsampling the same filters and head.
     `smoothing` is the standard deviation, in pixels, of a Gaussian that filters are convolved with
-    (Section 4.2, Figure 4), zero beyond their edge; 0 is no smoothing. ValueError unless it is
-    finite and at least 0.
+    (Section 4.2, Figure 4), zero beyond their edge. ValueError unless it is finite and at least 0.
     """
     check_model(model)
     valid = is_real(smoothing) and 0 <= smoothing < math.inf
     require(valid, "smoothing", "a finite number >= 0, in pixels", repr(smoothing))
     drawn = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    for module in sorted(drawn, key=_draw_order):
+    for module in sorted(drawn, key=lambda m: (not is_filter(m), isinstance(m, nn.Conv2d))):
         weight = _truncated_normal(module.weight.shape, generator)
         if smoothing and is_filter(module):
             weight = smoothed(weight, smoothing)
@@ -215,22 +188,13 @@ def initialize(
     return model
 
 
-def _draw_order(module: nn.Module) -> int:
-    if is_filter(module):
-        return 0
-    return 1 if isinstance(module, nn.Linear) else 2
-
-
 def _truncated_normal(shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-    """Normal draws, those beyond the bounds drawn anew until there are none. Not
-    `nn.init.trunc_normal_`, whose values depend on the version of PyTorch: 2.11 and 2.14 differ."""
+    """Not `nn.init.trunc_normal_`, whose values depend on PyTorch: 2.11 and 2.14 differ."""
     std = 1 / math.sqrt(shape[1:].numel())  # (out, in, kh, kw) or (out, in)
-
-    def draw() -> Tensor:
-        weight = torch.empty(shape, device=device_of(generator), dtype=torch.float32)
-        return weight.normal_(0, std, generator=generator)
-
-    weight = draw()
-    while (beyond := weight.abs() > 2 * std).any():
-        weight = torch.where(beyond, draw(), weight)
+    beyond = torch.ones(shape, dtype=torch.bool, device=device_of(generator))
+    weight = torch.zeros(shape, dtype=torch.float32, device=beyond.device)
+    while beyond.any():
+        drawn = torch.empty_like(weight).normal_(0, std, generator=generator)
+        weight = torch.where(beyond, drawn, weight)
+        beyond = weight.abs() > 2 * std
     return weight

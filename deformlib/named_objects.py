@@ -9,11 +9,8 @@ from typing import Any
 
 
 def named_object(text: str) -> Any:
-    """The object that "package.module:NAME" or "folder/file.py:NAME" names.
-
-    Raises:
-        ValueError: another form, or a file, module or name that does not exist.
-    """
+    """The object that "package.module:NAME" or "folder/file.py:NAME" names. ValueError for another
+    form, or a file, module or name that does not exist."""
     place, _, name = text.rpartition(":")
     is_file = place.endswith(".py")
     is_module = all(part.isidentifier() for part in place.split("."))

@@ -1,22 +1,14 @@
-"""What others measure: relative stability to diffeomorphisms, and consistency under shifts. They
-ask a neighbouring question to `metrics.sensitivity`, to see whether the answers agree."""
+"""What others measure: relative stability to diffeomorphisms, and consistency under shifts."""
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from deformlib.metrics import finite, visit_versions
-from deformlib.representations import (
-    Unfit,
-    check_input,
-    evaluating,
-    measuring,
-    only_tensor,
-    patterns_of,
-)
+from deformlib.representations import Unfit, evaluating, measuring, patterns_of, visit
 from deformlib.seeding import device_of, noise_as_large
 from deformlib.validation import check_batch_size, check_vectors, is_real, is_whole, require
 from deformlib.warping import warp
@@ -35,9 +27,7 @@ def diffeomorphisms(
     Each component is a sum over i, j >= 1 with i^2 + j^2 < (cutoff + 1/2)^2 of
     C_ij sin(i pi x) sin(j pi y), x and y from 0 to 1 over the image, C_ij normal with variance
     T / (i^2 + j^2). The temperature T is that of the typical `displacement` in pixels,
-    delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W. Beyond side / (pi cutoff), 3.4
-    px for 32 pixels, such a field folds the image; below half a pixel it moves little.
-
+    delta = side / 2 sqrt(pi T ln(cutoff)), side the root of H * W.
     Drawn on the generator's device and moved to the CPU. ValueError names an argument out of range.
     """
     require(is_whole(n, 1), "n", "an integer >= 1", n)
@@ -77,18 +67,17 @@ def relative_stability(
     generator: torch.Generator | None = None,
 ) -> dict[str, RelativeStability]:
     """{layer: relative stability} of Petrini et al. 2021: images (N, C, H, W) with N at least 2.
-
     D is the mean over images of |f(tau x) - f(x)|^2 over the mean over pairs of |f(x) - f(z)|^2,
     tau one of `diffeomorphisms` for each image; G the same with, in place of tau x, x plus Gaussian
-    noise of the norm of tau x - x (theirs, as far as we know, has the mean norm for all images). In
-    eval mode, all images at once or `batch_size` at a time with the same result. Layers and errors
-    as for `sensitivity`; ValueError for images of another shape, too few, or all alike.
+    noise of the norm of tau x - x (theirs, as far as we know, has the mean norm for all images).
+    `batch_size`, layers and errors as for `sensitivity`.
     """
-    _check(images, least=2)
+    check_vectors("images", images, least=2)
+    require(images.ndim == 4, "images", "(N, C, H, W)", tuple(images.shape))
     check_batch_size(batch_size)
     layers = patterns_of(layers)
-    size = images.shape[2:]
-    field = diffeomorphisms(len(images), size, displacement, cutoff, generator=generator)
+    n, size = len(images), images.shape[2:]
+    field = diffeomorphisms(n, size, displacement, cutoff, generator=generator)
     deformed = warp(images, field.to(images.device))
     noisy = images + noise_as_large(deformed - images, generator)
     step = batch_size or len(images)
@@ -114,8 +103,7 @@ def relative_stability(
 
 
 class _Sums(NamedTuple):
-    """Of one layer, over images: the mean representation (D,), and sums of squared distances from
-    it and by the changes."""
+    """Of a layer: its mean (D,), and sums of squared distances from it and by the changes."""
 
     images: int
     center: Tensor
@@ -138,13 +126,8 @@ def _sums(clean: Tensor, deformed: Tensor, noisy: Tensor) -> _Sums:
 def _together(a: _Sums, b: _Sums) -> _Sums:
     count, apart = a.images + b.images, b.center - a.center
     between = float(apart.square().sum()) * a.images * b.images / count
-    return _Sums(
-        count,
-        a.center + apart * (b.images / count),
-        a.scatter + b.scatter + between,
-        a.deformation + b.deformation,
-        a.noise + b.noise,
-    )
+    center, scatter = a.center + apart * (b.images / count), a.scatter + b.scatter + between
+    return _Sums(count, center, scatter, a.deformation + b.deformation, a.noise + b.noise)
 
 
 @torch.no_grad()
@@ -156,42 +139,31 @@ def shift_consistency(
     *,
     generator: torch.Generator | None = None,
 ) -> float:
-    """Fraction of images that two random shifts leave in the same predicted class (Zhang 2019,
-    Section 4.1): images (N, C, H, W).
-
-    Shifts are by whole pixels, uniform in -max_shift..max_shift along each axis, drawn twice for
-    each image; the border goes on outside. All images at once, or `batch_size` at a time with the
-    same result. ValueError for images of another shape, a max_shift < 1, or a `model` that gives
-    anything but finite (N, classes) of at least two classes.
+    """Fraction of images (N, C, H, W) that two random shifts leave in the same predicted class
+    (Zhang 2019, Section 4.1): by whole pixels, uniform in -max_shift..max_shift along each axis;
+    the border goes on outside. All images at once, or `batch_size` at a time with the same result.
+    ValueError for images of another shape, a max_shift < 1, or a `model` that gives anything but
+    finite (N, classes) of at least two classes.
     """
     require(is_whole(max_shift, 1), "max_shift", "an integer >= 1, in pixels", max_shift)
-    _check(images)
+    check_vectors("images", images)
+    require(images.ndim == 4, "images", "(N, C, H, W)", tuple(images.shape))
     check_batch_size(batch_size)
     span = (-max_shift, max_shift + 1, (2, len(images), 1, 1, 2))
     shifts = torch.randint(*span, generator=generator, device=device_of(generator)).to(images)
+    fields = shifts.expand(-1, -1, *images.shape[2:], -1)  # (2, N, H, W, 2)
     step, agreed = batch_size or len(images), 0
     with evaluating(model):
-        check_input(model, images)
-        for chunk, *pair in zip(images.split(step), *(s.split(step) for s in shifts), strict=True):
-            first, second = (_classes(model, _shifted(chunk, shift)) for shift in pair)
+        for chunk, *pair in zip(images.split(step), *(f.split(step) for f in fields), strict=True):
+            first, second = (_classes(model, warp(chunk, field)) for field in pair)
             agreed += int((first == second).sum())
     return agreed / len(images)
 
 
-def _shifted(images: Tensor, shift: Tensor) -> Tensor:
-    return warp(images, shift.expand(-1, *images.shape[2:], -1))  # (N, 1, 1, 2) -> (N, H, W, 2)
-
-
 def _classes(model: nn.Module, images: Tensor) -> Tensor:
-    with measuring("output", ["output"]):
-        logits = only_tensor(model(images))
+    logits: Tensor = visit(model, images, ["output"])["output"]
     valid = logits.ndim == 2 and len(logits) == len(images) and logits.shape[1] >= 2
     rule = f"(N, classes) for N = {len(images)} images, with at least 2 classes"
     require(valid, "model's output", rule, tuple(logits.shape))
     require(bool(logits.isfinite().all()), "model's output", "finite", "NaN or infinite values")
     return logits.argmax(1)
-
-
-def _check(images: Any, least: int = 1) -> None:
-    check_vectors("images", images, least)
-    require(images.ndim == 4, "images", "(N, C, H, W)", tuple(images.shape))

@@ -13,35 +13,25 @@ from torch import Tensor
 
 from deformlib.command_line import check_writable, progress
 from deformlib.files import write_whole
+from deformlib.validation import require
 from deformlib.warping import field_by_rows, warp
 
 STRIP = 256  # rows of a photograph deformed at a time, so that memory stays small at any size
 GROSS = 64  # of 255: a mean difference that no compression of a photograph makes
 # Modes whose values can be averaged, each with those that hold the same values.
-HOLDING = {
-    "L": ("L", "LA", "RGB", "RGBA"),
-    "LA": ("LA", "RGBA"),
-    "RGB": ("RGB", "RGBA"),
-    "RGBA": ("RGBA",),
-    "CMYK": ("CMYK",),
-    "I;16": ("I;16", "I"),
-    "I": ("I",),
-    "F": ("F",),
-}
-# What a photograph may become in a format that cannot hold it as it is, the best first.
+WIDER = {"L": ("LA", "RGB", "RGBA"), "LA": ("RGBA",), "RGB": ("RGBA",), "I;16": ("I",)}
+MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F")
+HOLDING = {mode: (mode, *WIDER.get(mode, ())) for mode in MODES}
+# What a photograph may become in a format that cannot hold it, the best first.
 SIMPLER = {"LA": ("RGBA", "L"), "RGBA": ("RGB",), "CMYK": ("RGB",), "I;16": ("L",)}
 
 
 def writable(out: Path, force: bool) -> str:
     """Pillow's name of the format of `out`. ValueError if it cannot or must not be written."""
-    form = Image.registered_extensions().get(out.suffix.lower())
-    if form not in Image.SAVE or form not in Image.OPEN:
-        raise ValueError(
-            "OUT must end in the suffix of a format that Pillow writes and reads "
-            f"(.png, .jpg, .tif, .webp), got {out}"
-        )
-    if not out.parent.is_dir():
-        raise ValueError(f"there is no folder {out.parent}")
+    form = Image.registered_extensions().get(out.suffix.lower(), "")
+    valid = form in Image.SAVE and form in Image.OPEN
+    rule = "a name with the suffix of a format that Pillow writes and reads (.png, .jpg, .tif)"
+    require(valid, "OUT", rule, out)
     if out.exists() and not force:
         raise ValueError(f"{out} exists; --force overwrites it")
     check_writable(out)
@@ -59,14 +49,11 @@ def decoded(file: Path | IO[bytes]) -> Image.Image:
 
 def opened(path: Path) -> Image.Image:
     """A photograph, upright, in a mode whose values can be averaged."""
-    if not path.exists():
-        raise ValueError(f"there is no file {path}")
     try:
         photo = averageable(decoded(path))
     except ValueError as error:
         raise ValueError(f"{path} is not an image that can be read ({error})") from error
-    if min(photo.size) < 2:
-        raise ValueError(f"{path} must be at least 2x2 pixels, got {photo.width}x{photo.height}")
+    require(min(photo.size) >= 2, str(path), "at least 2x2 pixels", "x".join(map(str, photo.size)))
     return photo
 
 
@@ -85,10 +72,8 @@ def unread(path: Path) -> list[str]:
     """What of an image file `opened` leaves out, in words."""
     lost = []
     with Image.open(path) as file:
-        if file.mode in HOLDING and file.mode[0] != "I" and ";16" in str(file.tile):
+        if file.mode[0] != "I" and ";16" in str(file.tile):
             lost.append(f"{path.name}: 8 of its 16 bits a channel")
-        if file.mode.startswith("I;16") and file.has_transparency_data:
-            lost.append(f"{path.name}: no transparency")
         with suppress(Exception):  # decoders raise whatever they like, here at the end of the file
             file.seek(1)
             lost.append(f"{path.name}: all frames but the first")
@@ -101,9 +86,9 @@ def deformed(photo: Image.Image, control: Tensor, grid: int) -> Image.Image:
     pixels = np.asarray(photo).reshape(height, width, -1)
     field = field_by_rows((height, width), grid, control)
     result = np.empty_like(pixels)
+    alpha = photo.mode in ("LA", "RGBA")
     for top in progress(range(0, height, STRIP), "deforming"):
         bottom = min(top + STRIP, height)
-        alpha = photo.mode in ("LA", "RGBA")
         result[top:bottom] = strip(pixels, field(top, bottom).numpy(), top, alpha)
     moved = Image.frombytes(photo.mode, photo.size, result.tobytes())
     moved.info = {"icc_profile": photo.info.get("icc_profile")}
@@ -132,44 +117,35 @@ def strip(pixels: np.ndarray, field: np.ndarray, top: int, alpha: bool) -> np.nd
 
 def save(photo: Image.Image, out: Path, form: str) -> list[str]:
     """Write the photograph, or the best that the format can hold of it; what was lost, in words.
-
-    ValueError if the format can hold nothing of the kind; then nothing is written.
-    """
+    ValueError if the format can hold nothing of the kind; then nothing is written."""
     reasons: list[Exception] = []
     for mode in (photo.mode, *SIMPLER.get(photo.mode, ())):
-        chosen = simplified(photo, mode)
+        chosen, file = simplified(photo, mode), io.BytesIO()
         try:
-            data = encoded(chosen, form)
-            lost = unlike(chosen, averageable(decoded(io.BytesIO(data))))
+            chosen.save(file, form, quality=95, icc_profile=chosen.info.get("icc_profile"))
+            lost = unlike(chosen, averageable(decoded(file)))
         except Exception as error:  # encoders too
             reasons.append(error)
             continue
-        write_whole(out, partial(Path.write_bytes, data=data))
+        write_whole(out, partial(Path.write_bytes, data=file.getvalue()))
         if mode not in HOLDING[photo.mode]:
             lost = [f"cannot hold {photo.mode}, saved as {mode}", *lost]
         return [f"{form} {loss}" for loss in lost]
     raise ValueError(f"{out} was not written: {form} cannot hold {photo.mode} ({reasons[0]})")
 
 
-def encoded(photo: Image.Image, form: str) -> bytes:
-    """The file of a photograph."""
-    file = io.BytesIO()
-    photo.save(file, form, quality=95, icc_profile=photo.info.get("icc_profile"))
-    return file.getvalue()
-
-
 def simplified(photo: Image.Image, mode: str) -> Image.Image:
     """The photograph in another mode: transparency laid on white, 16 bits made 8."""
     if photo.mode == mode:
         return photo
-    profile = photo.info.get("icc_profile") if mode[0] == photo.mode[0] else None
+    info = photo.info if mode[0] == photo.mode[0] else {}  # of other colours it says nothing
     if photo.mode == "I;16":
         photo = Image.fromarray((np.asarray(photo) // 257).astype(np.uint8))
     if photo.mode in ("LA", "RGBA") and mode in ("L", "RGB"):
         white = Image.new("RGBA", photo.size, "white")
         photo = Image.alpha_composite(white, photo.convert("RGBA"))
     result = photo.convert(mode)
-    result.info = {"icc_profile": profile}  # of other colours it says nothing
+    result.info = {"icc_profile": info.get("icc_profile")}
     return result
 
 
@@ -180,17 +156,14 @@ def unlike(photo: Image.Image, kept: Image.Image) -> list[str]:
     if kept.mode not in HOLDING[photo.mode]:
         raise ValueError(f"it would become {kept.mode}")
     kept = kept.convert(photo.mode)
-    if photo.mode in ("I;16", "I", "F"):
-        if not np.array_equal(np.asarray(photo), np.asarray(kept), equal_nan=True):
-            raise ValueError("its values would change")
+    if np.array_equal(np.asarray(photo), np.asarray(kept), equal_nan=True):
         return []
-    changed = max(ImageStat.Stat(ImageChops.difference(visible(photo), visible(kept))).mean)
+    if photo.mode in ("I;16", "I", "F"):
+        raise ValueError("its values would change")
+    weighted = {"LA": "La", "RGBA": "RGBa"}.get(photo.mode, photo.mode)  # as colours are seen
+    difference = ImageChops.difference(photo.convert(weighted), kept.convert(weighted))
+    changed = max(ImageStat.Stat(difference).mean)
     words = f"changed values by {changed:.2g} of 255 on average"
     if changed > GROSS:
         raise ValueError(words)
     return [words] if changed else []
-
-
-def visible(photo: Image.Image) -> Image.Image:
-    """The photograph with the colours of transparent pixels weighted down, as they are seen."""
-    return photo.convert({"LA": "La", "RGBA": "RGBa"}.get(photo.mode, photo.mode))

@@ -1,9 +1,4 @@
-"""The representations of a network, layer by layer, in one forward pass: the package's only hooks.
-
->>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(inplace=True))
->>> visit(model, torch.rand(2, 3), fn=lambda r: tuple(r.shape))
-{'input': (2, 3), '0': (2, 4), '1': (2, 4)}
-"""
+"""The representations of a network, layer by layer: the package's only hooks."""
 
 import sys
 import warnings
@@ -13,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from itertools import chain
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -23,7 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from deformlib.validation import require
 
 Result = TypeVar("Result")
-SHOWN = 20  # names in an error
+backward_task = torch._C._current_graph_task_id  # the backward pass this thread is in, or -1
 HELD = {"parametrizations", "_packed_params"}  # children that make a module's weights, or hold them
 
 
@@ -35,22 +30,18 @@ def visit(
 ) -> dict[str, Result]:
     """One forward pass of `x` through `model`: {layer: fn(representation)} in execution order.
 
-    `fn` sees each representation the moment it is computed, before a later in-place operation can
-    overwrite it; whatever it does not keep is let go.
-
+    `fn` sees each representation before a later in-place operation can overwrite it.
     `layers` holds names or fnmatch patterns ("*.norm"; "*" crosses dots) over the names of
     `model.named_modules()`, "input", which is `x` itself, and "output", what the model returns. By
     default: the input and every module without children (attention has some: ask for it). A module
     executed again gets its number, "relu", "relu#2": "relu" asks for all of them, "relu#2" for one.
     A module called "input" is "input#2"; one registered under two names goes by the first.
-
     An output must hold one tensor, on its own or alone in a tuple, list, dict or dataclass. A layer
     whose output does not is an error if asked for by name; otherwise it is left out with a warning.
 
-    Mode, gradients, autocast and random state are the caller's (in training mode batch norm learns
-    from the pass); compiled models run eagerly. ValueError names a layer that `model` lacks, that
-    the pass never reached, that is unfit, or for which `fn` raises one; and says so if `x` is
-    empty, has NaN values or is on another device than the model.
+    Mode, gradients, autocast and random state are the caller's; compiled models run eagerly.
+    ValueError names a layer that `model` lacks, that the pass never reached, that is unfit, or for
+    which `fn` raises one; or says that `x` is empty, NaN or on another device than the model.
     """
     patterns = patterns_of(layers)
     modules = named_layers(model, output="output" in (patterns or ()))
@@ -59,27 +50,26 @@ def visit(
     executions: Counter[str] = Counter()
     results: dict[str, Result] = {}
     reached: list[str] = []
-    task = _backward_task()
+    task = backward_task()
 
-    def see(name: str, output: Any) -> None:
-        if _backward_task() != task:  # a backward pass computes a checkpointed module again
+    def see(name: str, module: Any, args: Any, output: Any) -> None:
+        if backward_task() != task:  # a backward pass computes a checkpointed module again
             return
         executions[name] += 1
         label = name if executions[name] == 1 else f"{name}#{executions[name]}"
         if any(_matches(name, pattern) or _matches(label, pattern) for pattern in wanted[name]):
             reached.append(label)
-            with measuring(label, patterns), _saving_as_usual():
+            # What `fn` does is no part of a checkpointed module: save its tensors as usual.
+            with measuring(label, patterns), saved_tensors_hooks(lambda t: t, lambda t: t):
                 results[label] = fn(only_tensor(output))
 
     if "input" in wanted:
-        see("input", x)
+        see("input", None, None, x)
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:  # compiled code does not run hooks added after it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         for name in wanted.keys() & modules.keys():
-            hook = modules[name].register_forward_hook(
-                lambda module, args, output, name=name: see(name, output)
-            )
+            hook = modules[name].register_forward_hook(partial(see, name))
             stack.callback(hook.remove)
         model(x)
     never = [name for name in wanted if name not in executions]
@@ -99,8 +89,7 @@ class Unfit(ValueError):
 
 @contextmanager
 def measuring(label: str, layers: Iterable[str] | None) -> Iterator[None]:
-    """Name the layer in a ValueError. Only warn of an Unfit that nobody asked for: one that
-    `layers` does not name, unless it is the input."""
+    """Name the layer in a ValueError; only warn of an Unfit that `layers` does not name."""
     try:
         yield
     except ValueError as error:
@@ -116,7 +105,7 @@ def measuring(label: str, layers: Iterable[str] | None) -> Iterator[None]:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """All of `model` in eval mode for a while, then every submodule in the mode it was in."""
     check_model(model)
-    modes = {module: module.training for module in model.modules() if hasattr(module, "training")}
+    modes = {module: module.training for module in model.modules()}
     try:
         for module in modes:
             module.training = False  # not model.eval(), which some modules override
@@ -126,22 +115,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _backward_task() -> int:
-    """The number of the backward pass that this thread is in, or -1."""
-    return torch._C._current_graph_task_id()
-
-
-def _saving_as_usual() -> saved_tensors_hooks:
-    """Within a checkpointed module, what is done to its representation is no part of it: it must
-    not be counted among the tensors that a backward pass will compute again."""
-    return saved_tensors_hooks(lambda x: x, lambda x: x)
-
-
 def named_layers(
     model: nn.Module, layers: Iterable[str] | None = None, output: bool = False
 ) -> dict[str, nn.Module]:
-    """Submodules by name, all or those that `layers` asks for as in `visit`, without the wrappers
-    of `torch.compile`; the model itself is "output", if wanted or if it has no submodules."""
+    """Submodules by name, all or those that `layers` asks for as in `visit`; the model itself is
+    "output", if wanted or if it has no submodules."""
     check_model(model)
     modules: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
@@ -149,11 +127,8 @@ def named_layers(
     root = modules.pop("")
     if output or not modules:
         modules.setdefault("output", root)
-    if layers is None:
-        return modules
-    return {
-        name: modules[name] for name in _wanted(patterns_of(layers), modules) if name in modules
-    }
+    wanted = modules if layers is None else _wanted(patterns_of(layers), modules)
+    return {name: module for name, module in modules.items() if name in wanted}
 
 
 def _wanted(patterns: list[str] | None, modules: dict[str, nn.Module]) -> dict[str, list[str]]:
@@ -161,20 +136,14 @@ def _wanted(patterns: list[str] | None, modules: dict[str, nn.Module]) -> dict[s
     if patterns is None:
         leaves = [name for name, module in modules.items() if _is_leaf(name, module)]
         return {name: [name] for name in ("input", *leaves)}
-    asking: dict[str, list[str]] = {}
-    for name in ("input", *modules):
-        asking[name] = [
-            pattern
-            for pattern in patterns
-            if _matches(name, pattern) or _matches(name, pattern.partition("#")[0])
-        ]
+    asking: dict[str, list[str]] = {name: [] for name in ("input", *modules)}
+    for name, entries in asking.items():
+        for pattern in patterns:
+            if _matches(name, pattern) or _matches(name, pattern.partition("#")[0]):
+                entries.append(pattern)
     for missing in set(patterns).difference(*asking.values()):
-        known = get_close_matches(missing, asking) or list(asking)
-        more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-        raise ValueError(
-            f"layers must name layers of the model: {missing!r} is none; "
-            f"there are {', '.join(known[:SHOWN])}{more}"
-        )
+        known = ", ".join(get_close_matches(missing, asking) or list(asking)[:20])
+        raise ValueError(f"layers: {missing!r} is none of the model's; there are {known} ...")
     return {name: entries for name, entries in asking.items() if entries}
 
 
@@ -191,11 +160,9 @@ def patterns_of(layers: Iterable[str] | None) -> list[str] | None:
     """Names and patterns as a list; None for all. ValueError for anything else."""
     if layers is None:
         return None
-    patterns: Any = layers if isinstance(layers, Iterable) else []
-    patterns = [layers] if isinstance(layers, str) else list(patterns)
+    patterns = [layers] if isinstance(layers, str) else list(layers)
     valid = bool(patterns) and all(isinstance(pattern, str) for pattern in patterns)
-    got = repr(patterns or layers)
-    require(valid, "layers", "one or more names or patterns, or None for all", got)
+    require(valid, "layers", "one or more names or patterns, or None for all", patterns)
     return patterns
 
 
@@ -213,35 +180,29 @@ def only_tensor(output: Any) -> Tensor:
 def _tensors(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
-        return
-    parts: Iterable[Any] = ()
-    if isinstance(output, Mapping):
-        parts = output.values()
+    elif isinstance(output, Mapping):
+        yield from _tensors(list(output.values()))
     elif isinstance(output, list | tuple):
-        parts = output
+        for part in output:
+            yield from _tensors(part)
     elif is_dataclass(output):
-        parts = [getattr(output, field.name) for field in fields(output)]
-    for part in parts:
-        yield from _tensors(part)
+        yield from _tensors([getattr(output, field.name) for field in fields(output)])
 
 
 def check_model(model: nn.Module) -> None:
     """ValueError unless `model` is a module."""
-    valid = isinstance(model, nn.Module)
-    require(valid, "model", "a torch.nn.Module", type(model).__name__)
+    require(isinstance(model, nn.Module), "model", "a torch.nn.Module", type(model).__name__)
 
 
 def check_input(model: nn.Module, x: Tensor) -> None:
     """ValueError unless `x` is a tensor with values, none of them NaN, on the model's device."""
     require(isinstance(x, Tensor), "x", "a tensor", type(x).__name__)
-    devices = {str(tensor.device) for tensor in chain(model.parameters(), model.buffers())}
+    devices = {str(tensor.device) for tensor in (*model.parameters(), *model.buffers())}
     rule = f"on the model's device, {' or '.join(sorted(devices))}"
     require(not devices or str(x.device) in devices, "x", rule, x.device)
     require(x.numel() > 0, "x", "a tensor with values", tuple(x.shape))
-    # Infinite values may mean something to a network. A sum costs no copy, and only if it is NaN
-    # must each be looked at.
-    if not x.is_meta and x.detach().sum().isnan():
-        require(not x.isnan().any(), "x", "free of NaN", f"{int(x.isnan().sum())} of {x.numel()}")
+    nan = int(x.isnan().sum())  # infinite values may mean something to a network
+    require(not nan, "x", "free of NaN", f"{nan} of {x.numel()}")
 
 
 def _check_reached(patterns: list[str], reached: list[str]) -> None:

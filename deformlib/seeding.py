@@ -16,16 +16,14 @@ def stream(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
 
 
 def device_of(generator: torch.Generator | None) -> torch.device | str:
-    """The device on which to draw: the generator's own, or the CPU if None. ValueError if it is not
-    a torch.Generator."""
+    """The device on which to draw: the generator's own, or the CPU if None."""
     valid = generator is None or isinstance(generator, torch.Generator)
     require(valid, "generator", "a torch.Generator or None", generator)
     return "cpu" if generator is None else generator.device
 
 
 def noise_as_large(change: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Gaussian noise, image by image of the norm of `change` (N, ...): the control of a
-    deformation."""
+    """Gaussian noise, image by image of the norm of `change` (N, ...)."""
     noise = torch.randn(change.shape, generator=generator, device=device_of(generator)).to(change)
     each = (len(change), *[1] * (change.ndim - 1))
     power = power_of_two(change.flatten(1).abs().amax(1)).view(each)  # so that no square overflows

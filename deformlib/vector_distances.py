@@ -1,11 +1,6 @@
-"""Distances between vectors, one image's representation each, that keep their digits.
+"""Distances between vectors, one image's representation each, that keep their digits."""
 
->>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
->>> pairwise_distances(x)
-tensor([1.0000, 0.2929, 0.2929])
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,11 +15,15 @@ GPU_BLOCK = 2**26  # as many as fill a GPU
 
 @dataclass(frozen=True)
 class Distance:
-    """A function of the squared Euclidean distance between vectors, or, if `relative`, between
-    vectors divided by their norms."""
+    """A function of the squared distance between vectors, divided by their norms if `relative`."""
 
     relative: bool
     of_square: Callable[[Tensor], Tensor]  # elementwise
+
+    def negligible(self, dtype: torch.dtype) -> float:
+        """The largest distance between rows that may be rounding alone, computed in `dtype`."""
+        rounding = max(4 * torch.finfo(dtype).eps, ROUNDING * torch.finfo(torch.float64).eps)
+        return rounding**2 if self.relative else 0.0
 
 
 def _root(square: Tensor) -> Tensor:
@@ -41,7 +40,6 @@ DISTANCES: dict[str, Distance] = {
 
 def paired_distances(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
     """Distance of each row of `a` from the same row of `b`: (N, ...), (N, ...) -> (N,).
-
     A zero vector has cosine distance 1 from any other, 0 from another zero. Computed in float32, or
     float64 if the inputs are, whatever their scale; differentiable. ValueError for an input that is
     empty, not floating or not finite, inputs unlike each other, or an unknown distance.
@@ -52,10 +50,8 @@ def paired_distances(a: Tensor, b: Tensor, distance: str = "cosine") -> Tensor:
 
 
 def pairwise_distances(x: Tensor, distance: str = "cosine") -> Tensor:
-    """Distances of all pairs of rows, as `scipy.spatial.distance.pdist`: (N, ...) -> (N(N-1)/2,).
-
-    Precision and errors as for `paired_distances`; N at least 2.
-    """
+    """Distances of all pairs of rows, as `scipy.spatial.distance.pdist`: (N, ...) -> (N(N-1)/2,),
+    N at least 2. Precision and errors as for `paired_distances`."""
     check_known("distance", distance, DISTANCES)
     check_vectors("x", x, least=2)
     return pairwise(x, DISTANCES[distance])
@@ -69,8 +65,7 @@ def median(values: Tensor) -> Tensor:
 
 def paired(a: Tensor, b: Tensor, distance: Distance) -> Tensor:
     """`paired_distances` of checked input."""
-    order = _memory_order(a)
-    a, b = _rows(a, order), _rows(b, order)  # (N, D)
+    a, b = _rows(a, a.stride()), _rows(b, a.stride())  # (N, D)
     square = _paired_squares(a, b, distance)
     if distance.relative or not (far := _far(square.sqrt())).any():
         return distance.of_square(square)
@@ -97,7 +92,7 @@ def _paired_squares(
 
 def pairwise(x: Tensor, distance: Distance) -> Tensor:
     """`pairwise_distances` of checked input."""
-    rows = _rows(x, _memory_order(x))  # (N, D)
+    rows = _rows(x, x.stride())  # (N, D)
     values, spread = _pairwise(rows, distance)
     if not distance.relative and _far(spread.sqrt()).any():  # squares that float32 cannot hold
         return _pairwise(rows, distance, torch.float64)[0].to(values.dtype)
@@ -132,20 +127,14 @@ def _pairwise(
     return values, spread
 
 
-def negligible(distance: Distance, dtype: torch.dtype) -> float:
-    """The largest distance between rows that may be rounding alone, computed in `dtype`."""
-    rounding = max(4 * torch.finfo(dtype).eps, ROUNDING * torch.finfo(torch.float64).eps)
-    return rounding**2 if distance.relative else 0.0
-
-
 def power_of_two(sizes: Tensor) -> Tensor:
     """The power of two at or below each of `sizes` >= 0, and 1 for 0. Dividing by it is exact."""
     return torch.where(sizes > 0, sizes / (2 * torch.frexp(sizes).mantissa), 1)
 
 
 def _centred_gram(block: Tensor, length: Tensor) -> Tensor:
-    """Products of rows (N, d), but for their length (N, 1), about the mean of all rows divided by
-    their length: a common mean would cost the digits of their differences."""
+    """Products of rows (N, d) about their mean, but for their length (N, 1): a common mean would
+    cost the digits of their differences."""
     mean = length.reciprocal().mT @ block / len(block)  # (1, d)
     centred = torch.addmm(block, length, mean, alpha=-1)
     return centred @ centred.mT  # (N, d) x (d, N) -> (N, N)
@@ -194,11 +183,7 @@ def _far(lengths: Tensor) -> Tensor:
     return (lengths < limits.tiny**0.5 / limits.eps**2) | ~(lengths < limits.max**0.5 / 16)
 
 
-def _memory_order(x: Tensor) -> list[int]:
-    strides = x.stride()
-    return sorted(range(1, x.ndim), key=lambda dim: -strides[dim])
-
-
-def _rows(x: Tensor, order: list[int]) -> Tensor:
-    """(N, ...) -> (N, D), no copy of channels-last either."""
+def _rows(x: Tensor, strides: Sequence[int]) -> Tensor:
+    """(N, ...) -> (N, D) in the order of strides in memory: no copy of channels-last either."""
+    order = sorted(range(1, x.ndim), key=lambda dim: -strides[dim])
     return x.permute(0, *order).reshape(len(x), -1)

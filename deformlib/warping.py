@@ -17,23 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deformlib.seeding import device_of
-from deformlib.validation import (
-    check_finite,
-    check_floating,
-    check_known,
-    is_real,
-    is_whole,
-    require,
-)
+from deformlib.validation import check_known, check_vectors, is_real, is_whole, require
 
 PADDING_MODES = ("border", "zeros", "reflection")
 CHUNK = 1 << 12  # pixels whose basis is held in float64 at a time: about a megabyte, in the cache
 
 
 class ThinPlateSpline:
-    """The smoothest field through given displacements of a grid of control points.
-
-    It is linear in those, so it is one matrix, solved once, on the CPU: all devices agree.
+    """The smoothest field through given displacements of a grid of control points: one matrix,
+    solved once, on the CPU, so that all devices agree.
 
     size    (H, W) of the images in pixels, at least 2 each
     grid    control points, an int or (rows, columns), at least 2, evenly spaced from edge to edge
@@ -41,6 +33,9 @@ class ThinPlateSpline:
     dtype   float32 or float64; a lower one is raised to float32, which coordinates need
     points  (K, 2) control points in pixels, (x, y), row by row
     basis   (H*W, K), pixels row by row: field = basis @ control
+
+    ValueError for a side of size or grid below 2, another inset, or a dtype that is not floating
+    point.
     """
 
     def __init__(
@@ -55,8 +50,7 @@ class ThinPlateSpline:
         self.size = _sides("size", size, "two ints of at least 2")
         self.grid = _grid_sides(grid)
         require(is_real(inset) and 0 <= inset < 0.5, "inset", "at least 0 and below 0.5", inset)
-        valid = isinstance(dtype, torch.dtype) and dtype.is_floating_point
-        require(valid, "dtype", "a floating-point type", dtype)
+        require(getattr(dtype, "is_floating_point", False), "dtype", "a floating-point type", dtype)
         dtype = torch.promote_types(dtype, torch.float32)
         points = (1 - 2 * inset) * unit_lattice(self.grid).T  # (K, 2) in [-1, 1]
         extent = points.new_tensor([self.size[1] - 1, self.size[0] - 1])  # (x, y)
@@ -68,19 +62,24 @@ class ThinPlateSpline:
         return self._planes[:-2].T
 
     def field(self, control: Tensor) -> Tensor:
-        """Displacement of every pixel, in pixels: control (N, K, 2) -> (N, H, W, 2)."""
-        self._check(control)
+        """Displacement of every pixel, in pixels: control (N, K, 2) -> (N, H, W, 2).
+
+        ValueError for a control of another shape or type, empty or not finite.
+        """
+        _check_displacements("control", control, (len(self.points), 2))
         return self._combine(control.mT, self._planes[:-2])
 
     def warp(self, images: Tensor, control: Tensor, padding_mode: str = "border") -> Tensor:
-        """As warp(images, self.field(control)), faster: (N, C, H, W), (N, K, 2) -> (N, C, H, W)."""
+        """As warp(images, self.field(control)), faster: (N, C, H, W), (N, K, 2) -> (N, C, H, W).
+
+        `control` is in pixels, (dx, dy), and its N may be 1. ValueError as for `warp`.
+        """
         _check_images(images, padding_mode)
-        shape, device = tuple(images.shape), self.points.device
+        shape = tuple(images.shape)
         require(shape[2:] == self.size, "images", f"of the spline's size {self.size}", shape)
-        require(images.device == device, "images", f"on {device} as the spline", images.device)
-        self._check(control)
-        _check_count("control", control, images)
-        rows = _to_unit(control.to(self._dtype(control)), self.size).mT  # (N, 2, K)
+        _check_displacements("control", control, (len(self.points), 2), len(images))
+        dtype = torch.promote_types(control.dtype, self._planes.dtype)
+        rows = _to_unit(control.to(dtype), self.size).mT  # (N, 2, K)
         identity = torch.eye(2, dtype=rows.dtype, device=rows.device).expand(len(rows), 2, 2)
         grid = self._combine(torch.cat([rows, identity], -1), self._planes)  # (N, H, W, 2)
         return _sample(images, grid, padding_mode)
@@ -92,28 +91,18 @@ class ThinPlateSpline:
         return moved
 
     def _combine(self, rows: Tensor, planes: Tensor) -> Tensor:
-        """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), a view whose rows of pixels
-        are contiguous."""
-        dtype = self._dtype(rows)
+        """(N, 2, R) combinations of planes (R, H*W) -> (N, H, W, 2), rows of pixels contiguous."""
+        dtype = torch.promote_types(rows.dtype, planes.dtype)
         with torch.autocast(rows.device.type, enabled=False):  # bfloat16 is off by pixels
             planar = rows.to(dtype).flatten(0, 1) @ planes.to(dtype)  # (2N, R) x (R, H*W)
         return planar.view(len(rows), 2, *self.size).permute(0, 2, 3, 1)
 
-    def _dtype(self, control: Tensor) -> torch.dtype:
-        return torch.promote_types(control.dtype, self._planes.dtype)
-
-    def _check(self, control: Tensor) -> None:
-        _check_displacements("control", control, (len(self.points), 2), self.points, "spline")
-
 
 @dataclass(frozen=True)
 class Deformation:
-    """A distribution of deformations: every control point displaced uniformly within a square
-    (Section 2.1), by up to `max_displacement` pixels along each axis.
-
-    `grid` is an int or (rows, columns), at least 2; (5, 5) is kept as 5. ValueError for a smaller
-    one, or a displacement that is negative or not finite.
-    """
+    """A distribution of deformations: control points displaced uniformly (Section 2.1), by up to
+    `max_displacement` pixels along each axis. `grid` is an int or (rows, columns), at least 2;
+    (5, 5) is kept as 5. ValueError for a smaller one, or a negative or infinite displacement."""
 
     grid: int | tuple[int, int]
     max_displacement: float
@@ -137,11 +126,8 @@ class Deformation:
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """n independent displacements of the control points, in pixels: (n, K, 2), float32.
-
-        Drawn on the generator's device (the CPU if None), then moved: devices agree. ValueError for
-        n below 1, or a generator that is not a torch.Generator.
-        """
+        """n displacements of the control points, in pixels: (n, K, 2), float32. Drawn on the
+        generator's device (the CPU if None), then moved: devices agree."""
         require(is_whole(n, 1), "n", "an int >= 1", n)
         shape, origin = (int(n), math.prod(_grid_sides(self.grid)), 2), device_of(generator)
         unit = torch.rand(shape, generator=generator, device=origin, dtype=torch.float32)
@@ -160,16 +146,14 @@ class Deformation:
 
 def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
     """Images resampled along a field: out(p) = image(p + field(p)), bilinear.
-
     (N, C, H, W), floating point, and (N, H, W, 2) displacements in pixels, (dx, dy), one field for
     all if N is 1 -> (N, C, H, W) of images' type, computed in float32, or in float64 if an input
     is. `padding_mode` says what lies outside: "border" (the edge goes on), "zeros" or "reflection".
-    ValueError for an input of another shape, type or device, empty or not finite.
+    ValueError for an input of another shape or type, empty or not finite.
     """
     _check_images(images, padding_mode)
     size = tuple(images.shape[2:])
-    _check_displacements("field", field, (*size, 2), images, "images")
-    _check_count("field", field, images)
+    _check_displacements("field", field, (*size, 2), len(images))
     dtype = torch.promote_types(torch.promote_types(images.dtype, field.dtype), torch.float32)
     identity = unit_lattice(size).to(field.device, dtype).T.unflatten(0, size)  # (H, W, 2)
     return _sample(images, identity + _to_unit(field.to(dtype), size), padding_mode)
@@ -178,8 +162,8 @@ def warp(images: Tensor, field: Tensor, padding_mode: str = "border") -> Tensor:
 def deform(
     images: Tensor, deformation: Deformation, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Each image under a random deformation of its own (Section 2.1): (N, C, H, W), the same shape
-    and type. ValueError as for `warp`, or if `deformation` is not a Deformation."""
+    """Each image (N, C, H, W) under a random deformation of its own (Section 2.1). Errors as for
+    `warp`."""
     _check_images(images)
     require(isinstance(deformation, Deformation), "deformation", "a Deformation", deformation)
     spline = deformation.spline(images.shape[2:], device=images.device, dtype=images.dtype)
@@ -190,19 +174,16 @@ def deform(
 def _planes(
     size: tuple[int, int], grid: tuple[int, int], inset: float, dtype: torch.dtype
 ) -> Tensor:
-    """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y for
-    grid_sample."""
+    """(K+2, H*W): how far each control point moves each pixel, then each pixel's own x and y."""
     pixels = unit_lattice(size)  # (2, H*W)
     aspect, points, system = _system(size, grid, inset)
     k = points.shape[1]
     unit = torch.eye(k + 3, k, dtype=torch.float64, device="cpu")
     weights = torch.linalg.solve(system, unit).T  # (K, K+3)
-    planes = torch.empty(k + 2, pixels.shape[1], dtype=dtype, device="cpu")
-    for start in range(0, pixels.shape[1], CHUNK):
-        chunk = slice(start, start + CHUNK)
-        planes[:k, chunk] = weights @ _terms(points, pixels[:, chunk] * aspect)
-    planes[k:] = pixels
-    return planes
+    parts = []
+    for part in pixels.split(CHUNK, 1):
+        parts.append(torch.cat([weights @ _terms(points, part * aspect), part]).to(dtype))
+    return torch.cat(parts, 1)
 
 
 def _system(
@@ -225,9 +206,7 @@ def field_by_rows(
     size: tuple[int, int], grid: int, control: Tensor
 ) -> Callable[[int, int], Tensor]:
     """The field of control (K, 2) without the spline's matrix, for images too large for it.
-
-    Returns a function of the first row and the one after the last: (rows, W, 2), float64.
-    """
+    Returns a function of the first row and the one after the last: (rows, W, 2), float64."""
     aspect, points, system = _system(size, (grid, grid), 0.0)
     values = F.pad(control.double(), (0, 0, 0, 3))  # (K+3, 2)
     weights = torch.linalg.solve(system, values).T  # (2, K+3)
@@ -281,28 +260,17 @@ def _grid_sides(grid: Any) -> tuple[int, int]:
 
 
 def _check_images(images: Tensor, padding_mode: str = "border") -> None:
-    check_floating("images", images)
-    valid = images.ndim == 4 and images.numel() > 0 and min(images.shape[2:]) >= 2
-    rule = "a non-empty (N, C, H, W) with H and W at least 2"
-    require(valid, "images", rule, tuple(images.shape))
-    check_finite("images", images)
+    check_vectors("images", images)
+    valid = images.ndim == 4 and min(images.shape[2:]) >= 2
+    require(valid, "images", "(N, C, H, W) with H and W at least 2", tuple(images.shape))
     check_known("padding_mode", padding_mode, PADDING_MODES)
 
 
-def _check_displacements(
-    name: str, value: Tensor, shape: tuple[int, ...], like: Tensor, owner: str
-) -> None:
-    check_floating(name, value)
-    valid = value.ndim > 1 and len(value) > 0 and value.shape[1:] == shape
-    rule = f"(N, {', '.join(map(str, shape))}) with N at least 1"
-    require(valid, name, rule, tuple(value.shape))
-    require(value.device == like.device, name, f"on {like.device} as the {owner}", value.device)
-    check_finite(name, value)
-
-
-def _check_count(name: str, value: Tensor, images: Tensor) -> None:
-    rule = f"one for each of {len(images)} images, or one"
-    require(len(value) in (1, len(images)), name, rule, len(value))
+def _check_displacements(name: str, value: Tensor, shape: tuple[int, ...], n: int = 0) -> None:
+    check_vectors(name, value)
+    rule = f"(N, {', '.join(map(str, shape))})"
+    require(value.shape[1:] == shape, name, rule, tuple(value.shape))
+    require(not n or len(value) in (1, n), name, f"one for each of {n} images, or one", len(value))
 
 
 Deformation.IMAGENET = Deformation(5, 10.0)

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def quick_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty folder that quick mode, in this process and in the kernels it starts, keeps everything in."""
+    """An empty folder for all that quick mode keeps, here and in the kernels that are started."""
     folder = tmp_path_factory.mktemp("quick")
     with patch.dict(
         os.environ, DEFORMLIB_STORE=str(folder / "store"), DEFORMLIB_CACHE=str(folder / "cache")

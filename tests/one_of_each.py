@@ -1,6 +1,7 @@
 """One small run of every kind, as a study: its records lie in tests/records, made by
 
-DEFORMLIB_STORE=tests/records python -m reproduction run tests/one_of_each.py:STUDY --mode quick --workers 2
+DEFORMLIB_STORE=tests/records \\
+python -m reproduction run tests/one_of_each.py:STUDY --mode quick --workers 2
 """
 
 from reproduction.experiments.specs import (

@@ -18,10 +18,9 @@ LEARNED = 0.999  # the training accuracy that every variant must reach
 def scores(pilot: Evidence) -> pd.DataFrame:
     """How near each recipe comes to Figures 3d and 6b, the best first.
 
-    One row a recipe that has a record of every variant of the pilot. Columns: training and test accuracy in percent
-    (the lowest over variants); off 3d and off 6b, mean absolute differences averaged over variants; score, their sum;
-    learned, whether every variant reaches LEARNED.
-    """
+    One row a recipe that has a record of every variant of the pilot. Columns: training and test
+    accuracy in percent (the lowest over variants); off 3d and off 6b, mean absolute differences
+    averaged over variants; score, their sum; learned, whether every variant reaches LEARNED."""
     rows = {}
     variants = set(pilot.seed_counts)
     for name, recipe in PILOTED.items():
@@ -33,7 +32,8 @@ def scores(pilot: Evidence) -> pd.DataFrame:
 
 
 def chosen(table: pd.DataFrame) -> str:
-    """The recipe that the rule takes: of those that cannot be told apart from the best, the cheapest.
+    """The recipe that the rule takes: of those that cannot be told apart from the best, the
+    cheapest.
 
     ValueError if none learns its training images.
     """

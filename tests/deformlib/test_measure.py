@@ -1,6 +1,5 @@
 """A network of the user's own, by name, measured on a folder of photographs."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -170,7 +169,7 @@ def test_the_paper_s_deformation_in_proportion_and_normalized_channels(folder: P
         (("net.py:Nett", "--images", "photos"), "net.py has no 'Nett'"),
         (
             ("builtins:dict", "--images", "photos"),
-            "builtins:dict must give a torch.nn.Module, got dict",
+            "builtins:dict must be a torch.nn.Module or give one when called without arguments",
         ),
         (
             ("net.py:number", "--images", "photos"),
@@ -183,15 +182,15 @@ def test_the_paper_s_deformation_in_proportion_and_normalized_channels(folder: P
         ),
         (
             ("net.py:Net", "--images", "photos/none"),
-            "--images must be a folder, and photos/none is not there",
+            "--images must be a folder, got photos/none",
         ),
         (
             ("net.py:Net", "--images", "photos/0.png"),
-            "--images must be a folder, and photos/0.png is a file",
+            "--images must be a folder, got photos/0.png",
         ),
         (
             ("net.py:Net", "--images", "one"),
-            "images (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp), and one has 1",
+            "images (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp), got one with 1",
         ),
         (
             ("net.py:Net", "--images", "photos", "--grey"),
@@ -287,7 +286,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(mode: str, tmp_path: Path):
         np.broadcast_to(ramp / 65535, photos.shape[1:]), abs=1 / 255
     )
     Image.fromarray(np.ones((8, 8), dtype=np.float32)).save(tmp_path / "c.tif")
-    with pytest.raises(ValueError, match=r"c\.tif must have 8 or 16 bits, got Pillow's mode F"):
+    with pytest.raises(ValueError, match=r"c\.tif must be of 8 or 16 bits, got Pillow's mode F"):
         measure.photographs(measure.image_files(tmp_path, 3), 8, mode)
 
 
@@ -374,7 +373,6 @@ def test_a_file_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.
     assert "photos/0.png is not an image that can be read ([Errno 13] Permission denied)" in output
 
 
-def test_images_too_large_for_memory_are_refused_with_the_largest(folder: Path):
+def test_images_too_large_for_memory_are_one_line(folder: Path):
     output = call("measure", "net.py:Net", "--images", "photos", "--size", "10000000", code=2)
-    found = re.search(r"--size must be at most (\d+) with 5 photographs and --grid 5 in", output)
-    assert found and 1000 < int(found[1]) < 10_000_000 and "got 10000000" in output
+    assert output.startswith("Error: not enough memory") and len(output.splitlines()) == 1

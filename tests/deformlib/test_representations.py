@@ -204,10 +204,9 @@ def test_a_model_without_submodules_is_its_output():
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (["conv1_1", "conv1_3"], r"'conv1_3' is none; there are conv1_2, conv1_1"),
-        (["zzz"], r"'zzz' is none; there are input, conv1_1, .*, conv3_1 and 19 more"),
+        (["conv1_1", "conv1_3"], r"'conv1_3' is none .* there are conv1_2, conv1_1"),
+        (["zzz"], r"'zzz' is none .* there are input, conv1_1, .*, conv3_1 \.\.\."),
         (["zzz*"], r"'zzz\*' is none"),
-        (3, "layers must be one or more names or patterns, or None for all, got 3"),
         ([], r"layers must be one or more names or patterns, or None for all, got \[\]"),
         ([3], r"layers must be .* got \[3\]"),
     ],
@@ -355,7 +354,7 @@ def test_an_input_without_images_or_with_nan_is_an_error_before_any_work():
 
 @pytest.mark.parametrize("x", [
     torch.tensor([[math.inf, -math.inf]]), torch.tensor([[60000.0, 60000.0]]).half(),
-    torch.tensor([[1, 2]]), torch.rand(1, 2, device="meta"),
+    torch.tensor([[1, 2]]),
 ])  # fmt: skip
 def test_whatever_else_an_input_holds_is_the_networks_affair(x):
     assert list(visit(nn.Sequential(nn.Flatten()), x)) == ["input", "0"]

@@ -343,13 +343,9 @@ def test_gradients_in_images_and_displacements(device):
 
 def test_a_spline_moves():
     spline = ThinPlateSpline((6, 7), 3)
-    for device in DEVICES:
-        moved = spline.to(device)
-        assert str(moved.points.device) == str(moved.basis.device) == device
-        assert moved.size == (6, 7) and moved.grid == (3, 3)
-    assert str(spline.points.device) == "cpu"
-    elsewhere = spline.to("meta")
-    assert elsewhere.points.is_meta and elsewhere.basis.is_meta and not spline.basis.is_meta
+    moved = spline.to("meta")
+    assert moved.points.is_meta and moved.basis.is_meta and not spline.basis.is_meta
+    assert moved.size == (6, 7) and moved.grid == (3, 3)
 
 
 def test_the_papers_deformations():
@@ -478,7 +474,7 @@ def with_last(x: Tensor, value: float) -> Tensor:
         ),
         (lambda: SPLINE.field(CONTROL[0]), r"control .*\(N, 9, 2\).*got \(9, 2\)"),
         (lambda: SPLINE.field(CONTROL[:, :4]), r"control .*\(N, 9, 2\).*got \(2, 4, 2\)"),
-        (lambda: SPLINE.field(CONTROL[:0]), r"control .*at least 1, got \(0, 9, 2\)"),
+        (lambda: SPLINE.field(CONTROL[:0]), r"control .*at least 1 .*got \(0, 9, 2\)"),
         (lambda: SPLINE.field(CONTROL.long()), "control .*floating-point.*got torch.int64"),
         (
             lambda: SPLINE.field(CONTROL.numpy()),
@@ -486,14 +482,6 @@ def with_last(x: Tensor, value: float) -> Tensor:
         ),
         (lambda: SPLINE.field(with_last(CONTROL, float("nan"))), "control must be finite"),
         (lambda: SPLINE.field(with_last(CONTROL, float("inf"))), "control must be finite"),
-        (
-            lambda: SPLINE.to("meta").field(CONTROL),
-            "control must be on meta as the spline, got cpu",
-        ),
-        (
-            lambda: SPLINE.field(CONTROL.to("meta")),
-            "control must be on cpu as the spline, got meta",
-        ),
         (lambda: SPLINE.warp(IMAGES, with_last(CONTROL, -float("inf"))), "control must be finite"),
         (lambda: SPLINE.warp(IMAGES, CONTROL[:, :4]), r"control .*got \(2, 4, 2\)"),
         (
@@ -505,18 +493,6 @@ def with_last(x: Tensor, value: float) -> Tensor:
         (
             lambda: SPLINE.warp(IMAGES, CONTROL, "circular"),
             "padding_mode must be one of .*border.*got 'circular'",
-        ),
-        (
-            lambda: SPLINE.to("meta").field(CONTROL.to("meta")),
-            "control must be a tensor that holds values, .* meta",
-        ),
-        (
-            lambda: SPLINE.warp(IMAGES.to("meta"), CONTROL),
-            "images must be a tensor that holds values, .* meta",
-        ),
-        (
-            lambda: SPLINE.to("meta").warp(IMAGES, CONTROL.to("meta")),
-            "images must be on meta as the spline, got cpu",
         ),
         (lambda: SPLINE.warp(IMAGES.byte(), CONTROL), "images .*255.*got torch.uint8"),
         (
@@ -530,8 +506,8 @@ def with_last(x: Tensor, value: float) -> Tensor:
             "images must be a floating-point tensor .*, got ndarray",
         ),
         (lambda: warp(IMAGES[0], FIELD), r"images .*got \(3, 6, 7\)"),
-        (lambda: warp(IMAGES[:0], FIELD), r"images .*non-empty.*got \(0, 3, 6, 7\)"),
-        (lambda: warp(IMAGES[:, :0], FIELD), r"images .*non-empty.*got \(2, 0, 6, 7\)"),
+        (lambda: warp(IMAGES[:0], FIELD), r"images .*none of it empty.*got \(0, 3, 6, 7\)"),
+        (lambda: warp(IMAGES[:, :0], FIELD), r"images .*none of it empty.*got \(2, 0, 6, 7\)"),
         (
             lambda: warp(IMAGES[..., :1], FIELD[:, :, :1]),
             r"images .*at least 2, got \(2, 3, 6, 1\)",
@@ -543,33 +519,24 @@ def with_last(x: Tensor, value: float) -> Tensor:
         (lambda: warp(IMAGES, FIELD, "wrap"), "padding_mode .*got 'wrap'"),
         (lambda: warp(IMAGES, FIELD.mT), r"field .*\(N, 6, 7, 2\).*got \(2, 6, 2, 7\)"),
         (lambda: warp(IMAGES, FIELD[0]), r"field .*got \(6, 7, 2\)"),
-        (lambda: warp(IMAGES, FIELD[:0]), r"field .*at least 1, got \(0, 6, 7, 2\)"),
+        (lambda: warp(IMAGES, FIELD[:0]), r"field .*at least 1 .*got \(0, 6, 7, 2\)"),
         (
             lambda: warp(IMAGES, torch.zeros(3, 6, 7, 2)),
             "field must be one for each of 2 images, or one, got 3",
         ),
         (lambda: warp(IMAGES, FIELD.int()), "field .*floating-point.*got torch.int32"),
         (lambda: warp(IMAGES, with_last(FIELD, float("nan"))), "field must be finite"),
-        (
-            lambda: warp(IMAGES.to("meta"), FIELD),
-            "images must be a tensor that holds values, .* meta",
-        ),
-        (lambda: warp(IMAGES, FIELD.to("meta")), "field must be on cpu as the images, got meta"),
         (lambda: warp(with_last(IMAGES, float("nan")), FIELD), "images must be finite"),
         (lambda: warp(with_last(IMAGES, float("inf")), FIELD), "images must be finite"),
         (lambda: deform(IMAGES.byte(), Deformation.CIFAR10), "images .*255.*got torch.uint8"),
         (lambda: deform(IMAGES[0], Deformation.CIFAR10), r"images .*got \(3, 6, 7\)"),
         (
             lambda: deform(IMAGES[:0], Deformation.CIFAR10),
-            r"images .*non-empty.*got \(0, 3, 6, 7\)",
+            r"images .*none of it empty.*got \(0, 3, 6, 7\)",
         ),
         (
             lambda: deform(with_last(IMAGES, float("nan")), Deformation.CIFAR10),
             "images must be finite",
-        ),
-        (
-            lambda: deform(IMAGES.to("meta"), Deformation.CIFAR10),
-            "images must be a tensor that holds values, .* meta",
         ),
         (lambda: deform(IMAGES, (3, 2.0)), r"deformation must be a Deformation, got \(3, 2.0\)"),
     ],

@@ -268,17 +268,24 @@ def test_one_layer_is_compared_with_that_layer(tmp_path: Path) -> None:
     ({1: "MNIST"}, "figure 3d is of cifar10, not MNIST"),
     ({1: "ImageNet"}, "figure 3d is of cifar10, not ImageNet"),
     ({2: "Initialization"}, "figure 3d is of trained networks, not Initialization"),
-    ({4: "foo=max-pool"}, "variant must be one of max-pool, average-pool, subsample, strided, strided-relu"),
+    ({4: "foo=max-pool"}, "variant must be one of max-pool, average-pool, subsample, "
+                          "strided, strided-relu"),
     ({3: VARIATION}, "figure 3d shows sensitivity, not normalized total variation"),
     ({2: "initialization"}, "figure 3d is of trained networks, not initialization"),
-    ({4: "maximum"}, "variant must be one of max-pool, average-pool, subsample, strided, strided-relu"),
+    ({4: "maximum"}, "variant must be one of max-pool, average-pool, subsample, "
+                     "strided, strided-relu"),
     ({4: "strided-relu"}, "study cifar10 has no record of strided-relu"),
     ({5: 13}, "layer must be at most 12"),
-    ({0: "3a", 1: "ImageNet", 2: "initialization"}, "study imagenet-init has no record of max-pool"),
+    ({0: "3a", 1: "ImageNet", 2: "initialization"}, "study imagenet-init has no record of "
+                                                    "max-pool"),
     ({0: "7"}, "study cifar10-random-labels has no record of max-pool"),
-    ({0: "4", 1: "", 2: "initialization, smoothed filters", 4: "sigma=1"}, "study imagenet-smoothed has no record of sigma=1"),
-    ({0: "4", 1: "", 2: "initialization, smoothed filters", 4: "sigma=0.6"}, "variant must be one of 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1"),
-    ({0: "5", 1: "MNIST", 3: VARIATION, 4: "strength=2"}, "study mnist-templates has no record of strength=2"),
+    ({0: "4", 1: "", 2: "initialization, smoothed filters", 4: "sigma=1"},
+     "study imagenet-smoothed has no record of sigma=1"),
+    ({0: "4", 1: "", 2: "initialization, smoothed filters", 4: "sigma=0.6"}, "variant must be one "
+                                                                             "of 0.1, 0.2, 0.3, "
+                                                                             "0.4, 0.5, 0.75, 1"),
+    ({0: "5", 1: "MNIST", 3: VARIATION, 4: "strength=2"}, "study mnist-templates has no record of "
+                                                          "strength=2"),
 ])  # fmt: skip
 def test_a_point_without_a_counterpart_is_named(
     change: dict[int, object], reason: str, tmp_path: Path
@@ -396,7 +403,8 @@ GOOD = "3d,CIFAR-10,trained,sensitivity,max-pool,{},0.2,fit"
 @pytest.mark.parametrize(("lines", "words"), [
     ([GOOD.format(1), GOOD.format("1.5")], ["row 3, column layer", "whole number >= 0", "'1.5'"]),
     ([GOOD.format(-1)], ["row 2, column layer", "'-1'"]),
-    ([GOOD.format(1), "", GOOD.format(2).replace("0.2", "nan")], ["row 4, column value", "finite number", "'nan'"]),
+    ([GOOD.format(1), "", GOOD.format(2).replace("0.2", "nan")],
+     ["row 4, column value", "finite number", "'nan'"]),
     ([GOOD.format(1).replace("0.2", "0,2")], ["row 2", "more values than columns"]),
     ([GOOD.format(1).replace("fit", "guess")], ["row 2, column how", "fit or eye", "'guess'"]),
     ([GOOD.format(1).removesuffix(",0.2,fit")], ["row 2, column value", "''"]),
@@ -405,7 +413,8 @@ GOOD = "3d,CIFAR-10,trained,sensitivity,max-pool,{},0.2,fit"
     ([GOOD.format(1).replace("trained", "")], ["row 2, column condition"]),
     ([GOOD.format(1).replace("sensitivity", "")], ["row 2, column measure"]),
     ([GOOD.format(1), GOOD.format(2), GOOD.format(1)], ["row 4, column layer", "row 2 already"]),
-    ([GOOD.format(1), GOOD.format(1).replace("max-pool", "Max-Pool")], ["row 3, column layer", "row 2 already"]),
+    ([GOOD.format(1), GOOD.format(1).replace("max-pool", "Max-Pool")],
+     ["row 3, column layer", "row 2 already"]),
 ])  # fmt: skip
 def test_bad_points_are_named_by_file_row_and_column(
     lines: list[str], words: list[str], tmp_path: Path
@@ -473,8 +482,8 @@ def test_the_command_prints_the_table_and_names_the_rest(
         line.split()[:4] + line.split()[5:6] for line in lines
     ]
     assert (
-        "Not matched: figure 3c, subsample, layers 0 to 12 (rows 41 to 53): study cifar10 has no record of subsample"
-        in lines
+        "Not matched: figure 3c, subsample, layers 0 to 12 (rows 41 to 53): study "
+        "cifar10 has no record of subsample" in lines
     )
     missing = CliRunner().invoke(app, ["agreement", str(file / "x")])
     assert missing.exit_code == 2 and missing.output == f"Error: there is no file {file / 'x'}\n"

@@ -1188,7 +1188,7 @@ def test_changes_are_counted_by_intervals_for_all_layers_at_once() -> None:
 
 def test_the_calibrated_beginning_does_not_decide_claim_4() -> None:
     roles = judged(4, world()).detail.set_index("what")["role"]
-    assert {what: role for what, role in roles.items()} == {
+    assert dict(roles.items()) == {
         f"{variant}, {baseline}": role
         for variant in ("subsample", "strided", "strided-relu")
         for baseline, role in (("before", "decides"), ("calibrated", "listed"))
@@ -1197,9 +1197,10 @@ def test_the_calibrated_beginning_does_not_decide_claim_4() -> None:
 
 def test_banks_that_are_not_shown_to_get_smoother_are_named_by_simultaneous_intervals() -> None:
     made = world()
-    shift = lambda v, variant, seed: (
-        v + (np.arange(len(v)) == 2) * (1.87 - v - 0.08 + 0.0085 * (seed - 2))
-    )  # noqa: E731
+
+    def shift(v, variant, seed):
+        return v + (np.arange(len(v)) == 2) * (1.87 - v - 0.08 + 0.0085 * (seed - 2))
+
     change(made, "cifar10", shift, "kernel after", variants=("strided",))
     values = by_seed(made, "cifar10", "strided", "kernel after")[:, 2] - 1.87
     ends = [
@@ -1234,9 +1235,10 @@ def test_deviations_over_seeds_are_root_mean_squares() -> None:
 
 def test_variants_are_permuted_whole_and_in_all_seeds_alike() -> None:
     made = world()
-    swapped = lambda v, variant, seed: (
-        v - 0.05 * ORDER[variant] + 0.05 * (0, 2, 1, 3, 4)[ORDER[variant]]
-    )  # noqa: E731
+
+    def swapped(v, variant, seed):
+        return v - 0.05 * ORDER[variant] + 0.05 * (0, 2, 1, 3, 4)[ORDER[variant]]
+
     change(
         made,
         RANDOM,
@@ -1350,9 +1352,14 @@ def test_intervals_over_draws_are_those_of_a_mean_and_of_a_deviation() -> None:
                 ].tolist()
                 for k in range(1, 9)
             ]
-            assert np.array(parts).T == pytest.approx(
-                np.array([numbers[what], numbers[what] - z * errors, numbers[what] + z * errors]),
-                abs=1e-8,
+            assert (
+                pytest.approx(
+                    np.array(
+                        [numbers[what], numbers[what] - z * errors, numbers[what] + z * errors]
+                    ),
+                    abs=1e-8,
+                )
+                == np.array(parts).T
             )
 
 

@@ -13,10 +13,12 @@ import torch
 from filelock import FileLock
 from typer.testing import CliRunner
 
+from deformlib.models import DOWNSAMPLINGS
 from reproduction.__main__ import app
 from reproduction.analysis import evidence
-from reproduction.experiments import runs, specs, studies, sweeps
-from reproduction.experiments import status as progress
+from reproduction.experiments import hardware, runs, specs, status, studies, sweeps
+from reproduction.experiments.progress import folder_of, lock_of
+from reproduction.experiments.records import InitializationRecord, TrainingRecord
 from reproduction.experiments.status import duration
 from reproduction.experiments.store import Record, Store
 
@@ -47,17 +49,16 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 def record(spec: specs.Spec, seconds: float = 500) -> Record:
     return Record(
         spec,
-        {"examples": 50_000},
+        TrainingRecord([], [], [], 1, 50_000, [], []),
         {"commit": "abc", "seconds": {"training": seconds - 100, "measuring": 100.0}},
     )
 
 
 def begin(spec: specs.Spec, fraction: float) -> Path:
-    """Leave what a run that has done `share` leaves in the cache; its lock."""
-    folder = runs.cache_root() / "runs" / f"{spec.slug}-{specs.identity(spec)}"
-    folder.mkdir(parents=True)
-    (folder / "progress.json").write_text(json.dumps({"done": fraction}))
-    return folder / "lock"
+    """Leave what a run that has done `fraction` leaves in the cache; its lock."""
+    folder_of(spec).mkdir(parents=True)
+    (folder_of(spec) / "progress.json").write_text(json.dumps({"done": fraction}))
+    return lock_of(spec)
 
 
 # help
@@ -70,7 +71,8 @@ import runpy, sys
 sys.argv[1:] = {[command, "--help"] if command else []}
 try: runpy.run_module("reproduction", run_name="__main__", alter_sys=True)
 except SystemExit as end: assert not end.code
-print({{"torch", "numpy", "datasets", "matplotlib", "pandas", "papermill", "PIL"}} & {{*sys.modules}})
+slow = {{"torch", "numpy", "datasets", "matplotlib", "pandas", "papermill", "PIL"}}
+print(slow & {{*sys.modules}})
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -126,7 +128,8 @@ def test_status_of_all_studies_counts_and_borrows_times_from_the_same_data(store
         "10",
         "min",
     ]
-    # Six of 1.5 times as many epochs: 1.5 * 500 + 100 seconds each. A fifth of the images, 20 epochs: 250 + 100 seconds.
+    # Six of 1.5 times as many epochs: 1.5 * 500 + 100 seconds each. A fifth of the images, 20
+    # epochs: 250 + 100 seconds.
     assert "0 of 6 made, 6 missing" in lines[2] and lines[2].split()[-4:] == ["1", "h", "25", "min"]
     assert "0 of 28 made, 28 missing" in lines[4] and lines[4].split()[-4:] == [
         "2",
@@ -155,36 +158,38 @@ def test_status_of_quick_mode_has_other_runs_in_another_store(
 def test_a_whole_set_is_not_priced_by_its_parts(store: Store):
     few = studies.study("cifar10-subset").specs("full")[0]
     store.save(record(few))
-    rows = [progress.standing(spec, store) for spec in FULL]
-    assert progress.price(rows, store) is None, (
+    rows = [status.standing(spec, store) for spec in FULL]
+    assert status.price(rows, store) is None, (
         "how many images the set has, this record does not tell"
     )
-    assert progress.price([], store) is None
+    assert status.price([], store) is None
     store.save(record(dataclasses.replace(FULL[0], seed=9), 900))
-    assert progress.price(rows, store) == 900
+    assert status.price(rows, store) == 900
 
 
 def test_times_are_those_of_this_machine_if_there_are_any(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(runs, "name_of", lambda device: {"cpu": "ours"}[device])
-    monkeypatch.setattr(runs, "default_device", lambda: "cpu")
+    monkeypatch.setattr(status, "name_of", lambda device: {"cpu": "ours"}[device])
+    monkeypatch.setattr(status, "default_device", lambda: "cpu")
     for spec, seconds, device in zip(FULL, (900, 20, 30), ("ours", "fast", "fast")):
         made = record(spec, seconds)
         store.save(dataclasses.replace(made, provenance=made.provenance | {"device": device}))
-    rows = [progress.standing(spec, store) for spec in FULL]
-    assert progress.price(rows, store) == 900 and progress.price(rows[1:], store) == 25
-    monkeypatch.setattr(runs, "name_of", lambda device: {"cpu": "ours", "cuda": "fast"}[device])
-    monkeypatch.setattr(runs, "default_device", lambda: "cuda")
-    assert progress.price(rows, store) == 25
+    rows = [status.standing(spec, store) for spec in FULL]
+    assert status.price(rows, store) == 900 and status.price(rows[1:], store) == 25
+    monkeypatch.setattr(status, "name_of", lambda device: {"cpu": "ours", "cuda": "fast"}[device])
+    monkeypatch.setattr(status, "default_device", lambda: "cuda")
+    assert status.price(rows, store) == 25
     untrained = studies.study("imagenet-init").specs("full")[:2]
     for spec, seconds, device in zip(untrained, (60, 10), ("ours", "another")):
         store.save(
             Record(
-                spec, {"measured": 1}, {"seconds": {"measuring": float(seconds)}, "device": device}
+                spec,
+                InitializationRecord([], [], 1, []),
+                {"seconds": {"measuring": float(seconds)}, "device": device},
             )
         )
-    assert progress.price([progress.standing(spec, store) for spec in untrained], store) == 60, (
+    assert status.price([status.standing(spec, store) for spec in untrained], store) == 60, (
         "these are measured on the CPU"
     )
 
@@ -192,9 +197,9 @@ def test_times_are_those_of_this_machine_if_there_are_any(
 def test_what_cannot_go_on_is_not_half_done(store: Store):
     spec = studies.study("imagenet-init").specs("full")[0]
     lock = begin(spec, 0.5)
-    assert progress.standing(spec, store).state == "missing"
+    assert status.standing(spec, store).state == "missing"
     with FileLock(lock):
-        assert progress.standing(spec, store).state == "missing, running 50%"
+        assert status.standing(spec, store).state == "missing, running 50%"
 
 
 def test_status_fits_80_columns(store: Store):
@@ -205,6 +210,41 @@ def test_status_fits_80_columns(store: Store):
             "…" not in result.output
             and max(map(len, result.output.split("Times")[0].splitlines())) <= 80
         )
+
+
+def test_a_lock_that_cannot_be_tried_is_a_run_in_progress(store: Store):
+    """As another user's, which may be neither read nor written; here it is a folder."""
+    begin(FULL[0], 0.5).mkdir()
+    output = call("status", "cifar10")
+    assert "missing, running 50%" in output and "27 missing" not in output
+    assert "0 of 28 made, 28 missing (1 running)" in output
+
+
+def test_a_record_that_cannot_be_read_is_shown_as_damaged(store: Store):
+    store.path(FULL[0]).mkdir(parents=True)
+    output = call("status", "cifar10")
+    assert "1 damaged" in output and f"Is a directory: '{store.path(FULL[0])}'" in output
+    assert "1 damaged" in call("status")
+
+
+@pytest.mark.parametrize("name", ["lp[/2]", "[red]layer", "[bold]x[/bold]", "[/]"])
+def test_foreign_names_are_no_markup(
+    name: str, store: Store, executed: list, monkeypatch: pytest.MonkeyPatch
+):
+    """A study of the reader's own, with a layer and a purpose that look like rich's markup."""
+    monkeypatch.setitem(DOWNSAMPLINGS, name, DOWNSAMPLINGS["max-pool"])
+    made = [dataclasses.replace(FULL[0], downsampling=name, seed=seed) for seed in (3, 4)]
+    made = [dataclasses.replace(spec, data="photos") for spec in made]
+    own = studies.Study(f"what {name} does", lambda mode, seed: made, {"full": (0,)})
+    monkeypatch.setitem(studies.STUDIES, f"own {name}", own)
+    monkeypatch.delenv("TQDM_DISABLE")  # with bars
+    output = call("run", f"own {name}", code=1)
+    assert f"photos-{name}-4 failed: RuntimeError: no luck {name}" in output
+    assert f"made photos-{name.replace('/', '-')}-3-" in output
+    output = call("status", f"own {name}")
+    assert f"photos-{name}-3 " in output and f"photos-{name}-4 " in output
+    output = call("status")
+    assert f"own {name} " in output and f"what {name} does" in output
 
 
 @pytest.mark.parametrize(
@@ -220,15 +260,15 @@ def test_durations_are_words(seconds: float, words: str):
 
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[specs.Spec]:
-    """Runs take place in threads and take no time; the specs that were run, those of seed 4 fail."""
+    """The specs that were run: in threads, in no time, and those of seed 4 failed."""
     done = []
     monkeypatch.setenv("TQDM_DISABLE", "1")  # set by the runs, here in our own process
 
     def execute(spec, store, folder, progress, on):
         done.append(spec)
         if spec.seed == 4:
-            raise RuntimeError("no luck")
-        return {"steps": 1}, {"seconds": {"training": 1.0}}, {"w": torch.ones(2)}
+            raise RuntimeError(f"no luck {spec.downsampling}")
+        return record(spec).measurements, {"seconds": {"training": 1.0}}, {"w": torch.ones(2)}
 
     monkeypatch.setitem(runs.EXECUTE, specs.Training, execute)
     monkeypatch.setattr(sweeps, "local", ThreadPoolExecutor)
@@ -267,7 +307,16 @@ def test_run_makes_what_is_missing_and_nothing_twice(store: Store, executed: lis
     assert store.weights_path(wanted[1]).exists()  # the study keeps those of seeds 0 and 1
     executed.clear()
     assert "0 to make now" in call(
-        "run", "cifar10", "--seeds", 0, "--seeds", 1, "--variants", "max-pool", "--variants", "strided"
+        "run",
+        "cifar10",
+        "--seeds",
+        0,
+        "--seeds",
+        1,
+        "--variants",
+        "max-pool",
+        "--variants",
+        "strided",
     )
     assert not executed
 
@@ -300,6 +349,18 @@ def test_run_in_quick_mode_needs_no_data(
     output = call("run", "cifar10", "--mode", "quick", "--seeds", 0)
     assert "photos comes from photographs inside scikit-image" in output and len(executed) == 5
     assert len(list((tmp_path / "quick").glob("photos-*.json"))) == 5
+
+
+@pytest.mark.parametrize("variable", ["DEFORMLIB_STORE", "DEFORMLIB_CACHE"])
+def test_run_where_nothing_can_be_written_says_so_before_any_process(
+    variable: str, store: Store, executed: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFORMLIB_STORE", str(tmp_path / "quick"))
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    *_, line = call("run", "cifar10", "--mode", "quick", code=2).splitlines()
+    assert f"cannot be written to {tmp_path / 'file'}" in line and not executed
+    assert (variable == "DEFORMLIB_CACHE") == ("DEFORMLIB_CACHE" in line)
 
 
 def test_run_without_data_says_so_before_any_process(
@@ -340,9 +401,12 @@ def test_run_trains_where_and_how_it_was_asked_to(
     given = []
     monkeypatch.setattr(sweeps, "make", lambda *_, **how: given.append(how) or [])
     call("run", "cifar10", "--seeds", "0", "--device", "cpu", "--precision", "bfloat16")
-    monkeypatch.setattr(runs, "default_device", lambda: "cpu")
+    monkeypatch.setattr(hardware, "default_device", lambda: "cpu")
     call("run", "cifar10", "--seeds", "0")
-    assert given == [dict(device="cpu", precision="bfloat16"), dict(device="cpu", precision=None)]
+    assert given == [
+        {"device": "cpu", "precision": "bfloat16"},
+        {"device": "cpu", "precision": None},
+    ]
 
 
 def test_run_stopped_by_the_user_says_how_to_go_on(
@@ -391,5 +455,3 @@ def test_a_study_after_several_values_is_told_to_come_first(
     output = call("run", *args.split(), code=2)
     usage = next(line.lower() for line in output.splitlines() if "usage" in line.lower())
     assert words in output and usage.index("study") < usage.index("[options]") and not executed
-
-

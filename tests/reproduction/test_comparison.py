@@ -1,4 +1,4 @@
-"""What is measured of a network as others do: the same images, layers, deformations and shifts for all networks."""
+"""What is measured of a network as others do, all networks on the same images and shifts."""
 
 import pytest
 import torch
@@ -120,7 +120,7 @@ def test_a_run_starts_from_the_weights_kept(
     results = Store(tmp_path / "results")
     with pytest.raises(
         FileNotFoundError,
-        match="needs the weights of photos-max-pool-0, and there is no .*safetensors",
+        match=r"needs the weights of photos-max-pool-0, and there is no .*safetensors",
     ):
         runs.execute(SPEC, results)
     results.save_weights(TRAINING, networks["after"].state_dict())

@@ -181,9 +181,7 @@ def test_the_image_is_no_networks_and_variants_are_compared_where_they_differ(
     wide = pd.DataFrame(
         np.arange(12.0).reshape(2, 6), pd.MultiIndex.from_product([[0], ["a", "b"]]), range(1, 7)
     ).rename_axis(["seed", "variant"])
-    assert over_variants(wide, -wide).to_dict() == pytest.approx(
-        {layer: -1 for layer in (3, 4, 5, 6)}
-    )
+    assert over_variants(wide, -wide).to_dict() == pytest.approx(dict.fromkeys((3, 4, 5, 6), -1))
 
 
 def test_strengths_are_in_pixels(trained: Evidence):

@@ -284,7 +284,8 @@ def test_full_mode_reads_what_there_is_and_counts_what_is_missing(full: Store, n
     assert found.seed_counts == {"max-pool": 2, "strided": 1}
     assert (
         found.note
-        == "cifar10, 2 seeds per variant (but 1 of Strided), 5 epochs; 3 planned runs of these variants missing: python -m reproduction run made-up"
+        == "cifar10, 2 seeds per variant (but 1 of Strided), 5 epochs; 3 planned runs of these "
+        "variants missing: python -m reproduction run made-up"
     )
     assert [item.spec for item in collect("made-up", "full", [0]).records] == wanted[:2]
     for spec in wanted[3:]:
@@ -421,7 +422,8 @@ def test_a_trained_network_that_is_not_there(arguments: tuple, error: type, mess
 def test_missing_weights_name_the_command_that_makes_them(full: Store):
     with pytest.raises(
         FileNotFoundError,
-        match="no weights of cifar10, max-pool, seed 1; to make them run python -m reproduction run cifar10 --seeds 1$",
+        match="no weights of cifar10, max-pool, seed 1; to make them run python -m "
+        "reproduction run cifar10 --seeds 1$",
     ):
         networks.load_trained("cifar10", "max-pool", 1)
     spec = next(
@@ -637,13 +639,13 @@ def test_each_worker_gets_its_part_of_the_cores(
 ):
     given, asked = [], []
     monkeypatch.setattr(sweeps, "cores", lambda: 8)
-    monkeypatch.setattr(
-        sweeps,
-        "sweep",
-        lambda missing, *_, threads, **options: (
-            (given.append(threads), asked.append(options)) and {}
-        ),
-    )
+
+    def sweep(missing: list, *_: object, threads: int, **options: object) -> dict:
+        given.append(threads)
+        asked.append(options)
+        return {}
+
+    monkeypatch.setattr(sweeps, "sweep", sweep)
     for workers in (1, 2, 64, None):
         assert make(specs_of("full", 0), full, workers, precision="bfloat16", wait=True) == []
     assert all(
@@ -969,8 +971,8 @@ def test_a_variant_beyond_the_papers_may_have_no_record(
     found = collect("made-up", "full")
     assert found.seed_counts == {"max-pool": 1}
     assert (
-        found.note
-        == "cifar10, 1 seed per variant, 5 epochs; 2 planned runs of these variants missing: python -m reproduction run made-up"
+        found.note == "cifar10, 1 seed per variant, 5 epochs; 2 planned runs of these variants "
+        "missing: python -m reproduction run made-up"
     )
     full.save(on_disk(second))
     assert collect("made-up", "full").seed_counts == {"max-pool": 1, "strided": 1}

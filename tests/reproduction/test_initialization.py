@@ -1,4 +1,4 @@
-"""Networks at initialization on large images, and their filters drawn anew, against the plain way."""
+"""Networks at initialization on large images, and filters drawn anew, against the plain way."""
 
 import dataclasses
 import math

@@ -49,7 +49,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 
 
 class Edges(nn.Module):
-    """1 where there is more than `threshold` of what `taps` finds, on average over the image, else 0: by one filter."""
+    """1 where there is more than `threshold` of what one filter finds, on average, else 0."""
 
     def __init__(self, taps: list[list[float]], threshold: float) -> None:
         super().__init__()
@@ -70,8 +70,8 @@ DARK_LEFT_OF_BRIGHT, ONE_PIXEL = (
 
 
 def halves_and_stripes() -> tuple[torch.Tensor, torch.Tensor]:
-    """Images 6x6: ten with a bright upper half (0: three edges in 36 pixels, at the dark border), ten with three bright
-    columns, twice as bright (1: 18 edges, twice as strong)."""
+    """Images 6x6: ten with a bright upper half (0: three edges in 36 pixels, at the dark border),
+    ten with three bright columns, twice as bright (1: 18 edges, twice as strong)."""
     half, stripes = torch.zeros(2, 10, 1, 6, 6)
     half[:, :, :3], stripes[..., 1::2] = 1.0, 2.0
     return torch.cat([half, stripes]), torch.tensor([0] * 10 + [1] * 10)
@@ -226,7 +226,7 @@ def test_a_run_starts_from_the_weights_kept(
     results = Store(tmp_path / "results")
     with pytest.raises(
         FileNotFoundError,
-        match="needs the weights of photos-max-pool-0, and there is no .*safetensors",
+        match=r"needs the weights of photos-max-pool-0, and there is no .*safetensors",
     ):
         runs.execute(SPEC, results)
     results.save_weights(TRAINING, {"w": torch.ones(1)})
@@ -243,7 +243,7 @@ def test_a_run_starts_from_the_weights_kept(
 
 def test_an_unknown_name_in_the_training_is_refused(tmp_path):
     spec = Intervention(Training("photos", "maxpool", 0, Recipe(1, 8, 0.1), "quick-2"), 24, 16)
-    with pytest.raises(ValueError, match="downsampling must be one of .*got 'maxpool'"):
+    with pytest.raises(ValueError, match=r"downsampling must be one of .*got 'maxpool'"):
         runs.execute(spec, Store(tmp_path))
 
 

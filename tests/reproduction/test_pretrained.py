@@ -1,4 +1,6 @@
-"""Networks that others trained: their chains are their own forward passes, scaled as they expect."""
+"""Networks that others trained: their chains are their own forward passes, scaled as they
+expect.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

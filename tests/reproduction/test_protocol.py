@@ -79,8 +79,8 @@ def test_examples_that_are_made_anew_are_measured_as_training_sees_them(task: Ta
 
 
 def network(variant: str = "max-pool", trained: bool = True) -> VGG:
-    """With batch norm away from its initialization, as training leaves it, and no class that always wins; in training mode,
-    dropout-like modes mixed."""
+    """With batch norm away from its initialization, as training leaves it, and no class that always
+    wins; in training mode, but for one layer."""
     model = cifar10_vgg(variant, 4, 3, 0.1, generator=stream(0, "initialization")).to(
         memory_format=torch.channels_last
     )
@@ -220,10 +220,10 @@ class TestMeasurementSets:
     @pytest.mark.parametrize(
         "change",
         [
-            dict(seed=3),
-            dict(downsampling="strided"),
-            dict(width=0.5),
-            dict(recipe=dataclasses.replace(RECIPE, learning_rate=1.0)),
+            {"seed": 3},
+            {"downsampling": "strided"},
+            {"width": 0.5},
+            {"recipe": dataclasses.replace(RECIPE, learning_rate=1.0)},
         ],
     )
     def test_they_are_the_same_for_every_variant_and_seed(
@@ -359,7 +359,7 @@ class TestLight:
         assert light.sensitivity.cosine.normalized[1] != pytest.approx(expected, rel=1e-2)
 
     def test_calibrated_statistics_are_averages_over_the_images(self, instrument: Instrument):
-        """Batch norm's statistics are those of the convolutions' values, here by hand, pass by pass."""
+        """Batch norm's statistics are of the convolutions' values, here by hand, pass by pass."""
         model, x = network("strided-relu"), scale(instrument.calibration, "standardized")[:32]
         found, seen = calibrated(model, x, 16), {}
         by_hand = copy.deepcopy(model).train()
@@ -503,7 +503,7 @@ class TestFull:
             )
 
     def test_second_moments_of_the_taps(self, full: Full):
-        for k, (name, module) in enumerate(
+        for k, (_name, module) in enumerate(
             m for m in network().named_modules() if isinstance(m[1], nn.Conv2d)
         ):
             taps = module.weight.detach().double().numpy().reshape(-1, 9)

@@ -9,6 +9,7 @@ import os
 import platform
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -21,8 +22,29 @@ import torch
 from filelock import FileLock, Timeout
 
 from deformlib.models import DOWNSAMPLINGS
-from reproduction.experiments import photos, protocol, runs, specs, store, sweeps, training
+from reproduction.experiments import (
+    hardware,
+    networks,
+    photos,
+    progress,
+    protocol,
+    provenance,
+    runs,
+    specs,
+    store,
+    sweeps,
+    tasks,
+    training,
+    training_runs,
+)
+from reproduction.experiments.hardware import Hardware
 from reproduction.experiments.protocol import PROTOCOLS, Protocol
+from reproduction.experiments.records import (
+    Checkpoint,
+    InitializationRecord,
+    TrainingRecord,
+    from_json,
+)
 from reproduction.experiments.specs import (
     Comparison,
     Initialization,
@@ -32,6 +54,7 @@ from reproduction.experiments.specs import (
     Variation,
 )
 from reproduction.experiments.store import Record, Store, load_tensors
+from reproduction.experiments.training_runs import TrainingRun
 
 TINY = Protocol(
     images=8, sets=1, strengths=(0.5,), light=5, full=2, calibration=16, probes=16, final=32
@@ -39,9 +62,16 @@ TINY = Protocol(
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=0.05, flip=True, crop=2)
 SPEC = Training("photos", "strided-relu", 1, RECIPE, "tiny", width=0.05, examples=64)
 OTHER = dataclasses.replace(SPEC, seed=2, downsampling="max-pool")
+ADAMW = dataclasses.replace(SPEC, recipe=dataclasses.replace(RECIPE, optimizer="adamw"))
 
 
-# ---- In a process of its own, with one thread and the images loaded, whose children are cheap to start and to kill.
+def measured(steps: int) -> TrainingRecord:
+    """Measurements of nothing, told apart by a number."""
+    return TrainingRecord([], [], [], steps, 64, [], [])
+
+
+# ---- In a process of its own, with one thread and the images loaded, whose children are cheap to
+# start and to kill.
 
 
 def prepare() -> None:
@@ -76,8 +106,9 @@ def ended(pid: int) -> int:
 def watch(notice: Callable[[str], None]) -> None:
     """Call `notice` with the name of every event of this process: of steps, measurements and files.
 
-    In a run each name comes once, and in every run they come in the same order. A run that is killed at one and
-    resumed begins again somewhere before it, so of any rising series of events it can be killed at each.
+    In a run each name comes once, and in every run they come in the same order. A run that is
+    killed at one and resumed begins again somewhere before it, so of any rising series of events it
+    can be killed at each.
     """
     step = 0
 
@@ -120,7 +151,7 @@ def watch(notice: Callable[[str], None]) -> None:
     training._step = watched_step
     protocol.Instrument.light = measuring(protocol.Instrument.light)
     protocol.Instrument.full = measuring(protocol.Instrument.full)
-    store.write_whole = runs.write_whole = watched_write
+    store.write_whole = progress.write_whole = watched_write
 
 
 def uninterrupted(root: Path) -> int:
@@ -134,7 +165,7 @@ def uninterrupted(root: Path) -> int:
 
 
 def killed_at(root: Path, events: list[str]) -> list[int]:
-    """How each attempt ended: those that kill themselves at one event after the other, and one that does not."""
+    """How each attempt ended: those that killed themselves at one event each, and the last."""
 
     def killer(event: str) -> Callable[[str], None]:
         return lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == event else None
@@ -143,7 +174,7 @@ def killed_at(root: Path, events: list[str]) -> list[int]:
 
 
 def killed_from_outside_after(root: Path, events: list[str]) -> list[int]:
-    """As `killed_at`, but by us: some milliseconds after the event, while the process does what comes next."""
+    """As `killed_at`, but by us, milliseconds after the event, while the process goes on."""
     rng, codes = random.Random(0), []
 
     def teller(event: str, pipe: int) -> Callable[[str], None]:
@@ -173,7 +204,7 @@ def killed_from_outside_after(root: Path, events: list[str]) -> list[int]:
 
 
 def second_process(root: Path) -> dict[str, object]:
-    """What happens to those that come while a run goes on, here stopped at its fifth step, and after it."""
+    """What happens to those that come during a run, here stopped at step five, and after it."""
     os.environ["DEFORMLIB_CACHE"] = str(root / "cache")
     found = {"never begun": progress.is_running(SPEC), "no progress": progress.progress_of(SPEC)}
 
@@ -286,8 +317,7 @@ def test_killed_from_outside_and_resumed(
         name
         for name in events
         if name == "step 1 begins"
-        or name.startswith(("state", "results"))
-        and name.endswith("begins")
+        or (name.startswith(("state", "results")) and name.endswith("begins"))
     ]
     assert len(chosen) == 5 and ".json" in chosen[-1]
     assert elsewhere(killed_from_outside_after, tmp_path, chosen) == [KILLED] * 5 + [0]
@@ -297,27 +327,17 @@ def test_killed_from_outside_and_resumed(
 def test_a_record_holds_what_was_measured(reference: Path):
     record = Store(reference / "results").load(SPEC)
     found = record.measurements
-    assert found["steps"] == 12 and found["examples"] == 64 and len(found["epochs"]) == 3
+    assert found.steps == 12 and found.examples == 64 and len(found.epochs) == 3
     schedule = TINY.checkpoints(12)
-    assert [entry["step"] for entry in found["checkpoints"]] == list(schedule)
-    assert [entry["epoch"] for entry in found["checkpoints"]] == pytest.approx(
-        [step / 4 for step in schedule], rel=1e-5
-    )
-    assert [step for entry, step in zip(found["checkpoints"], schedule) if "full" in entry] == [
-        step for step in schedule if schedule[step]
-    ]
-    assert [("probe" in entry["full"]) for entry in found["checkpoints"] if "full" in entry] == [
-        False,
-        True,
-    ]
-    assert (
-        found["checkpoints"][0]["smoothness"]["change_norm"]
-        == [0.0] * 8
-        < found["checkpoints"][1]["smoothness"]["change_norm"]
-    )
-    assert (
-        len(found["layers"]) == 15 and len(found["banks"]) == 8 and len(found["before_relu"]) == 12
-    )
+    assert [entry.step for entry in found.checkpoints] == list(schedule)
+    epochs = [entry.epoch for entry in found.checkpoints]
+    assert epochs == pytest.approx([step / 4 for step in schedule], rel=1e-5)
+    full = {entry.step: entry.full for entry in found.checkpoints if entry.full}
+    assert list(full) == [step for step in schedule if schedule[step]]
+    assert [bool(each.probe) for each in full.values()] == [False, True]
+    first, second, *_ = found.checkpoints
+    assert first.smoothness.change_norm == [0.0] * 8 < second.smoothness.change_norm
+    assert len(found.layers) == 15 and len(found.banks) == 8 and len(found.before_relu) == 12
     assert {
         "data",
         "seconds",
@@ -337,10 +357,10 @@ def test_a_record_holds_what_was_measured(reference: Path):
 def test_peak_memory_is_that_of_the_run_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(runs.EXECUTE, Training, lambda *_: ({"checkpoints": [{}]}, {}, {}))
+    monkeypatch.setitem(runs.EXECUTE, Training, lambda *_: (measured(1), {}, {}))
     memory = bytearray(b"x") * 2**30  # as an earlier run of this process might have taken
     del memory
-    first = runs._provenance(runs.Hardware())["peak_memory_mb"]
+    first = hardware.peak_memory("cpu")["peak_memory_mb"]
     now = runs.execute(SPEC, Store(tmp_path)).provenance["peak_memory_mb"]
     assert first > 1000 and now < first - 900
 
@@ -351,7 +371,9 @@ def test_a_precision_is_that_of_the_training_and_said(
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
     given = []
-    monkeypatch.setattr(runs, "train", lambda *args: given.append(args[-1]))
+    monkeypatch.setattr(
+        training_runs, "train", lambda *args, precision, **_: given.append(precision)
+    )
     monkeypatch.setattr(hardware, "fast_bfloat16", lambda: False)
     for precision, said in (
         (None, "float32"),
@@ -382,7 +404,7 @@ def test_a_run_goes_on_only_where_and_as_it_began(tmp_path: Path, monkeypatch: p
         runs.execute(SPEC, Store(tmp_path), precision="bfloat16", progress=stop)
     with pytest.raises(
         ValueError,
-        match="on cpu in bfloat16 .now cpu, float32.: ask for --device cpu --precision bfloat16, or delete it",
+        match=r"in bfloat16 \(now cpu, float32\): ask for --device cpu --precision bfloat16",
     ):
         runs.execute(SPEC, Store(tmp_path), precision="float32")
     assert (
@@ -392,14 +414,16 @@ def test_a_run_goes_on_only_where_and_as_it_began(tmp_path: Path, monkeypatch: p
 
 
 def test_nothing_is_measured_in_tensorfloat32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Whatever PyTorch was told before: its own default lets convolutions on a GPU round their factors."""
+    """Whatever PyTorch was told before: its default lets a GPU round the factors of
+    convolutions.
+    """
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     before, seen = torch.get_float32_matmul_precision(), []
 
-    def flags(*args: object, **options: object) -> dict:
+    def flags() -> None:
         seen.append(
             (
                 torch.backends.cudnn.allow_tf32,
@@ -407,16 +431,21 @@ def test_nothing_is_measured_in_tensorfloat32(tmp_path: Path, monkeypatch: pytes
                 torch.get_float32_matmul_precision(),
             )
         )
-        return {}
+
+    def light(self: object, model: object, initial: object, step: int, epoch: float) -> Checkpoint:
+        flags()
+        return Checkpoint(step=step, epoch=epoch, sensitivity=None, smoothness=None)
 
     torch.set_float32_matmul_precision("high")
     try:
-        for name in ("light", "full"):
-            monkeypatch.setattr(protocol.Instrument, name, flags)
+        monkeypatch.setattr(protocol.Instrument, "light", light)
+        monkeypatch.setattr(protocol.Instrument, "full", lambda *_, last: flags())
+        monkeypatch.setattr(Store, "load", lambda *_: None)  # of measurements of nothing
         runs.execute(SPEC, Store(tmp_path))
         torch.backends.cudnn.allow_tf32 = True
+        nothing = InitializationRecord([], [], 16, [])
         monkeypatch.setitem(
-            runs.MEASURE, Initialization, lambda *_: (flags() or {"measured": 1}, None)
+            runs.MEASUREMENTS, Initialization, lambda *_: (flags() or nothing, None)
         )
         runs.execute(
             Initialization(
@@ -515,11 +544,19 @@ PLAIN = dataclasses.replace(SPEC, protocol="quick-2")
             "label_seed must be None for the task real, .*got 1",
         ),
         (
+            dataclasses.replace(PLAIN, task="templates", classes=4),
+            "strength must be > 0, in pixels, for templates, got None",
+        ),
+        (
+            dataclasses.replace(PLAIN, task="templates-in-noise", strength=1.0),
+            "classes must be an integer >= 2 for templates, got None",
+        ),
+        (
             Intervention(dataclasses.replace(PLAIN, classes=5), 20, 16),
             "training must be of all classes",
         ),
         (
-            Comparison(dataclasses.replace(PLAIN, task="templates", strength=1.0), 8, 8),
+            Comparison(dataclasses.replace(PLAIN, task="templates", strength=1.0, classes=4), 8, 8),
             "training must be of all classes",
         ),
         (
@@ -565,13 +602,14 @@ def test_the_order_of_examples_is_that_of_the_seed(
 
 
 def test_a_run_is_not_resumed_on_other_images(tmp_path: Path):
-    first = runs._Run(tmp_path, training.State.start(networks.build(SPEC, 10, 3), RECIPE), "abc")
+    def begun(data: str) -> TrainingRun:
+        state = training.State.start(networks.build(SPEC, 10, 3), RECIPE)
+        return TrainingRun(tmp_path, state, data, Hardware())
+
+    first = begun("abc")
     first.state.step = 8
     first.save()
-    again, other = (
-        runs._Run(tmp_path, training.State.start(networks.build(SPEC, 10, 3), RECIPE), data)
-        for data in ("abc", "abd")
-    )
+    again, other = begun("abc"), begun("abd")
     again.resume()
     assert (again.state.step, again.data) == (8, "abc")
     with pytest.raises(
@@ -580,18 +618,108 @@ def test_a_run_is_not_resumed_on_other_images(tmp_path: Path):
         other.resume()
 
 
+STATES = Path(__file__).parents[1] / "records" / "states"
+
+
+@pytest.mark.parametrize("spec", [SPEC, ADAMW], ids=["sgd", "adamw"])
+def test_a_state_that_an_earlier_version_left_goes_on(spec: Training, tmp_path: Path):
+    """The files were written after two epochs, by the version before measurements were typed."""
+    file = STATES / f"{spec.recipe.optimizer or 'sgd'}.safetensors"
+    saved, notes = load_tensors(file)
+    shutil.copy(file, tmp_path / "state.safetensors")
+    state = training.State.start(networks.build(spec, 10, 3), spec.recipe)
+    run = TrainingRun(tmp_path, state, notes["data"], Hardware(*notes["on"]))
+    run.resume()
+    assert state.step == 8 and len(run.epochs) == 2
+    assert [each.step for each in run.checkpoints] == [0, 1, 2, 5]
+    assert run.checkpoints == from_json(notes["checkpoints"], list[Checkpoint])
+    tensors = state.tensors()
+    assert tensors.keys() == saved.keys()
+    assert all(torch.equal(value, saved[name]) for name, value in tensors.items())
+    run.save()
+    again, written = load_tensors(tmp_path / "state.safetensors")
+    assert json.dumps(written) == json.dumps(notes)
+    assert all(torch.equal(value, saved[name]) for name, value in again.items())
+
+
+def test_a_run_on_other_data_than_the_spec_names_is_refused_before_training(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(training_runs, "train", lambda *_, **__: 1 / 0)
+    at_hand = tasks.load(SPEC).identity
+    spec = dataclasses.replace(SPEC, data_id="0123456789ab")
+    message = f"photos must be the images of identity 0123456789ab, got {at_hand}: from photographs"
+    with pytest.raises(ValueError, match=message):
+        runs.execute(spec, Store(tmp_path / "results"))
+    with pytest.raises(ZeroDivisionError):
+        runs.execute(dataclasses.replace(SPEC, data_id=at_hand), Store(tmp_path / "results"))
+
+
+@pytest.mark.parametrize("place", ["file", "file/deeper"])
+def test_a_store_that_cannot_be_written_is_noticed_before_any_work(
+    place: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(runs.EXECUTE, Training, lambda *_: 1 / 0)
+    monkeypatch.setattr(sweeps, "local", lambda *_: 1 / 0)
+    (tmp_path / "file").touch()
+    results = Store(tmp_path / place)
+    with pytest.raises(PermissionError, match=f"records cannot be written to {results.folder}"):
+        runs.execute(SPEC, results)
+    with pytest.raises(PermissionError, match=f"records cannot be written to {results.folder}"):
+        sweeps.make([SPEC], results, workers=1)
+
+
+def test_weights_that_cannot_be_written_are_noticed_before_any_work(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(runs.EXECUTE, Training, lambda *_: (measured(1), {}, {}))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "weights").touch()
+    results = Store(tmp_path / "results")
+    with pytest.raises(PermissionError, match=r"weights cannot be written to .*weights"):
+        runs.execute(SPEC, results, weights=True)
+    assert SPEC not in results and runs.execute(SPEC, results).measurements == measured(1)
+
+
+def test_a_cache_that_cannot_be_written_is_named_at_once(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(runs.EXECUTE, Training, lambda *_: 1 / 0)
+    cache.touch()
+    with pytest.raises(
+        PermissionError, match=rf"DEFORMLIB_CACHE\) cannot be written to {cache} \("
+    ):
+        runs.execute(SPEC, Store(tmp_path / "results"))
+
+
+def test_a_record_is_read_from_a_store_that_cannot_be_written(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    results = Store(tmp_path / "results")
+    results.save(Record(SPEC, measured(1), {}))
+    monkeypatch.setattr(runs, "check_writable", lambda *_: 1 / 0)
+    assert runs.execute(SPEC, results).measurements == measured(1)
+
+
+def test_a_lock_that_cannot_be_tried_counts_as_held(cache: Path):
+    """As another user's, which may be neither read nor written."""
+    lock = progress.lock_of(SPEC)
+    lock.mkdir(parents=True)
+    assert progress.is_running(SPEC)
+    (progress.folder_of(SPEC) / "progress.json").mkdir()
+    assert progress.progress_of(SPEC) is None
+
+
 def test_one_seed_gives_all_variants_the_same_filters_and_head():
-    networks = [
+    first, *others = [
         networks.build(dataclasses.replace(SPEC, downsampling=variant), 10, 3).state_dict()
         for variant in DOWNSAMPLINGS
     ]
-    shared = [
-        name for name in networks[0] if name.endswith("conv.weight") or name.startswith("head")
-    ]
+    shared = [name for name in first if name.endswith("conv.weight") or name.startswith("head")]
     assert len(shared) == 10
-    assert all(torch.equal(other[name], networks[0][name]) for other in networks for name in shared)
+    assert all(torch.equal(other[name], first[name]) for other in others for name in shared)
     another = networks.build(dataclasses.replace(SPEC, seed=5), 10, 3).state_dict()
-    assert not torch.equal(another["conv1_1.conv.weight"], networks[0]["conv1_1.conv.weight"])
+    assert not torch.equal(another["conv1_1.conv.weight"], first["conv1_1.conv.weight"])
 
 
 class TestExecute:
@@ -615,19 +743,19 @@ class TestExecute:
         progress(0.5)
         if spec.seed == 13:
             raise FloatingPointError("training diverged")
-        return {"half": 0.5}, {"data": "abc"}, {"weight": torch.ones(2)}
+        return measured(5), {"data": "abc"}, {"weight": torch.ones(2)}
 
     def test_once(self, executed: list, tmp_path: Path):
         results, fractions = Store(tmp_path / "results"), []
         record = runs.execute(SPEC, results, progress=fractions.append)
         assert record == results.load(SPEC) == runs.execute(SPEC, results)
         assert executed == [SPEC] and fractions == [0.5]
-        assert record.measurements == {"half": 0.5} and record.provenance["data"] == "abc"
+        assert record.measurements == measured(5) and record.provenance["data"] == "abc"
         assert not results.weights_path(SPEC).exists() and progress.progress_of(SPEC) is None
 
     def test_a_damaged_record_is_neither_used_nor_overwritten(self, executed: list, tmp_path: Path):
         results = Store(tmp_path / "results")
-        path = results.save(Record(SPEC, {}, {}))
+        path = results.save(Record(SPEC, measured(1), {}))
         path.write_text("damaged")
         with pytest.raises(ValueError, match=path.name):
             runs.execute(SPEC, results)
@@ -641,7 +769,9 @@ class TestExecute:
             with pytest.raises(FloatingPointError):
                 runs.execute(unlucky, results)
             assert (
-                len(executed) == attempt and unlucky not in results and not progress.is_running(unlucky)
+                len(executed) == attempt
+                and unlucky not in results
+                and not progress.is_running(unlucky)
             )
         assert progress.progress_of(unlucky) == 0.5
 
@@ -660,24 +790,23 @@ class TestExecute:
 
     def test_a_sweep_submits_what_it_is_given_and_no_more(self, executed: list, tmp_path: Path):
         class Fake:
-            submitted: list = []
+            def __init__(self) -> None:
+                self.submitted: list = []
 
             def submit(self, function, *args) -> Future:
                 self.submitted.append(args[0])
                 return Future()
 
-        assert (
-            list(sweeps.sweep([OTHER, SPEC], Store(tmp_path), Fake()))
-            == Fake.submitted
-            == [OTHER, SPEC]
-        )
-        assert not executed
+        fake = Fake()
+        futures = sweeps.sweep([OTHER, SPEC], Store(tmp_path), fake)
+        assert list(futures) == fake.submitted == [OTHER, SPEC] and not executed
 
     def test_the_commit_is_that_of_the_beginning(
         self, executed: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         commits = functools.cache(lambda: "after" if executed else "before")
-        monkeypatch.setattr(runs, "_commit", commits)
+        for module in (runs, provenance):
+            monkeypatch.setattr(module, "commit", commits)
         assert runs.execute(SPEC, Store(tmp_path / "results")).provenance["commit"] == "before"
 
     def test_of_two_machines_the_slower_one_leaves_record_and_weights_alone(
@@ -687,13 +816,13 @@ class TestExecute:
 
         def overtaken(*_: object) -> tuple[dict, dict, dict]:
             results.save_weights(SPEC, {"weight": torch.ones(2)})
-            results.save(Record(SPEC, {"first": 1}, {}))
-            return {"second": 2}, {}, {"weight": torch.zeros(2)}
+            results.save(Record(SPEC, measured(1), {}))
+            return measured(2), {}, {"weight": torch.zeros(2)}
 
         monkeypatch.setitem(runs.EXECUTE, Training, overtaken)
         with pytest.raises(FileExistsError):
             runs.execute(SPEC, results, weights=True)
-        assert results.load(SPEC).measurements == {"first": 1} and load_tensors(
+        assert results.load(SPEC).measurements == measured(1) and load_tensors(
             results.weights_path(SPEC)
         )[0]["weight"].tolist() == [1, 1]
 
@@ -715,8 +844,8 @@ class TestExecute:
                 waiting = executor.submit(runs.execute, SPEC, results, wait=True)
                 with pytest.raises(TimeoutError):
                     waiting.result(timeout=2)  # it would have given up after one
-                results.save(Record(SPEC, {"made by": 1}, {}))
-            assert waiting.result(timeout=60).measurements == {"made by": 1}
+                results.save(Record(SPEC, measured(1), {}))
+            assert waiting.result(timeout=60).measurements == measured(1)
         assert not executed
 
 
@@ -727,7 +856,9 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatc
         lambda process: {0, 2, 5, 6, 7} if process == 0 else set(),
         raising=False,
     )
-    assert hardware.cores() == 5 and [hardware.threads_for(workers) for workers in (1, 2, 5, 6)] == [
+    assert hardware.cores() == 5 and [
+        hardware.threads_for(workers) for workers in (1, 2, 5, 6)
+    ] == [
         5,
         2,
         1,
@@ -783,7 +914,7 @@ def test_workers_end_with_the_process_that_started_them():
 
 
 def page_faults(times: int, size: int) -> int:
-    """How many pages the system gave while so many tensors of `size` bytes were made and dropped one after another."""
+    """Pages that the system gave while tensors of `size` bytes were made and dropped in turn."""
     torch.ones(size, dtype=torch.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(times):

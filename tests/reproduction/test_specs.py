@@ -111,7 +111,7 @@ def test_a_study_has_each_run_once_and_variants_in_its_specs():
 
 def test_fields_that_are_none_do_not_count():
     fields = specs.to_dict(SPEC)
-    assert list(fields)[0] == "kind" and fields["kind"] == "training"
+    assert next(iter(fields)) == "kind" and fields["kind"] == "training"
     assert {"examples", "label_seed", "size"}.isdisjoint(fields)
     assert specs.to_dict(FULL)["examples"] == 5000
 
@@ -142,37 +142,37 @@ def test_round_trip(spec: Training | Intervention):
 
 
 def test_every_field_tells_two_specs_apart():
-    others = dict(
-        data="mnist",
-        downsampling="strided",
-        seed=1,
-        recipe=AUGMENTED,
-        protocol="quick-1",
-        architecture="imagenet_vgg",
-        width=0.5,
-        task="random-labels",
-        examples=10,
-        label_seed=1,
-        size=64,
-        classes=5,
-        strength=2.0,
-        data_id="0",
-    )
-    recipes = dict(
-        epochs=6,
-        batch_size=65,
-        learning_rate=0.06,
-        momentum=0.8,
-        weight_decay=0.1,
-        label_smoothing=0.1,
-        flip=True,
-        crop=1,
-        warmup=0.3,
-        pixels="standardized",
-        optimizer="adamw",
-        schedule="constant",
-        norm_scale=False,
-    )
+    others = {
+        "data": "mnist",
+        "downsampling": "strided",
+        "seed": 1,
+        "recipe": AUGMENTED,
+        "protocol": "quick-1",
+        "architecture": "imagenet_vgg",
+        "width": 0.5,
+        "task": "random-labels",
+        "examples": 10,
+        "label_seed": 1,
+        "size": 64,
+        "classes": 5,
+        "strength": 2.0,
+        "data_id": "0",
+    }
+    recipes = {
+        "epochs": 6,
+        "batch_size": 65,
+        "learning_rate": 0.06,
+        "momentum": 0.8,
+        "weight_decay": 0.1,
+        "label_smoothing": 0.1,
+        "flip": True,
+        "crop": 1,
+        "warmup": 0.3,
+        "pixels": "standardized",
+        "optimizer": "adamw",
+        "schedule": "constant",
+        "norm_scale": False,
+    }
     assert others.keys() == {field.name for field in dataclasses.fields(Training)}
     assert recipes.keys() == {field.name for field in dataclasses.fields(Recipe)}
     changed = [dataclasses.replace(SPEC, **{name: value}) for name, value in others.items()]
@@ -256,24 +256,24 @@ def test_a_missing_field_is_named():
 @pytest.mark.parametrize(
     "fields, named",
     [
-        (dict(epochs=0), "epochs must be an integer >= 1, got 0"),
-        (dict(batch_size=0), "batch_size must be an integer >= 1, got 0"),
-        (dict(epochs=2.5), "epochs must be an integer >= 1, got 2.5"),
-        (dict(learning_rate="0.1"), "learning_rate must be a finite number >= 0, got '0.1'"),
-        (dict(epochs=True), "epochs must be an integer >= 1, got True"),
-        (dict(learning_rate=-0.1), "learning_rate must be a finite number >= 0, got -0.1"),
-        (dict(weight_decay=float("nan")), "weight_decay must be a finite number >= 0, got nan"),
-        (dict(momentum=1.1), r"momentum must be a number in \[0, 1\], got 1.1"),
-        (dict(label_smoothing=2), r"label_smoothing must be a number in \[0, 1\], got 2"),
-        (dict(warmup=3), r"warmup must be a number in \[0, 1\], got 3"),
-        (dict(crop=-1), "crop must be an integer >= 0, got -1"),
-        (dict(pixels="raw"), "pixels must be one of unit, standardized, got 'raw'"),
-        (dict(optimizer="lion"), "optimizer must be one of sgd, adamw, got 'lion'"),
+        ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"epochs": 2.5}, "epochs must be an integer >= 1, got 2.5"),
+        ({"learning_rate": "0.1"}, "learning_rate must be a finite number >= 0, got '0.1'"),
+        ({"epochs": True}, "epochs must be an integer >= 1, got True"),
+        ({"learning_rate": -0.1}, "learning_rate must be a finite number >= 0, got -0.1"),
+        ({"weight_decay": float("nan")}, "weight_decay must be a finite number >= 0, got nan"),
+        ({"momentum": 1.1}, r"momentum must be a number in \[0, 1\], got 1.1"),
+        ({"label_smoothing": 2}, r"label_smoothing must be a number in \[0, 1\], got 2"),
+        ({"warmup": 3}, r"warmup must be a number in \[0, 1\], got 3"),
+        ({"crop": -1}, "crop must be an integer >= 0, got -1"),
+        ({"pixels": "raw"}, "pixels must be one of unit, standardized, got 'raw'"),
+        ({"optimizer": "lion"}, "optimizer must be one of sgd, adamw, got 'lion'"),
     ],
 )
 def test_a_recipe_out_of_range_is_refused(fields: dict, named: str):
     with pytest.raises(ValueError, match=named):
-        Recipe(**dict(epochs=1, batch_size=1, learning_rate=0.1) | fields)
+        Recipe(**{"epochs": 1, "batch_size": 1, "learning_rate": 0.1} | fields)
 
 
 @pytest.mark.parametrize(
@@ -326,9 +326,9 @@ def test_a_number_out_of_range_is_refused(make, named: str):
 
 
 def test_unknown_studies_and_modes_are_named_with_the_known():
-    with pytest.raises(ValueError, match="study must be one of cifar10, .*got None"):
+    with pytest.raises(ValueError, match=r"study must be one of cifar10, .*got None"):
         studies.study(None)
-    with pytest.raises(ValueError, match="study must be one of cifar10, .*got 'cifar'"):
+    with pytest.raises(ValueError, match=r"study must be one of cifar10, .*got 'cifar'"):
         studies.study("cifar")
     with pytest.raises(ValueError, match="mode must be one of full, quick, got 'fast'"):
         studies.study("cifar10").specs("fast")

@@ -1,4 +1,4 @@
-"""What is on disk is whole: written beside and renamed, never overwritten, refused by name when damaged."""
+"""What is on disk is whole: renamed when written, never overwritten, refused when damaged."""
 
 import dataclasses
 import json
@@ -320,7 +320,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert store.cache_root() == Path.home() / "elsewhere"
     monkeypatch.setenv("DEFORMLIB_CACHE", "")
     assert store.cache_root() == Path.home() / ".cache" / "deformlib"
-    assert store.RESULTS == Path(__file__).parents[2] / "book" / "results"
+    assert Path(__file__).parents[2] / "book" / "results" == store.RESULTS
 
 
 def test_a_variant_with_a_slash_in_its_name_has_its_record_in_the_folder(folder: Store):

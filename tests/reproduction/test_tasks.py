@@ -1,4 +1,4 @@
-"""What a network sees: labels, order and augmentation, each from its own stream of random numbers."""
+"""What a network sees: labels, order and augmentation, each from its own random stream."""
 
 import dataclasses
 import itertools
@@ -120,7 +120,7 @@ class TestRandomImages:
 
     @pytest.fixture
     def natural(self, monkeypatch: pytest.MonkeyPatch) -> Tensor:
-        """3,000 images whose neighbouring pixels are alike, far from the ends of the range, and 50 others."""
+        """3,000 images, and 50 others, of alike neighbouring pixels far from the range's ends."""
         rng = np.random.default_rng(0)
         waves = rng.normal(size=(3050, 1, 1, 1)) * 20 * np.linspace(0.2, 1, 16).reshape(1, 1, 4, 4)
         x = torch.from_numpy(
@@ -212,7 +212,7 @@ class TestTemplates:
         assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
         for x, y in (first, next_epoch):
             change = (x - scale(task.images[y], "unit")).flatten(1).norm(dim=1)
-            assert (change > 0.3).all() and (kind != "templates" or x.min() >= 0 and x.max() <= 1)
+            assert (change > 0.3).all() and (kind != "templates" or (x.min() >= 0 and x.max() <= 1))
         alike = (first[1][:, None] == next_epoch[1][None]).nonzero()
         assert len(alike) and all(not torch.equal(first[0][a], next_epoch[0][b]) for a, b in alike)
 
@@ -263,7 +263,7 @@ class TestTemplates:
 @pytest.mark.parametrize(
     "fields, message",
     [
-        (dict(examples=3001), r"examples must be in 1..3000 for cifar10, got 3001"),
+        ({"examples": 3001}, r"examples must be in 1..3000 for cifar10, got 3001"),
     ],
 )
 def test_bad_input_is_named_with_what_it_may_be(fields: dict, message: str, small):

@@ -54,8 +54,8 @@ def float32(monkeypatch: pytest.MonkeyPatch):
 
 
 def plain(model: nn.Module, task: Task, recipe: Recipe, seed: int) -> list[dict[str, float]]:
-    """SGD with Nesterov momentum as Sutskever et al. and PyTorch's manual write it, AdamW as Loshchilov and Hutter (2019),
-    Algorithm 2, with the decay times the rate; and each epoch's means."""
+    """Each epoch's means. SGD with Nesterov momentum as Sutskever et al. and PyTorch's manual write
+    it, AdamW as Loshchilov and Hutter (2019), Algorithm 2, with the decay times the rate."""
     steps = recipe.epochs * (len(task.images) // recipe.batch_size)
     velocity = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     square = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
@@ -188,7 +188,7 @@ def test_the_rate_rises_and_falls_linearly(steps: int, warmup: float):
 
 @pytest.mark.parametrize("warmup", [0.0, 0.2, 1.0])
 def test_a_constant_rate_stays_after_the_warm_up(warmup: float):
-    fields = dict(warmup=warmup, learning_rate=3.0)
+    fields = {"warmup": warmup, "learning_rate": 3.0}
     constant = dataclasses.replace(RECIPE, schedule="constant", **fields)
     falling = dataclasses.replace(RECIPE, **fields)
     rise = max(1, round(50 * warmup))
@@ -282,7 +282,7 @@ def test_steps_per_epoch():
     ],
 )
 def test_a_state_is_its_tensors(recipe: Recipe, moments: set[str]):
-    """Another network's state that takes them over is the same, the optimizer's moments included."""
+    """Another network's state that takes them over is the same, with the optimizer's moments."""
     task, state = made_up(), State.start(network(), recipe)
     of_model = {f"model/{name}" for name in state.model.state_dict()}
     assert set(state.tensors()) == of_model, "before the first step there are no moments"
@@ -347,18 +347,11 @@ def test_checkpoints_come_at_their_steps_and_in_order():
         lambda step: calls.append(f"step {step}") if step < 6 else None,
     )
     assert calls == [
-        0,
-        "step 1",
-        1,
-        "step 2",
-        "step 3",
-        "step 4",
-        4,
-        "step 5",
-        5,
-        "epoch 0",
-        "step 6",
-    ][:-1] + ["epoch 1", 15, "epoch 2"]
+        *[0, "step 1", 1, "step 2", "step 3", "step 4", 4, "step 5", 5, "epoch 0", "step 6"][:-1],
+        "epoch 1",
+        15,
+        "epoch 2",
+    ]
 
 
 def test_a_seed_decides_everything():
@@ -381,7 +374,7 @@ def test_a_run_that_diverges_says_so(checkpoints: tuple):
         )
 
     with pytest.raises(
-        FloatingPointError, match="training diverged in epoch 1, .*lower learning_rate"
+        FloatingPointError, match=r"training diverged in epoch 1, .*lower learning_rate"
     ):
         train(state := State.start(network(), recipe), made_up(), recipe, 0, checkpoints, measure)
 
@@ -424,12 +417,10 @@ def test_a_precision_holds_for_training_steps_alone(monkeypatch: pytest.MonkeyPa
             torch.is_autocast_enabled("cpu"),
         )
 
-    seen, take = {}, training._step
+    seen, taken, take = {}, [], training._step
     before = flags()
+    monkeypatch.setattr(training, "_step", lambda *args: taken.append(flags()) or take(*args))
     for precision in hardware.precisions():
-        monkeypatch.setattr(
-            training, "_step", lambda *args: seen.update({precision: flags()}) or take(*args)
-        )
         train(
             State.start(smooth_network(), RECIPE),
             made_up(8),
@@ -439,6 +430,7 @@ def test_a_precision_holds_for_training_steps_alone(monkeypatch: pytest.MonkeyPa
             lambda step: seen.update(measured=flags()),
             precision=precision,
         )
+        seen[precision] = taken.pop()
         assert seen["measured"] == before == flags()
     assert seen["float32"] == ("highest", False, False) and seen["bfloat16"] == (
         "highest",
