@@ -13,8 +13,10 @@ from reproduction.experiments.specs import (
     Resampling,
     Smoothing,
     Spec,
+    Theory,
     Training,
     Variation,
+    Worst,
 )
 from reproduction.experiments.studies import Study
 
@@ -35,6 +37,9 @@ def _make(mode: str, seed: int) -> list[Spec]:
         Resampling("cifar10_vgg", 20, seed),
         Matching(training, images=8, calibration=16),
         Smoothing(training, images=8, probes=128, calibration=16, sigmas=(0.5,)),
+        # No steps: the sign of a gradient near zero is another on another processor.
+        Worst(training, images=8, steps=0, restarts=1, layers=("input", "down4"), calibration=16),
+        Theory(training, images=8, smoothings=(1.0,)),
     ]
 
 

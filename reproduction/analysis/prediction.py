@@ -1,4 +1,5 @@
-"""How much of sensitivity is predicted from clean images and filters: `theory` in, tables out."""
+"""How much of sensitivity is predicted from clean images and filters: records of `Theory` in,
+tables out."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reproduction.analysis import evidence
-from reproduction.experiments.specs import Training
-from reproduction.experiments.spectra import MOVED, Layer
-from reproduction.experiments.theory import SMOOTHINGS, Theory, TheoryMeasurements, measure
+from reproduction.analysis.evidence import Evidence
+from reproduction.experiments.records import PredictedLayer, TheoryRecord
+from reproduction.experiments.spectra import MOVED
 
 # What a prediction is made from, in the order in which each adds something to the one before.
 SOURCES = {
@@ -27,34 +27,20 @@ class Network:
     kind: str
     variant: str
     seed: int
-    layers: list[Layer]
+    layers: list[PredictedLayer]
     smoothness: Mapping[str, float]
 
 
-Measurements = Mapping[tuple[str, str], TheoryMeasurements]  # by (study, variant), seed 0
+Measurements = Mapping[tuple[str, str], TheoryRecord]  # by (study of the training, variant)
 
 
-def live(mode: str, studies: Iterable[str], variants: Iterable[str]) -> Measurements:
-    """The theory on the kept networks of these studies, measured now: minutes for each.
-
-    In place of records, until the study of `theory` is among the others. Networks with smoothed
-    filters are added to the first network's.
-    """
-    found: dict[tuple[str, str], TheoryMeasurements] = {}
-    for study in studies:
-        for variant in variants:
-            kept = evidence.collect(study, mode, seeds=[0], variants=[variant])
-            networks = {
-                "before": evidence.load_initial(study, variant, mode=mode),
-                "after": evidence.load_trained(study, variant, mode=mode),
-            }
-            smoothings = () if found else SMOOTHINGS
-            images = {"full": 128, "quick": 64}[mode]
-            training = kept.records[0].spec
-            assert isinstance(training, Training)
-            spec = Theory(training, images, smoothings)
-            found[study, variant], _ = measure(spec, networks, lambda fraction: None)
-    return found
+def measurements(theory: Mapping[str, Evidence]) -> Measurements:
+    """Records of `Theory`, seed 0; `theory` is {study of the trainings: study of their theory}."""
+    return {
+        (study, str(evidence.variant(record.spec))): record.measurements
+        for study, evidence in theory.items()
+        for record in evidence.only(seed=0).records
+    }
 
 
 def networks_of(measurements: Measurements) -> list[Network]:
@@ -81,7 +67,7 @@ def first_layers(networks: Iterable[Network]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def _linear(layer: Layer) -> dict[tuple[str, str], float]:
+def _linear(layer: PredictedLayer) -> dict[tuple[str, str], float]:
     found = {}
     for distance in layer.measured:
         found[distance, "measured"] = layer.measured[distance]
@@ -197,7 +183,7 @@ def smoothing_and_change(networks: Iterable[Network]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _predicted(layer: Layer) -> dict[str, float]:
+def _predicted(layer: PredictedLayer) -> dict[str, float]:
     sources = {"filtered": layer.filtered["cosine"], "own": layer.own, "dense": layer.dense}
     return {
         f"{source} {moved}": value * layer.to_median

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from deformlib.models import DOWNSAMPLINGS
-from reproduction.experiments.worst import CLASS, Carried, OfNetwork, WorstRecord
+from reproduction.experiments.records import Carried, OfNetwork, WorstRecord
+from reproduction.experiments.store import Record
+from reproduction.experiments.worst import CLASS
 
-# A record is anything with `.spec` (a `worst.Worst`) and `.measurements` (a `worst.WorstRecord`).
-Records = Sequence[Any]
+Records = Sequence[Record]  # of `Worst` or `WorstPretrained`
 WHEN = {"before": "before training", "calibrated": "before, recalibrated", "after": "after"}
 
 
@@ -25,7 +26,7 @@ def parts(records: Records, network: str) -> list[tuple[Any, WorstRecord, OfNetw
 
 
 def by_layer(records: Records, network: str, field: str) -> pd.DataFrame:
-    """Columns variant, seed, layer, name, value: a field of `worst.Maxima`."""
+    """Columns variant, seed, layer, name, value: a field of `records.Maxima`."""
     rows = []
     for spec, measured, part in parts(records, network):
         values = getattr(part.maxima, field)

@@ -29,6 +29,8 @@ from reproduction.experiments.networks import (
     before_and_after,
     kept_weights,
     restore,
+    trained_by_others,
+    with_others,
 )
 from reproduction.experiments.progress import Progress, Reporter, folder_of, lock_of
 from reproduction.experiments.provenance import commit, provenance
@@ -41,11 +43,16 @@ from reproduction.experiments.specs import (
     Resampling,
     Smoothing,
     Spec,
+    Theory,
     Training,
     Variation,
+    Worst,
+    WorstPretrained,
 )
 from reproduction.experiments.store import Record, Store, cache_root, check_writable
+from reproduction.experiments.theory import measure_theory
 from reproduction.experiments.training_runs import execute_training
+from reproduction.experiments.worst import measure_worst, measure_worst_pretrained
 
 Executed = tuple[Measurements, dict[str, Any], dict[str, Tensor]]
 Measured = tuple[Measurements, str | None]  # and the identity of the images, if there are any
@@ -162,6 +169,18 @@ def _smoothing(spec: Smoothing, store: Store, progress: Progress) -> Measured:
     return measure_smoothing(spec, before_and_after(spec, store), progress)
 
 
+def _worst(spec: Worst, store: Store, progress: Progress) -> Measured:
+    return measure_worst(spec, with_others(spec, store), progress)
+
+
+def _worst_pretrained(spec: WorstPretrained, store: Store, progress: Progress) -> Measured:
+    return measure_worst_pretrained(spec, trained_by_others(spec), progress)
+
+
+def _theory(spec: Theory, store: Store, progress: Progress) -> Measured:
+    return measure_theory(spec, before_and_after(spec, store), progress)
+
+
 MEASUREMENTS: dict[type, Callable[[Any, Store, Progress], Measured]] = {
     Initialization: _initialization,
     Resampling: _resampling,
@@ -170,6 +189,9 @@ MEASUREMENTS: dict[type, Callable[[Any, Store, Progress], Measured]] = {
     Variation: _variation,
     Matching: _matching,
     Smoothing: _smoothing,
+    Worst: _worst,
+    WorstPretrained: _worst_pretrained,
+    Theory: _theory,
 }
 EXECUTE: dict[type, Callable[[Any, Store, Path, Progress, Hardware], Executed]] = {
     Training: _train,

@@ -269,6 +269,97 @@ class Smoothing(_OnANetwork):
         return f"{self.training.slug}-smoothing"
 
 
+@dataclass(frozen=True)
+class Worst(_OnANetwork):
+    """The worst deformations of test images, for a network before and after its training.
+
+    training     the run whose kept weights are taken
+    images       test images
+    steps, restarts   of the search: so many ascents of so many steps for each layer
+    layers       at which it is searched; all if None
+    others       (variant, seed) of networks that were trained by the same recipe and whose weights
+                 are kept, on which what is found is tried
+    calibration  other test images, on which batch norm statistics are computed anew: with these the
+                 untrained network is searched a second time, unless None
+    """
+
+    kind: ClassVar[str] = "worst"
+
+    training: Training
+    images: int
+    steps: int
+    restarts: int
+    layers: tuple[str, ...] | None = None
+    others: tuple[tuple[str, int], ...] | None = None
+    calibration: int | None = None
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, images=2, steps=0, restarts=1, calibration=1)
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-worst"
+
+
+@dataclass(frozen=True)
+class WorstPretrained:
+    """The same for a network that others trained on ImageNet.
+
+    network  an entry of `pretrained.PRETRAINED`
+    seed     of the same architecture before training
+    data     test images, `size` pixels wide
+    """
+
+    kind: ClassVar[str] = "worst-pretrained"
+
+    network: str
+    seed: int
+    images: int
+    steps: int
+    restarts: int
+    layers: tuple[str, ...] | None = None
+    data: str = "imagenet"
+    size: int = 224
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, seed=0, images=2, steps=0, restarts=1, size=1)
+
+    @property
+    def downsampling(self) -> str:
+        return self.network
+
+    @property
+    def slug(self) -> str:
+        return f"{self.data}-{self.network}-{self.seed}-worst"
+
+
+@dataclass(frozen=True)
+class Theory(_OnANetwork):
+    """Bounds and predictions on a trained network and on what it was before its training.
+
+    training     the run whose kept weights are measured
+    images       test images that sensitivity is measured and predicted on, the protocols' own
+    smoothings   the network before training with smoothed filters (Figure 4), in pixels
+    """
+
+    kind: ClassVar[str] = "theory"
+
+    training: Training
+    images: int = 128
+    smoothings: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, images=2)
+        check_each_positive(self, "smoothings")
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-theory"
+
+
 Spec = (
     Training
     | Initialization
@@ -278,6 +369,9 @@ Spec = (
     | Variation
     | Matching
     | Smoothing
+    | Worst
+    | WorstPretrained
+    | Theory
 )
 KINDS: dict[str, type] = {spec.kind: spec for spec in get_args(Spec)}
 

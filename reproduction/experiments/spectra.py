@@ -20,7 +20,6 @@ whatever makes a representation other than stationary.
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +29,7 @@ from deformlib import Deformation, visit, warp
 from deformlib.metrics import evaluating
 from deformlib.models import VGG, Subsample
 from deformlib.vector_distances import median, paired_distances, pairwise_distances
+from reproduction.experiments.records import PredictedLayer
 
 DRAWS = 512  # of control displacements, for the mean over fields in "bilinear" alone
 Fractions = dict[str, float]  # {one of MOVED: a prediction}
@@ -136,37 +136,10 @@ def dense(model: VGG) -> VGG:
     return model
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer's sensitivity and its predictions.
-
-    name         of the layer, or "NAME.norm" for what its ReLU receives
-    measured     mean distance over the mean of all pairs, squared "euclidean" and "cosine"
-    paper        mean cosine distance over the median of all pairs: the paper's sensitivity
-    shifted      as `paper`, of images that are shifted, each by the displacement that one of its
-                 pixels had in the deformation: the same displacements without their gradient
-    filtered     {distance: predictions}: spectrum of the layer's input times its linear part
-    unfiltered   predictions for "cosine": spectrum of the layer's input alone
-    own          predictions for "cosine": spectrum of what the layer returns
-    dense        predictions for "cosine": the same, at every pixel; nothing is aliased
-    to_median    mean over median of all cosine distances: it makes a prediction one of `paper`
-    """
-
-    name: str
-    measured: dict[str, float]
-    paper: float
-    shifted: float
-    filtered: dict[str, Fractions]
-    unfiltered: Fractions
-    own: Fractions
-    dense: Fractions
-    to_median: float
-
-
 @torch.no_grad()
 def layers(
     model: VGG, clean: Tensor, field: Tensor, deformation: Deformation, pixel: Tensor
-) -> list[Layer]:
+) -> list[PredictedLayer]:
     """Every layer of `model`, and what its ReLU receives, measured and predicted; the image first.
 
     clean        (N, C, H, W) as the model takes them
@@ -200,7 +173,7 @@ def _layer(
     module: nn.Module,
     dense_power: Tensor,
     moved: dict[str, Tensor],
-) -> Layer:
+) -> PredictedLayer:
     clean, deformed, shifted = versions
     pairs = pairwise_distances(clean)
     between = pairwise_distances(clean, "euclidean").square().mean()
@@ -209,7 +182,7 @@ def _layer(
     length = _length(clean)
     response = linear_part(module, received)
     filtered = {"euclidean": spectrum(response), "cosine": spectrum(response / length)}
-    return Layer(
+    return PredictedLayer(
         name=name,
         measured={"euclidean": float(square / between), "cosine": float(change / pairs.mean())},
         paper=float(change / median(pairs)),

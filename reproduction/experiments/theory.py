@@ -1,19 +1,6 @@
-"""The theory of smooth filters, tried on networks: a spec, its record, how it is measured.
-
-To be wired once `specs`, `records`, `runs` and `studies` can be edited:
-
-    specs.KINDS["theory"] = Theory                      (Theory then inherits specs._OnANetwork)
-    records: TheoryMeasurements is the record of Theory, as it stands
-    runs.MEASURE[Theory] = lambda spec, store, progress: measure(
-        spec, _networks(spec, store), progress)         (_networks as for a Comparison)
-    studies.STUDIES["cifar10-theory"] = a Theory for each variant of "cifar10" at seed 0, with
-        SMOOTHINGS for Max-pool and Strided-ReLU alone
-    studies.STUDIES["cifar10-random-labels-theory"] = the same without smoothings
-"""
+"""The theory of smooth filters, tried on networks: bounds, and predictions of sensitivity."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,111 +10,45 @@ from deformlib.metrics import evaluating
 from deformlib.models import VGG
 from deformlib.seeding import stream
 from reproduction.experiments import bounds, protocol, spectra
-from reproduction.experiments.specs import Training
+from reproduction.experiments.records import (
+    BoundsTried,
+    FirstFilters,
+    PredictedLayer,
+    TheoryRecord,
+)
+from reproduction.experiments.specs import Theory
 from reproduction.experiments.tasks import scale
 
-SMOOTHINGS = (0.3, 0.5, 0.7, 1.0)  # pixels; 0 is the network "before"
 STRENGTHS = (0.125, 0.25, 0.5, 1.0, 2.0)  # times the paper's displacements
 PER_PIXEL = 4  # points of bound B's integrals along a pixel
 BOUNDED = 32  # images on which the bounds are tried; integrals on the finer lattice are dear
 
 
-@dataclass(frozen=True)
-class Theory:
-    """Bounds and predictions on a trained network and on what it was before its training.
-
-    training     the run whose kept weights are measured
-    images       test images that sensitivity is measured and predicted on, the protocols' own
-    smoothings   the network before training with smoothed filters (Figure 4), in pixels
-    """
-
-    kind: ClassVar[str] = "theory"
-
-    training: Training
-    images: int = 128
-    smoothings: tuple[float, ...] = ()
-
-    @property
-    def slug(self) -> str:
-        return f"{self.training.slug}-theory"
-
-
-@dataclass(frozen=True)
-class BoundsTried:
-    """The two bounds on the filters of one first layer, under fields of one strength.
-
-    filters       "before", "after" or "smoothed-SIGMA"
-    strength      times the paper's displacements
-    gradient      Lipschitz constant of the field, the median over images, and `folding`, the
-                  fraction of images whose field has 1 or more, where bound B says nothing
-    tightness     {bound: the median over images of what it bounds as a fraction of it}
-    largest       {bound: the largest}: above 1 the bound would be violated
-    """
-
-    filters: str
-    strength: float
-    gradient: float
-    folding: float
-    tightness: dict[str, float]
-    largest: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Filters:
-    """What the bounds know of the filters of one first layer.
-
-    first_moment     M1 over sum_k |W_k|, in pixels
-    edge_variation   V over sum_k |W_k|, in the right and the down direction
-    smoothness       the paper's normalized total variation
-    """
-
-    first_moment: float
-    edge_variation: list[float]
-    smoothness: float
-
-
-@dataclass(frozen=True)
-class TheoryMeasurements:
-    """What a record of `Theory` holds; networks by name: "before", "after", "smoothed-SIGMA".
-
-    networks     every layer, measured and predicted
-    smoothness   {network: {convolution: normalized total variation}}
-    filters      of each network's first layer
-    bounds       on the filters of each network's first layer, under fields of each strength
-    """
-
-    networks: dict[str, list[spectra.Layer]]
-    smoothness: dict[str, dict[str, float]]
-    filters: dict[str, Filters]
-    bounds: list[BoundsTried]
-
-
-def measure(
+def measure_theory(
     spec: Theory, networks: Mapping[str, VGG], progress: Callable[[float], None]
-) -> tuple[TheoryMeasurements, str]:
+) -> tuple[TheoryRecord, str]:
     """The record's measurements, and the identity of the images. `networks` are "before", "after".
 
     About 50 s for each network on one core.
     """
-    [(images, _)], identity = protocol.test_images(
-        spec.training.data, None, {"images": spec.images}
-    )
+    count = {"images": spec.images}
+    [(images, _)], identity = protocol.test_images(spec.data, spec.training.size, count)
     clean = scale(images, spec.training.recipe.pixels)
-    networks = {**networks, **smoothed(networks["before"], spec.smoothings, spec.training.seed)}
-    predicted: dict[str, list[spectra.Layer]] = {}
+    networks = {**networks, **smoothed(networks["before"], spec.smoothings, spec.seed)}
+    predicted: dict[str, list[PredictedLayer]] = {}
     for done, (name, network) in enumerate(networks.items(), 1):
-        predicted[name] = predictions(network, clean, spec.training.data)
+        predicted[name] = predictions(network, clean, spec.data)
         progress(done / len(networks))
     first = {name: protocol.banks_of(network)["conv1_1"] for name, network in networks.items()}
-    return TheoryMeasurements(
+    return TheoryRecord(
         networks=predicted,
         smoothness={name: smoothness(network) for name, network in networks.items()},
         filters={name: describe(weight) for name, weight in first.items()},
-        bounds=list(try_bounds(first, scale(images[:BOUNDED], "unit"), spec.training.data)),
+        bounds=list(try_bounds(first, scale(images[:BOUNDED], "unit"), spec.data)),
     ), identity
 
 
-def predictions(network: VGG, clean: Tensor, data: str) -> list[spectra.Layer]:
+def predictions(network: VGG, clean: Tensor, data: str) -> list[PredictedLayer]:
     """Every layer measured and predicted, under the deformations of all other measurements."""
     deformation = protocol.deformation_of(data, clean.shape[-1])
     field, pixel = measured_fields(deformation, clean)
@@ -154,11 +75,11 @@ def smoothed(before: VGG, smoothings: tuple[float, ...], seed: int) -> dict[str,
     return found
 
 
-def describe(weight: Tensor) -> Filters:
+def describe(weight: Tensor) -> FirstFilters:
     """What the bounds know of a first layer's filters, (out, in, kh, kw)."""
     weight = weight.double()
     total = bounds.tap_norms(weight).sum()
-    return Filters(
+    return FirstFilters(
         first_moment=float(bounds.first_moment(weight) / total),
         edge_variation=(bounds.edge_variation(weight) / total).tolist(),
         smoothness=normalized_total_variation(weight).item(),

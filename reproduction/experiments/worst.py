@@ -10,9 +10,9 @@ Searching needs the network up to the layer only, and a passage back. `Found` sa
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,16 @@ from deformlib.seeding import stream
 from deformlib.validation import check_known, is_whole, require
 from deformlib.vector_distances import median, paired_distances, pairwise_distances
 from reproduction.experiments import protocol
-from reproduction.experiments.pretrained import PRETRAINED, Chain, pretrained, untrained
-from reproduction.experiments.specs import Training
+from reproduction.experiments.pretrained import PRETRAINED, Chain
+from reproduction.experiments.records import (
+    Budget,
+    Carried,
+    Maxima,
+    OfNetwork,
+    Predictions,
+    WorstRecord,
+)
+from reproduction.experiments.specs import Worst, WorstPretrained
 from reproduction.experiments.tasks import scale
 
 CLASS = "class"  # a target beside the layers: that the network changes its mind
@@ -40,16 +48,6 @@ SCOUTS = 8  # random draws for each ascent, the best of which it begins at
 DECAY = 0.85
 
 Chained = VGG | Chain  # stages that follow one another, named in `layers`
-CALIBRATION = {"full": 2048, "quick": 128}  # images, as in the protocols
-# In quick mode, of the network for CIFAR-10: where sensitivity rises, and the end of every block.
-QUICK = ("input", "conv1_2", "down1", "down2", "down3", "down4")
-# Of networks trained on ImageNet, whose layers are too many to search them all.
-IMAGENET = {
-    "efficientnet_lite0": ("input", "stem", "block2_2", "block4_3", "block6_4", "top"),
-    "squeezenet1_1": ("input", "conv1", "fire3", "fire5", "fire9", "conv10"),
-}
-
-Values = list[float]
 Objective = Callable[[Tensor], Tensor]  # representation of the deformed images -> (N,)
 
 
@@ -313,180 +311,7 @@ def pictures(
     return {"clean": images, **deformed}
 
 
-# What is run and what it leaves. To be moved to `specs` and `records` when it is wired.
-
-
-@dataclass(frozen=True)
-class Worst:
-    """The worst deformations of `images` test images, for a network before and after its training.
-
-    Searched at `layers`, at all if None, with `restarts` ascents of `steps` steps. What is found is
-    also tried on other networks: `others` are (variant, seed), trained by the same recipe. The
-    untrained network is searched a second time with batch norm statistics of `calibration` other
-    test images, unless that is None.
-    """
-
-    kind: ClassVar[str] = "worst"
-
-    training: Training
-    images: int
-    steps: int
-    restarts: int
-    layers: tuple[str, ...] | None = None
-    others: tuple[tuple[str, int], ...] | None = None
-    calibration: int | None = None
-
-    @property
-    def data(self) -> str:
-        return self.training.data
-
-    @property
-    def downsampling(self) -> str:
-        return self.training.downsampling
-
-    @property
-    def seed(self) -> int:
-        return self.training.seed
-
-    @property
-    def slug(self) -> str:
-        return f"{self.training.slug}-worst"
-
-
-@dataclass(frozen=True)
-class WorstPretrained:
-    """The same for a network that others trained on ImageNet, an entry of `pretrained.PRETRAINED`.
-
-    `seed` is that of the same architecture before training.
-    """
-
-    kind: ClassVar[str] = "worst-pretrained"
-
-    network: str
-    seed: int
-    images: int
-    steps: int
-    restarts: int
-    layers: tuple[str, ...] | None = None
-    data: str = "imagenet"
-    size: int = 224
-
-    @property
-    def downsampling(self) -> str:
-        return self.network
-
-    @property
-    def slug(self) -> str:
-        return f"{self.data}-{self.network}-{self.seed}-worst"
-
-
-def specs_of(trainings: Sequence[Training], mode: str) -> list[Worst]:
-    """One for each training of a study; what it finds is tried on the networks of all others."""
-    images, steps, restarts, layers = {"full": (128, 20, 6, None), "quick": (16, 4, 1, QUICK)}[mode]
-    names = [(training.downsampling, training.seed) for training in trainings]
-    found = []
-    for training, own in zip(trainings, names, strict=True):
-        others = tuple(name for name in names if name != own)
-        spec = Worst(training, images, steps, restarts, layers, others, CALIBRATION[mode])
-        found.append(spec)
-    return found
-
-
-def pretrained_specs_of(mode: str, seed: int) -> list[WorstPretrained]:
-    """One for each network of IMAGENET; none in quick mode, as the weights are not everywhere."""
-    if mode == "quick":
-        return []
-    return [
-        WorstPretrained(network, seed, images=32, steps=20, restarts=3, layers=layers)
-        for network, layers in IMAGENET.items()
-    ]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Passes of each image through the network up to each target; `draws` are the random ones."""
-
-    forward: int
-    backward: int
-    draws: int
-
-
-@dataclass(frozen=True)
-class Maxima:
-    """Distances over layers, means over images divided by the median over pairs of clean ones.
-
-    random         mean of all draws: the paper's sensitivity
-    random_best    of each image's best draw
-    worst          of the worst deformation found
-    half_steps, half_restarts   of the ascents alone with half the steps, half the restarts
-    ascent         of the ascents alone, all of them
-    beaten         fraction of the images on which the ascents alone are above the best draw
-    at_bound       fraction of the displacements that are as large as they may be
-    pairs_median   what all these were divided by
-    """
-
-    random: Values
-    random_best: Values
-    worst: Values
-    ascent: Values
-    half_steps: Values
-    half_restarts: Values
-    beaten: Values
-    at_bound: Values
-    pairs_median: Values
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Fractions of the images, under deformations found for each target.
-
-    A deformation against the class leaves an image that was wrong before wrong. `random_best` is
-    that of the draws which is worst for the class.
-    """
-
-    clean_accuracy: float
-    random_accuracy: float
-    random_flips: float
-    random_best_accuracy: float
-    random_best_flips: float
-    accuracy: Values
-    flips: Values
-
-
-@dataclass(frozen=True)
-class Carried:
-    """What was found for each target, on one network: rows targets, columns layers.
-
-    distances   relative to the mean of random draws there
-    flips       of each target, a fraction; None where there are no classes
-    """
-
-    distances: list[Values]
-    flips: Values | None = None
-
-
-@dataclass(frozen=True)
-class OfNetwork:
-    """Of one network; `carried` by the network that its deformations were tried on."""
-
-    targets: list[str]
-    maxima: Maxima
-    carried: dict[str, Carried]
-    predictions: Predictions | None = None
-
-
-@dataclass(frozen=True)
-class WorstRecord:
-    """`numbers` are those of `layers` in the network, 0 the image."""
-
-    layers: list[str]
-    numbers: list[int]
-    images: int
-    budget: Budget
-    networks: dict[str, OfNetwork]
-
-
-def measure(
+def measure_worst(
     spec: Worst, networks: Mapping[str, Chained], progress: Callable[[float], None]
 ) -> tuple[WorstRecord, str]:
     """A record's measurements, and the images' identity.
@@ -506,7 +331,7 @@ def measure(
     return measured(spec, networks, seen, labels, deformation, progress), identity
 
 
-def measure_pretrained(
+def measure_worst_pretrained(
     spec: WorstPretrained, networks: Mapping[str, Chained], progress: Callable[[float], None]
 ) -> tuple[WorstRecord, str]:
     """The same for a network trained on ImageNet, with the paper's 5x5 points and 10 px at 224.
@@ -668,26 +493,3 @@ def carried(
 def means(values: Mapping[str, Tensor], layers: list[str]) -> Tensor:
     """(layers,) of {layer: (N,)}."""
     return torch.stack([values[layer].mean() for layer in layers])
-
-
-def networks_of(
-    spec: Worst | WorstPretrained, kept: Callable[[Training], dict[str, Tensor]]
-) -> dict[str, Chained]:
-    """The networks that `measure` is given: {"before", "after", "VARIANT-SEED" of `spec.others`}.
-
-    `kept` gives the weights of a trained network, as they lie beside its record.
-    """
-    from reproduction.experiments import runs  # which will import this module
-
-    if isinstance(spec, WorstPretrained):
-        before, after = untrained(spec.network, spec.seed), pretrained(spec.network)
-        return {"before": before.model, "after": after.model}
-    tensors = kept(spec.training)
-    networks: dict[str, Chained] = {
-        "before": runs.build(spec.training, *runs.sides(tensors)).eval(),
-        "after": runs.restore(spec.training, tensors),
-    }
-    for variant, seed in spec.others or ():
-        other = replace(spec.training, downsampling=variant, seed=seed)
-        networks[f"{variant}-{seed}"] = runs.restore(other, kept(other))
-    return networks

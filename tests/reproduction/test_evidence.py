@@ -1020,6 +1020,9 @@ def test_the_variant_beyond_has_three_seeds_in_figures():
         "cifar10-matching": [0, 1],
         "cifar10-random-labels-matching": [0],
         "cifar10-smoothing": [0, 1],
+        "cifar10-worst": [0],
+        "cifar10-theory": [0],
+        "cifar10-random-labels-theory": [0],
     }
     assert all("blur-pool" in studies.study(name).beyond for name, seeds in counts.items() if seeds)
 

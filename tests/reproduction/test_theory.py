@@ -1,10 +1,10 @@
 """The record of a theory run on a small network, and the tables made from such records."""
 
 import json
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-import cattrs
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,34 +13,44 @@ import torch
 from deformlib import cifar10_vgg
 from deformlib.models import initialize
 from deformlib.seeding import stream
-from reproduction.analysis.prediction import Network, explained, smoothing_and_change, table
-from reproduction.experiments import theory
-from reproduction.experiments.specs import Recipe, Training
+from reproduction.analysis.evidence import Evidence
+from reproduction.analysis.prediction import (
+    Network,
+    explained,
+    measurements,
+    networks_of,
+    smoothing_and_change,
+    table,
+)
+from reproduction.experiments import networks, runs, studies, theory
+from reproduction.experiments.records import TheoryRecord, from_json, to_json
+from reproduction.experiments.specs import Recipe, Theory, Training
+from reproduction.experiments.store import Record, Store
 
 TRAINING = Training("photos", "max-pool", 0, Recipe(1, 64, 0.02), "quick-2", width=1 / 16)
 
 
 @pytest.fixture(scope="module")
-def record() -> theory.TheoryMeasurements:
+def record() -> TheoryRecord:
     theory_networks = {
         name: cifar10_vgg("max-pool", width=1 / 16, generator=stream(0, purpose)).eval()
         for name, purpose in (("before", "initialization"), ("after", "another"))
     }
-    spec = theory.Theory(TRAINING, images=16, smoothings=(1.0,))
+    spec = Theory(TRAINING, images=16, smoothings=(1.0,))
     fractions: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(theory, "BOUNDED", 4)
         patch.setattr(theory, "STRENGTHS", (0.5, 1.0))
-        measured, _ = theory.measure(spec, theory_networks, fractions.append)
+        measured, _ = theory.measure_theory(spec, theory_networks, fractions.append)
     assert fractions[-1] == 1
     return measured
 
 
 def test_a_record_has_every_network_and_goes_through_json(record):
     assert list(record.networks) == ["before", "after", "smoothed-1"]
-    text = json.dumps(asdict(record))
-    again = cattrs.structure(json.loads(text), theory.TheoryMeasurements)
-    assert json.dumps(asdict(again)) == text  # equality would fail where a value is NaN
+    text = json.dumps(to_json(record))
+    again = from_json(json.loads(text), TheoryRecord)
+    assert json.dumps(to_json(again)) == text  # equality would fail where a value is NaN
     assert len(record.bounds) == 3 * 2
 
 
@@ -71,7 +81,7 @@ def test_a_smoothed_network_is_the_one_of_figure_4():
         torch.testing.assert_close(value, again.state_dict()[name])
 
 
-def networks(record: theory.TheoryMeasurements) -> list[Network]:
+def parts(record: TheoryRecord) -> list[Network]:
     make = partial(Network, variant="max-pool", seed=0)
     return [
         make(kind=name, layers=layers, smoothness=record.smoothness[name])
@@ -80,7 +90,7 @@ def networks(record: theory.TheoryMeasurements) -> list[Network]:
 
 
 def test_the_table_has_a_row_for_each_layer_before_and_after_its_relu(record):
-    values = table(networks(record))
+    values = table(parts(record))
     assert len(values) == 3 * (13 + 8)
     image = values[values["layer"] == 0]
     assert image["paper"].nunique() == 1
@@ -111,8 +121,41 @@ def test_a_prediction_that_is_always_half_is_known_as_such():
 
 
 def test_what_filters_change_is_compared_with_their_own_smoothness(record):
-    found = smoothing_and_change(networks(record))
+    found = smoothing_and_change(parts(record))
     assert len(found) == 3 * 8
     means = found.groupby("kind")[["smoothness", "change"]].mean()
     assert means.loc["smoothed-1", "smoothness"] < means.loc["before", "smoothness"]
     assert means.loc["smoothed-1", "change"] < means.loc["before", "change"]
+
+
+def test_an_untrained_network_is_that_of_the_first_study_that_has_it(record):
+    found = [Record(Theory(replace(TRAINING, seed=seed)), record, {}) for seed in (0, 1)]
+    of_studies = {name: Evidence(name, "full", found, []) for name in ("first", "second")}
+    chosen = measurements(of_studies)
+    assert list(chosen) == [("first", "max-pool"), ("second", "max-pool")]
+    kinds = [network.kind for network in networks_of(chosen)]
+    assert kinds == ["before", "first", "smoothed-1", "second"]
+
+
+def test_a_spec_is_executed_into_a_record_that_reads_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(theory, "BOUNDED", 2)
+    monkeypatch.setattr(theory, "STRENGTHS", (1.0,))
+    store, spec = Store(tmp_path / "store"), Theory(TRAINING, images=4)
+    with pytest.raises(FileNotFoundError, match="photos-max-pool-0-theory needs the weights"):
+        runs.execute(spec, store)
+    store.save_weights(TRAINING, networks.build(TRAINING, 10, 3).state_dict())
+    made = runs.execute(spec, store).measurements
+    assert isinstance(made, TheoryRecord) and list(made.networks) == ["before", "after"]
+    assert to_json(store.load(spec).measurements) == to_json(made)
+
+
+@pytest.mark.parametrize("mode", studies.MODES)
+def test_studies_are_of_networks_whose_weights_are_kept(mode: str):
+    for name in ("cifar10-theory", "cifar10-random-labels-theory"):
+        made = studies.study(name).specs(mode)
+        assert {spec.training for spec in made} <= studies.keeping(mode)
+        smoothed = {spec.downsampling for spec in made if spec.smoothings}
+        assert smoothed == ({*studies.TWO} if name == "cifar10-theory" else set())

@@ -1,8 +1,10 @@
 """The worst deformation, where the maximum is known: by enumerating corners, or in closed form."""
 
 import itertools
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +12,12 @@ from torch import Tensor, nn
 
 from deformlib import Deformation, cifar10_vgg, distances
 from deformlib.seeding import stream
-from reproduction.experiments import data, protocol, worst
+from reproduction.experiments import data, networks, protocol, runs, specs, studies, worst
 from reproduction.experiments.pretrained import Chain, untrained
-from reproduction.experiments.specs import Recipe, Training
-from reproduction.experiments.worst import CLASS, SCOUTS, Worst, WorstPretrained, search
+from reproduction.experiments.records import Budget, WorstRecord
+from reproduction.experiments.specs import Recipe, Training, Worst, WorstPretrained
+from reproduction.experiments.store import Store
+from reproduction.experiments.worst import CLASS, SCOUTS, measure_worst, search
 
 FOUR = Deformation(2, 1.0)  # eight displacements, 256 corners
 NINE = Deformation(3, 1.0)  # eighteen, 262,144 corners
@@ -285,29 +289,29 @@ def test_pictures_are_the_images_under_each_deformation(
 
 
 @pytest.fixture(scope="module")
-def record() -> tuple[worst.WorstRecord, dict[str, nn.Module], Worst]:
+def record() -> tuple[WorstRecord, dict[str, nn.Module], Worst]:
     spec = Worst(
         TRAINING, 12, 2, 1, ("input", "conv1_2", "down4"), (("strided", 1),), calibration=16
     )
-    networks = {
+    trained = {
         "before": cifar10_vgg("max-pool", width=0.1, generator=stream(0, "test")).eval(),
         "after": cifar10_vgg("max-pool", width=0.1, generator=stream(1, "test")).eval(),
         "strided-1": cifar10_vgg("strided", width=0.1, generator=stream(2, "test")).eval(),
     }
     done: list[float] = []
-    measured, identity = worst.measure(spec, networks, done.append)
+    measured, identity = measure_worst(spec, trained, done.append)
     assert done == sorted(done) and done[-1] == 1.0
     assert identity == data.identity(*data.load("photos", "test", size=32)[:2])
-    return measured, networks, spec
+    return measured, trained, spec
 
 
 def test_record_holds_the_papers_normalized_distances(record: tuple) -> None:
-    measured, networks, _ = record
+    measured, trained, _ = record
     [(images, _), _], _ = protocol.test_images("photos", 32, {"images": 12, "calibration": 16})
     images = images.float() / 255
     assert list(measured.networks) == ["before", "calibrated", "after"]
     assert measured.numbers == [0, 2, 12]
-    assert measured.budget == worst.Budget(SCOUTS + 3, 2, SCOUTS + 3)
+    assert measured.budget == Budget(SCOUTS + 3, 2, SCOUTS + 3)
     generator = stream(0, worst.STREAM)
     draws = [Deformation.CIFAR10.sample(12, generator=generator) for _ in range(SCOUTS + 3)]
     spline = Deformation.CIFAR10.spline((32, 32))
@@ -315,8 +319,8 @@ def test_record_holds_the_papers_normalized_distances(record: tuple) -> None:
     for k, layer in enumerate(measured.layers):
         expected = [
             protocol.statistics(
-                worst.representation(networks["after"], images, layer),
-                worst.representation(networks["after"], spline.warp(images, draw), layer),
+                worst.representation(trained["after"], images, layer),
+                worst.representation(trained["after"], spline.warp(images, draw), layer),
                 "cosine",
             )["normalized"]
             for draw in draws
@@ -348,8 +352,8 @@ def test_only_the_trained_network_is_attacked_in_its_class(record: tuple) -> Non
 
 
 def test_calibrated_statistics_are_those_of_other_images(record: tuple) -> None:
-    measured, networks, spec = record
-    without, _ = worst.measure(replace(spec, calibration=None), networks, lambda done: None)
+    measured, trained, spec = record
+    without, _ = measure_worst(replace(spec, calibration=None), trained, lambda done: None)
     assert list(without.networks) == ["before", "after"]
     assert without.networks["before"].maxima == measured.networks["before"].maxima
     fresh, plain = measured.networks["calibrated"].maxima, measured.networks["before"].maxima
@@ -377,16 +381,63 @@ def test_specs_are_named_and_know_their_network() -> None:
 
 
 def test_each_network_of_a_study_is_tried_on_all_others() -> None:
-    trainings = [replace(TRAINING, downsampling=name) for name in ("max-pool", "strided")]
-    first, second = worst.specs_of(trainings, "full")
-    assert first.others == (("strided", 0),) and second.others == (("max-pool", 0),)
-    assert (first.images, first.steps, first.restarts) == (128, 20, 6)
-    assert set(worst.QUICK) < {*cifar10_vgg("max-pool", width=0.1).layers}
-    assert [spec.layers for spec in worst.specs_of(trainings, "quick")] == [worst.QUICK] * 2
+    made = studies.study("cifar10-worst").specs("full")
+    names = {(spec.downsampling, spec.seed) for spec in made}
+    for spec in made:
+        assert {*spec.others} == names - {(spec.downsampling, spec.seed)}
+        assert (spec.images, spec.steps, spec.restarts, spec.layers) == (128, 20, 6, None)
+    quick = studies.study("cifar10-worst").specs("quick")
+    assert {spec.layers for spec in quick} == {studies.WORST_LAYERS}
+    assert {*studies.WORST_LAYERS} < {*cifar10_vgg("max-pool", width=0.1).layers}
 
 
-def test_layers_searched_of_networks_trained_on_imagenet_are_theirs() -> None:
-    for spec in worst.pretrained_specs_of("full", 0):
+@pytest.mark.parametrize("mode", studies.MODES)
+def test_a_study_searches_networks_whose_weights_are_kept(mode: str) -> None:
+    kept = studies.keeping(mode)
+    for spec in studies.study("cifar10-worst").specs(mode):
+        assert spec.training in kept
+        for variant, seed in spec.others:
+            assert replace(spec.training, downsampling=variant, seed=seed) in kept
+
+
+@pytest.mark.parametrize("mode", studies.MODES)
+def test_layers_searched_of_networks_trained_on_imagenet_are_theirs(mode: str) -> None:
+    for spec in studies.study("imagenet-worst").specs(mode):
         assert spec.layers is not None
         assert set(spec.layers) < set(untrained(spec.network, 0).model.layers)
-    assert worst.pretrained_specs_of("quick", 0) == []
+
+
+def test_a_spec_is_executed_into_a_record_that_reads_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    store = Store(tmp_path / "store")
+    spec = Worst(TRAINING, 4, 1, 1, ("input", "down4"), (("strided", 1),), calibration=4)
+    other = replace(TRAINING, downsampling="strided", seed=1)
+    store.save_weights(TRAINING, networks.build(TRAINING, 10, 3).state_dict())
+    wanted = "photos-max-pool-0-worst needs the weights of photos-strided-1"
+    with pytest.raises(FileNotFoundError, match=wanted):
+        runs.execute(spec, store)
+    store.save_weights(other, networks.build(other, 10, 3).state_dict())
+    record = runs.execute(spec, store)
+    assert store.load(spec) == record and isinstance(record.measurements, WorstRecord)
+    assert set(record.measurements.networks) == {"before", "calibrated", "after"}
+    assert "strided-1" in record.measurements.networks["after"].carried
+    assert record.measurements.networks["before"].predictions is None
+    assert (
+        "predictions"
+        not in json.loads(store.path(spec).read_text())["measurements"]["networks"]["before"]
+    )
+
+
+def test_a_network_that_others_trained_is_measured_like_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(networks, "pretrained", lambda name: untrained(name, 1))
+    spec = WorstPretrained("squeezenet1_1", 0, 2, 0, 1, ("input", "conv1"), "photos", 32)
+    record = runs.execute(spec, Store(tmp_path / "store"))
+    assert list(record.measurements.networks) == ["before", "after"]
+    assert specs.network_of(spec) is spec
+    with pytest.raises(ValueError, match="network must be one of .*squeezenet1_1.*'squeeze'"):
+        runs.execute(replace(spec, network="squeeze"), Store(tmp_path / "store"))

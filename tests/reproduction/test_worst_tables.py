@@ -1,25 +1,24 @@
 """Tables of worst deformations, of records made by hand."""
 
 import math
-from types import SimpleNamespace
-from typing import Any
 
-import cattrs
 import pandas as pd
 import pytest
 
 from reproduction.analysis import worst as tables
-from reproduction.experiments.specs import Recipe, Training
-from reproduction.experiments.worst import (
-    CLASS,
+from reproduction.experiments.records import (
     Budget,
     Carried,
     Maxima,
     OfNetwork,
     Predictions,
-    Worst,
     WorstRecord,
+    from_json,
+    to_json,
 )
+from reproduction.experiments.specs import Recipe, Training, Worst
+from reproduction.experiments.store import Record
+from reproduction.experiments.worst import CLASS
 from reproduction.pages.matrix import matrix
 
 LAYERS = ["input", "conv1_2", "down4"]
@@ -34,7 +33,7 @@ def maxima(scale: float) -> Maxima:
     )
 
 
-def record(variant: str, other: str, before: float, after: float) -> Any:
+def record(variant: str, other: str, before: float, after: float) -> Record:
     training = Training("cifar10", variant, 0, Recipe(1, 8, 0.1), "protocol-1")
     predictions = Predictions(
         0.8, 0.75, 0.1, 0.6, 0.3, accuracy=[0.7, 0.6, 0.5, 0.2], flips=[0.2, 0.3, 0.4, 0.9]
@@ -55,18 +54,18 @@ def record(variant: str, other: str, before: float, after: float) -> Any:
         ),
     }
     measured = WorstRecord(LAYERS, [0, 2, 12], 8, Budget(10, 8, 10), networks)
-    return SimpleNamespace(spec=Worst(training, 8, 4, 2), measurements=measured)
+    return Record(Worst(training, 8, 4, 2), measured, {})
 
 
 @pytest.fixture
-def records() -> list[Any]:
+def records() -> list[Record]:
     return [
         record("max-pool", "strided", before=1.0, after=1.0),
         record("strided", "max-pool", before=math.e**2, after=math.e),
     ]
 
 
-def test_numbers_of_layers_are_those_of_the_network(records: list[Any]) -> None:
+def test_numbers_of_layers_are_those_of_the_network(records: list[Record]) -> None:
     values = tables.by_layer(records, "after", "worst")
     assert values["layer"].tolist() == [0, 2, 12] * 2
     assert values["value"].tolist() == pytest.approx(
@@ -77,7 +76,7 @@ def test_numbers_of_layers_are_those_of_the_network(records: list[Any]) -> None:
     )
 
 
-def test_search_says_what_the_second_half_still_gained(records: list[Any]) -> None:
+def test_search_says_what_the_second_half_still_gained(records: list[Record]) -> None:
     found = tables.search(records, "after").droplevel("layer")
     assert found.loc["down4", "over random"] == pytest.approx(10)
     assert found.loc["down4", "over best random"] == pytest.approx(5)
@@ -86,7 +85,7 @@ def test_search_says_what_the_second_half_still_gained(records: list[Any]) -> No
     assert found["beaten"].tolist() == [1.0, 0.5, 0.0]
 
 
-def test_spread_is_that_of_logarithms(records: list[Any]) -> None:
+def test_spread_is_that_of_logarithms(records: list[Record]) -> None:
     assert tables.spread(tables.by_layer(records, "before", "worst")).tolist() == pytest.approx(
         [2 / math.sqrt(2)] * 3
     )
@@ -96,7 +95,7 @@ def test_spread_is_that_of_logarithms(records: list[Any]) -> None:
     ]
 
 
-def test_carrying_over_between_layers_and_networks(records: list[Any]) -> None:
+def test_carrying_over_between_layers_and_networks(records: list[Record]) -> None:
     own = tables.carried(records, "after")
     assert own.loc["down4", "down4"] == 10 and own.loc[CLASS, "down4"] == 3
     assert tables.carried(records, "after", "before").loc["conv1_2", "conv1_2"] == 3
@@ -106,7 +105,7 @@ def test_carrying_over_between_layers_and_networks(records: list[Any]) -> None:
     assert tables.across(records, CLASS).loc["strided-0", "max-pool-0"] == 0.6
 
 
-def test_classes_by_kind_of_deformation(records: list[Any]) -> None:
+def test_classes_by_kind_of_deformation(records: list[Record]) -> None:
     found = tables.classes(records)
     assert list(found.index) == [("Max-pool", 0), ("Strided", 0)]
     assert found["flips", "worst, last layer"].tolist() == [0.4] * 2
@@ -114,7 +113,7 @@ def test_classes_by_kind_of_deformation(records: list[Any]) -> None:
     assert found["accuracy", "against the class"].tolist() == [0.2] * 2
 
 
-def test_findings_follow_the_numbers(records: list[Any]) -> None:
+def test_findings_follow_the_numbers(records: list[Record]) -> None:
     far, alike, flips = tables.findings(records)
     assert "4.0 times" in far and "10.0 times (4.0 to 10.0 over" in far
     assert "converge under them as well" in alike and "leaves 0.50 of" in alike
@@ -124,12 +123,9 @@ def test_findings_follow_the_numbers(records: list[Any]) -> None:
     assert "do not converge under them" in tables.findings(apart)[1]
 
 
-def test_record_goes_through_json(records: list[Any]) -> None:
+def test_record_goes_through_json(records: list[Record]) -> None:
     measured = records[0].measurements
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    assert converter.structure(converter.unstructure(measured), WorstRecord) == measured
-    spec = Worst(records[0].spec.training, 8, 4, 2, ("input",), (("strided", 1),))
-    assert converter.structure(converter.unstructure(spec), Worst) == spec
+    assert from_json(to_json(measured), WorstRecord) == measured
 
 
 def test_matrix_writes_every_number() -> None:
