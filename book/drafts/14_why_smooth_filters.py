@@ -1,4 +1,7 @@
 # %% [markdown]
+# *A draft, which is not built until `cifar10-theory` and `cifar10-random-labels-theory` have records.*
+
+# %% [markdown]
 # (why-smooth)=
 # # Why smooth filters help
 #
@@ -17,15 +20,15 @@ import pandas as pd
 from myst_nb import glue
 
 from deformlib import Deformation
-from deformlib.geometry import largest_gradient, shapes
-from deformlib.models import DOWNSAMPLINGS
 from deformlib.seeding import stream
+from reproduction.analysis.deformations import largest_gradient, shapes
+from reproduction.analysis.evidence import collect
 from reproduction.analysis.prediction import (
     SOURCES,
     bounds_table,
     explained,
     first_layers,
-    live,
+    measurements,
     networks_of,
     smoothing_and_change,
     table,
@@ -34,9 +37,12 @@ from reproduction.pages.figures import networks_as_points
 
 # %% tags=["hide-input"]
 studies = {"full": ("cifar10", "cifar10-random-labels"), "quick": ("cifar10",)}[mode]
-variants = {"full": tuple(DOWNSAMPLINGS), "quick": ("max-pool", "strided-relu")}[mode]
-measurements = live(mode, studies, variants)
-networks = networks_of(measurements)
+variants = {"full": None, "quick": ("max-pool", "strided-relu")}[mode]
+for trained in studies:
+    collect(trained, mode, seeds=[0], variants=variants)  # the weights, in quick mode
+theory = {study: collect(f"{study}-theory", mode, variants=variants) for study in studies}
+measured = measurements(theory)
+networks = networks_of(measured)
 everything = table(networks)
 layers = everything[
     (everything["layer"] > 0) & ~everything["before_relu"]
@@ -46,7 +52,7 @@ layers = everything[
 candidates = [f"{source} {moved}" for source in SOURCES for moved in ("small", "any", "bilinear")]
 score = explained(layers, [*candidates, "shifted"])
 first_block = explained(layers[layers["layer"] < 3], candidates)
-tried = bounds_table(measurements)
+tried = bounds_table(measured)
 filters_and_change = smoothing_and_change(networks)
 later = filters_and_change[~filters_and_change["name"].str.startswith("conv1")]
 

@@ -1,4 +1,7 @@
 # %% [markdown]
+# *A draft, which is not built until `cifar10-matching`, `cifar10-random-labels-matching` and `cifar10-smoothing` have records.*
+
+# %% [markdown]
 # (smoothness-cause)=
 # # Is smoothness sufficient? Is it necessary?
 #
@@ -33,10 +36,9 @@ from reproduction.pages.figures.replaced import changes_by_layer, ladder
 
 for trained in ("cifar10", "cifar10-random-labels"):
     collect(trained, mode, variants=variants)
-studies = "reproduction.experiments.matching_wiring"
-real = collect(f"{studies}:MATCHING", mode, variants=variants)
-random = collect(f"{studies}:RANDOM_LABELS_MATCHING", mode, variants=variants)
-smoothing = collect(f"{studies}:SMOOTHING", mode, variants=variants)
+real = collect("cifar10-matching", mode, variants=variants)
+random = collect("cifar10-random-labels-matching", mode, variants=variants)
+smoothing = collect("cifar10-smoothing", mode, variants=variants)
 change, change_random = changes(real), changes(random)
 glue("fig-cause-note", real.note, display=False)
 glue("fig-cause-random-note", random.note, display=False)
@@ -46,7 +48,11 @@ glue("fig-cause-smoothing-note", smoothing.note, display=False)
 # ## What was found
 
 # %% tags=["hide-input"]
-Markdown("\n".join(f"{n}. {found}" for n, found in enumerate(findings(change, change_random, smoothing), 1)))
+Markdown(
+    "\n".join(
+        f"{n}. {found}" for n, found in enumerate(findings(change, change_random, smoothing), 1)
+    )
+)
 
 # %% [markdown]
 # {numref}`fig-cause` has the curves behind the first two. Each shows by how much the logarithm of sensitivity differs
@@ -93,7 +99,7 @@ pd.concat({scope: as_table(carried(change, scope), shown) for scope in list(SCOP
 import torch
 
 from deformlib.filters import filters_of
-from reproduction.analysis.evidence import load_initial, load_trained
+from reproduction.analysis.networks import load_initial, load_trained
 from reproduction.experiments.matching import recoloured, second_moments
 
 before, after = (
@@ -130,7 +136,10 @@ variation.map(lambda values: sum(values) / len(values)).mean().round(3).to_frame
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels: change of log sensitivity at the last layer, rung by rung from the initial to the trained network, one line for each way of downsampling."}, "figure": {"name": "fig-cause-ladder", "caption": "Change of log sensitivity at the last layer, rung by rung. Records: {glue:text}`fig-cause-note`; random labels: {glue:text}`fig-cause-random-note`."}}
 rungs = {"before": "before training", **{name: name for name in LADDER}, "after": "trained"}
-last = {title: table[table["layer"] == table["layer"].max()] for title, table in {"real labels": change, "random labels": change_random}.items()}
+last = {
+    title: table[table["layer"] == table["layer"].max()]
+    for title, table in {"real labels": change, "random labels": change_random}.items()
+}
 ladder(last, rungs)
 
 # %% [markdown]
@@ -166,7 +175,9 @@ pd.concat({scope: as_table(carried(change, scope), labels) for scope in SCOPES})
 # The changes themselves, layer by layer, means over seeds (likewise):
 
 # %% tags=["hide-input", "hide-output"]
-change.pivot_table(index=["variant", "network"], columns="layer", values="value", sort=False).round(2)
+change.pivot_table(index=["variant", "network"], columns="layer", values="value", sort=False).round(
+    2
+)
 
 # %% [markdown]
 # ### Smoothing what is trained

@@ -1,4 +1,7 @@
 # %% [markdown]
+# *A draft, which is not built until `cifar10-worst` has records.*
+
+# %% [markdown]
 # (worst)=
 # # The worst deformation
 #
@@ -18,7 +21,8 @@ from myst_nb import glue
 from deformlib import Deformation
 from deformlib.seeding import stream
 from reproduction.analysis import worst as tables
-from reproduction.analysis.evidence import collect, existing, load_trained
+from reproduction.analysis.evidence import collect, existing
+from reproduction.analysis.networks import load_trained
 from reproduction.experiments import worst
 from reproduction.experiments.photos import crops
 from reproduction.pages.figures import image_rows, rows_of_panels
