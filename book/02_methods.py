@@ -186,7 +186,7 @@ architecture(cifar10_vgg("max-pool"), 32)
 architecture(imagenet_vgg("max-pool"), 224)
 
 # %% [markdown]
-# Everything turns on the layers named `down`. The paper compares five on CIFAR-10, the *arms* of its experiment, and
+# Everything turns on the layers named `down`. The paper compares five on CIFAR-10, the *variants* of its experiment, and
 # Max-pool with Strided-ReLU on ImageNet:
 #
 # - **Subsample** keeps the top left value of each 2x2 square. It neither pools nor learns.
@@ -245,7 +245,7 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": more})
 # |---|---|---|
 # | training or test images | test images (training images too, in the full measurement) | stability on images the network has not fitted |
 # | mean and median | mean over images of the numerator; median over all pairs of the 128 images, as NumPy's for an even count | Section 2.1; with one median for all images the mean of quotients is the quotient |
-# | images and deformations in repetitions | the same for all seeds, arms and checkpoints | the published bands have no width at layer 0 |
+# | images and deformations in repetitions | the same for all seeds, variants and checkpoints | the published bands have no width at layer 0 |
 # | where in a conv block | after its ReLU (before it too, in the records) | what the next layer sees |
 # | precision | float32; $d$ as half the squared distance of unit vectors | one minus a cosine loses the digits of small distances |
 #
@@ -262,7 +262,7 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": more})
 # | the downsampling of Figure 4 | Strided-ReLU | its published curves do not step down at the downsampling layers, as those of Max-pool do in Figure 3a |
 # | bias of the last layer | yes, starting from 0 | the usual one |
 # | is a 2x2 kernel a filter? | neither counted as one nor smoothed | the paper's smoothness plots show the 3x3 convolutions only |
-# | seeds of different arms | shared: the same seed draws the same 3x3 filters and last layer in every arm, and the same order of examples | comparisons between arms are paired, and layers 0 to 2 agree at initialization; the published arms differ there |
+# | seeds of different variants | shared: the same seed draws the same 3x3 filters and last layer in every variant, and the same order of examples | comparisons between variants are paired, and layers 0 to 2 agree at initialization; the published variants differ there |
 # | optimizer, rate, epochs, augmentation | see {ref}`below <recipe>` | |
 #
 # ### Data
@@ -318,7 +318,7 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": more})
 # scatter. The older PyTorch also draws other initial weights from the same seed. The networks that had begun from such
 # weights were unpaired with others of their seed, and were all made again from the weights that the seed has on the
 # CPU, when `deformlib.models.initialize` had learned to draw the same in every version: the earlier records are in the
-# history of `book/results`. Only seed 3 of `cifar10` was left as it was. Its five arms began from other weights than
+# history of `book/results`. Only seed 3 of `cifar10` was left as it was. Its five variants began from other weights than
 # seed 3 now draws, but all from the same. (If nothing else is asked for, a network is trained in TensorFloat-32 on a
 # GPU and in bfloat16 on a CPU that has it, else in float32. None here was trained in bfloat16.)
 
@@ -334,10 +334,10 @@ recipes.dropna(how="all")
 # In full mode these train the networks of full width on CIFAR-10. In quick mode both columns are one short recipe for
 # narrow networks on the photographs.
 #
-# The criterion for *plain* was written down before the runs it judges: eight epochs are kept if every arm of seed 0
+# The criterion for *plain* was written down before the runs it judges: eight epochs are kept if every variant of seed 0
 # reaches 99% training accuracy, otherwise training becomes longer. Average-pool decides it, and narrowly: 98.95% on the
 # record's sample of 10,000 training images, 99.07% counted over all 50,000, with the weights that are kept beside the
-# record; the paper's other arms stand at 99.7% or more of the sample. The criterion speaks of the training images, so
+# record; the paper's other variants stand at 99.7% or more of the sample. The criterion speaks of the training images, so
 # eight epochs were kept; but the recount came after the sample, and a reader who holds us to the sample would call it
 # missed by 0.05 points. (Other seeds, and Blur-pool, which was added later, are not judged by it.) The protocol was
 # tried in quick mode before the first of these runs, and nothing in it has been changed since.
@@ -361,7 +361,7 @@ pd.DataFrame(varied).join(tries.probes()[["train_accuracy", "test_accuracy"]].mu
 # The other studies are variations of *plain*, with criteria that were written down before their first run:
 #
 # - **Random labels**, and true labels on the same images as their control: a fixed subset of 10,000 images, 20 epochs.
-#   Kept if every arm of seed 0 reaches 99% training accuracy on random labels; otherwise 30 epochs for both. The
+#   Kept if every variant of seed 0 reaches 99% training accuracy on random labels; otherwise 30 epochs for both. The
 #   paper's five all reached 100%, so 20 were kept. The criterion does not judge the other seeds, of which Average-pool
 #   with seed 2 ended at 95.4% and Max-pool with seed 3 at 97.6%, all others above 99%; nor Blur-pool, which was added
 #   later and knew 55 to 65% of its random labels after 20 epochs, with three seeds. On all 50,000 images 20 epochs are
@@ -460,7 +460,7 @@ pd.DataFrame(
 
 # %% [markdown]
 # **On what.** On sets of `images` images, drawn once from the test images and, for the full measurement, from the
-# training images. The draw does not depend on the seed of a network: all arms, seeds and checkpoints see the same
+# training images. The draw does not depend on the seed of a network: all variants, seeds and checkpoints see the same
 # images under the same deformations, so that differences between them are differences between networks. The
 # figures use the first set of test images.
 #

@@ -7,20 +7,20 @@
 # look alike, whether they pool or not. So pooling is neither what makes a trained network stable nor needed for it.
 #
 # The paper shows this on ImageNet (Figures 3a and 3b) and on CIFAR-10 (Figures 3c and 3d). This chapter begins with
-# CIFAR-10: five ways of downsampling, everything else equal. The network of each *arm* is trained from scratch with the
-# recipe `plain` of {doc}`02_methods`, without augmentation and without weight decay. Arms with the same seed begin with
+# CIFAR-10: five ways of downsampling, everything else equal. The network of each *variant* is trained from scratch with the
+# recipe `plain` of {doc}`02_methods`, without augmentation and without weight decay. Variants with the same seed begin with
 # the same 3x3 filters and see the same examples in the same order, so every comparison between them is paired; the
 # paper's, to all appearance, did not. Our CIFAR-10 is a copy whose images were re-encoded as JPEG (layer 0 is at 0.125,
 # the published at 0.134), and the recipe may be another: the paper does not give its own. The last two sections turn to
 # the larger networks that the paper uses for ImageNet: untrained at full size, then trained at a smaller one.
 #
-# Where there are records of it, the figures show a sixth arm, Blur-pool ({ref}`methods <representations>`). It is not
+# Where there are records of it, the figures show a sixth variant, Blur-pool ({ref}`methods <representations>`). It is not
 # the paper's, and nothing that is said of convergence or of published curves includes it.
 #
-# Arms stand in the paper's order; their colours are ours, after Okabe and Ito, so that the colour-blind can tell them
-# apart (what we have of the paper is its text and numbers read off its plots, which keep the order of arms and not
-# their colours). The captions count the runs behind each figure. Where an arm has one seed it has no band, and where
-# the arms do not have the same seeds, part of the difference between their curves is that between the seeds.
+# Variants stand in the paper's order; their colours are ours, after Okabe and Ito, so that the colour-blind can tell them
+# apart (what we have of the paper is its text and numbers read off its plots, which keep the order of variants and not
+# their colours). The captions count the runs behind each figure. Where a variant has one seed it has no band, and where
+# the variants do not have the same seeds, part of the difference between their curves is that between the seeds.
 
 # %% tags=["parameters"]
 mode = "full"
@@ -58,8 +58,8 @@ glue("fig-3c-note", evidence.note, display=False)
 evidence.accuracies()
 
 # %% [markdown]
-# In full mode every arm has learned its training images all but by heart; {ref}`the recipe <recipe>` says how close
-# Average-pool comes to missing its criterion. On test images the paper's arms, in the mean of five seeds, are up to 4.3
+# In full mode every variant has learned its training images all but by heart; {ref}`the recipe <recipe>` says how close
+# Average-pool comes to missing its criterion. On test images the paper's variants, in the mean of five seeds, are up to 4.3
 # points apart, with the two that pool ahead: these networks do not perform equally well. Blur-pool is ahead of them all
 # (85.0%) and changes its mind least (12.8% flips), though it knows its training images no better than Average-pool
 # (98.9% and 98.8% of the sample).
@@ -68,10 +68,10 @@ evidence.accuracies()
 # ## At initialization
 #
 # {numref}`fig-3c` is the paper's Figure 3c: the sensitivity to deformation of networks that have not been trained.
-# The first two layers come before any downsampling and are the same network in every arm, so the curves of arms with
+# The first two layers come before any downsampling and are the same network in every variant, so the curves of variants with
 # the same seeds begin as one. What to look for: where they part, and in which order they end.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-3c", "caption": "Sensitivity to deformation at initialization (the paper's Figure 3c), layer 0 being the image. Lines: means over seeds, with bands of two standard deviations over seeds where an arm has more than one. Dashed: read off the published plot. Before the training of: {glue:text}`fig-3c-note`."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-3c", "caption": "Sensitivity to deformation at initialization (the paper's Figure 3c), layer 0 being the image. Lines: means over seeds, with bands of two standard deviations over seeds where a variant has more than one. Dashed: read off the published plot. Before the training of: {glue:text}`fig-3c-note`."}}
 start = evidence.layers(checkpoint=0)
 glue("fig-3c-last", last_layer(start), display=False)
 sensitivity_by_layer(start, overlay("3c", mode))
@@ -80,16 +80,16 @@ sensitivity_by_layer(start, overlay("3c", mode))
 by_layer(start)
 
 # %% [markdown]
-# At the last layer: {glue:text}`fig-3c-last`. In full mode, in the mean of five seeds, the arms that pool end below
+# At the last layer: {glue:text}`fig-3c-last`. In full mode, in the mean of five seeds, the variants that pool end below
 # those that do not, as published. That is *sure* of every pair (the 95% interval over seeds, in brackets after a ratio
 # here and below, does not hold 1): Max-pool is at 0.69 of Subsample's sensitivity (0.64 to 0.75), at 0.69 of
 # Strided-ReLU's (0.56 to 0.86) and at 0.76 of Strided's (0.59 to 0.99), Average-pool at 0.15 to 0.16 of each. (Two of
 # these intervals do not stay below the 0.8 of claim 1, {ref}`the verdict <verdict>`.) Blur-pool ends nearly as low as
 # Average-pool, at 0.041.
 #
-# The bands are wide, and each arm's seeds are told apart by the first two layers already. The network is random, and
-# its first bank has only 32 filters: what these happen to be, all later layers inherit. With the same seed every arm
-# has the same ones, so a seed lifts or lowers all curves together, and the order of the arms is surer than the bands
+# The bands are wide, and each variant's seeds are told apart by the first two layers already. The network is random, and
+# its first bank has only 32 filters: what these happen to be, all later layers inherit. With the same seed every variant
+# has the same ones, so a seed lifts or lowers all curves together, and the order of the variants is surer than the bands
 # suggest. Not of all: Max-pool and Strided are level with seed 1 (0.160 and 0.158), and of the three without pooling
 # Strided lies at the last layer above Strided-ReLU with seed 0 and below it with the others, and Subsample is the
 # highest with seeds 0 and 1, the lowest with seeds 2 and 4 and in between with seed 3. From layer 2 on our means lie
@@ -112,10 +112,10 @@ sensitivity_by_layer(calibrated, overlay("3c", mode))
 by_layer(calibrated)
 
 # %% [markdown]
-# At the last layer: {glue:text}`fig-3c-calibrated-last`. In full mode every arm becomes 1.9 to 4.2 times as sensitive
+# At the last layer: {glue:text}`fig-3c-calibrated-last`. In full mode every variant becomes 1.9 to 4.2 times as sensitive
 # there, and the seeds, which were up to 2.1 times apart, come together to within 1.25 times, but for Average-pool's
 # (1.37 times apart, 1.24 before). Strided-ReLU, which has batch norm in its downsampling layers too, moves to the top;
-# pooled arms stay below unpooled ones. This baseline matters for what training is said to do; the next section compares
+# pooled variants stay below unpooled ones. This baseline matters for what training is said to do; the next section compares
 # with both.
 #
 # ## After training
@@ -136,20 +136,20 @@ by_layer(end)
 # At the last layer: {glue:text}`fig-3d-last`. In full mode the curves rise to a peak at layer 2 or 3 and on the whole
 # decline from there, much as published (there Strided peaks at layer 4). Blur-pool drops at layer 3 and rises again
 # within each of the next two blocks. The first two layers become 1.9 to 4.6 times as sensitive as before training. The
-# last layer of the three arms without pooling ends lower than it began, with each of five seeds. Average-pool and
+# last layer of the three variants without pooling ends lower than it began, with each of five seeds. Average-pool and
 # Blur-pool, whose last layers had been by far the stablest, become less so, 1.8 to 3.3 times. And Max-pool's ends at
 # 0.14 whatever it began at: lower with seeds 0, 1 and 4 (0.19, 0.16 and 0.15), higher with seeds 2 and 3 (0.12 and
-# 0.11). That is the plain initialization; against the calibrated one every arm ends lower, but for Average-pool with
+# 0.11). That is the plain initialization; against the calibrated one every variant ends lower, but for Average-pool with
 # seed 3.
 #
-# And the bands have shrunk, in every arm at every layer but Average-pool's last (from ±0.006 to ±0.008) and layers 1
+# And the bands have shrunk, in every variant at every layer but Average-pool's last (from ±0.006 to ±0.008) and layers 1
 # and 4 of Strided, where seed 4 stands apart; in the upper half mostly to a fifth or less: trained networks differ less
 # from seed to seed than random ones. What the first filters happened to be matters little.
 #
-# The published curves end at 0.16 to 0.22. Ours lie well below them in the upper layers, in every arm, at 0.49 to 0.70
+# The published curves end at 0.16 to 0.22. Ours lie well below them in the upper layers, in every variant, at 0.49 to 0.70
 # of them from layer 7 on: training has made our networks stabler than the paper's. And the last layer changes
 # otherwise, but for Average-pool's, which rises in both. In the published panels the last layer of Max-pool nearly
-# doubles (0.117 to 0.216) and those of the arms without pooling stay within 6% of where they were; ours fall in the
+# doubles (0.117 to 0.216) and those of the variants without pooling stay within 6% of where they were; ours fall in the
 # mean over seeds, Max-pool's hardly. Measured from the plain initialization, that a network without pooling *learns*
 # stability at the top is not seen in the paper's CIFAR-10 curves, and here by cosine only: Strided's last layer comes
 # to 0.55 of what it was (0.38 to 0.79), Subsample's to 0.63 (0.45 to 0.88) and Strided-ReLU's to 0.67 (0.53 to 0.84),
@@ -158,13 +158,13 @@ by_layer(end)
 # Euclidean distance. How long and by which recipe the paper's networks were trained is not known.
 #
 # Blur-pool keeps a trace of its filter, which is fixed: at its first downsampling layer sensitivity falls from 0.45 to
-# 0.21, where the other arms stay above 0.31, and from there on it is below the means of all of them, though narrowly at
+# 0.21, where the other variants stay above 0.31, and from there on it is below the means of all of them, though narrowly at
 # layers 5, 11 and 12 (at the last 0.088, where Average-pool is at 0.092). Its three seeds agree to 0.006 from layer 3
 # on.
 #
-# ## Do the arms converge?
+# ## Do the variants converge?
 #
-# "Alike" needs a measure. The table gives, at each layer, the standard deviation between the paper's arms (of their
+# "Alike" needs a measure. The table gives, at each layer, the standard deviation between the paper's variants (of their
 # means over seeds) before and after training. In absolute terms, because that is what the eye sees in the figures,
 # and of logarithms, because a difference of 0.05 means more where the values are small.
 
@@ -172,11 +172,11 @@ by_layer(end)
 spread(*(values[values["variant"].isin(VARIANTS)] for values in (start, end)))
 
 # %% [markdown]
-# In full mode the arms lie much closer together after training than before in the upper half of the network, by both
-# measures. In the first layers it is the other way round: there the arms began as one network, and they have come
+# In full mode the variants lie much closer together after training than before in the upper half of the network, by both
+# measures. In the first layers it is the other way round: there the variants began as one network, and they have come
 # apart. Where the one turns into the other is a matter of the measure, as the table shows: by logarithm the two are
 # level at layers 3 and 4, in absolute terms they cross between 5 and 6. Part of any spread is the seeds'; {ref}`the
-# verdict <verdict>` takes that part out. By logarithm it finds the arms nearly four times nearer to each other than
+# verdict <verdict>` takes that part out. By logarithm it finds the variants nearly four times nearer to each other than
 # before training (a ratio of 0.26, 0.23 to 0.28, layers 3 to 12 together; 0.24, 0.21 to 0.27, against the calibrated
 # initialization), and in absolute terms by less (0.59, 0.44 to 0.71).
 #
@@ -188,7 +188,7 @@ spread(*(values[values["variant"].isin(VARIANTS)] for values in (start, end)))
 # which need some tens of steps to leave 0 and 1 behind, the curves of the untrained network would first rise to these.
 # What to look for: which of the three changes comes first.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels over the epochs: layers 1 to 4 dip a little in most arms and rise from a fifth of an epoch on; the last layer falls within the first epoch and then rises; total variation falls later."}, "figure": {"name": "fig-3-course", "caption": "The course of training: sensitivity, mean over layers 1 to 4 and of the last layer, with calibrated batch norm statistics; and normalized total variation, mean over filter banks. Up to a hundredth of an epoch the axis is linear, from there logarithmic. Lines and bands as in the figures before. Records: {glue:text}`fig-3c-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels over the epochs: layers 1 to 4 dip a little in most variants and rise from a fifth of an epoch on; the last layer falls within the first epoch and then rises; total variation falls later."}, "figure": {"name": "fig-3-course", "caption": "The course of training: sensitivity, mean over layers 1 to 4 and of the last layer, with calibrated batch norm statistics; and normalized total variation, mean over filter banks. Up to a hundredth of an epoch the axis is linear, from there logarithmic. Lines and bands as in the figures before. Records: {glue:text}`fig-3c-note`."}}
 calibrated_layers = partial(Evidence.layers, measure="calibrated")
 course = {
     "layers 1 to 4": over_training(evidence, calibrated_layers, range(1, 5)),
@@ -205,13 +205,13 @@ means = {
 pd.concat(means).rename(index="{:.3g}".format, level="epoch").round(3)
 
 # %% [markdown]
-# In full mode the top comes first. Within two thirds of an epoch the last layer of every arm falls to 0.06 to 0.10,
-# wherever it began: there the arms have converged, and are stabler than they will be at the end. At that moment the
+# In full mode the top comes first. Within two thirds of an epoch the last layer of every variant falls to 0.06 to 0.10,
+# wherever it began: there the variants have converged, and are stabler than they will be at the end. At that moment the
 # filters have hardly changed, by 0.04 in total variation of the 0.18 to 0.26 that they will, and those of the last
 # block by 0.01 to 0.02. They become smooth between then and the fourth epoch. In that time layers 1 to 4, which had
-# first become less sensitive, in four arms of six by 5% to a quarter, become 1.2 to 1.7 times as sensitive, and the top
+# first become less sensitive, in four variants of six by 5% to a quarter, become 1.2 to 1.7 times as sensitive, and the top
 # rises to 0.07 to 0.12; at the end layers 1 to 4 are at about twice what they began at, and the top is at 0.09 to 0.14.
-# So neither way is monotone for stability (for smoothness it is, but for the last four epochs, in which some arms lose
+# So neither way is monotone for stability (for smoothness it is, but for the last four epochs, in which some variants lose
 # up to 0.01); and what made the upper layers stable in the first epoch was hardly that filters became smooth: at 0.35
 # epochs the last layer is already at 0.06 to 0.13, while total variation has changed by 0.015 at most. (In
 # {numref}`fig-4` it takes 0.07 to lower an untrained network's last layer by two thirds.)
@@ -242,10 +242,10 @@ sensitivity_by_layer(end_euclidean, distance="Euclidean")
 by_layer(end_euclidean)
 
 # %% [markdown]
-# In full mode the curves have the same shape: at initialization the arms fan out and those that pool end lowest; after
+# In full mode the curves have the same shape: at initialization the variants fan out and those that pool end lowest; after
 # training all rise to a peak at layer 2 or 3, decline on the whole and end close to each other. One thing differs, what
 # becomes of the last layer. By this distance Max-pool's surely becomes *more* sensitive (0.292 to 0.364, with all five
-# seeds; ratio 1.26, 1.03 to 1.56) where by cosine it stays in the mean. And of the arms without pooling none surely
+# seeds; ratio 1.26, 1.03 to 1.56) where by cosine it stays in the mean. And of the variants without pooling none surely
 # becomes stabler than at the plain initialization: Strided's falls with four seeds of five (0.89, 0.71 to 1.11),
 # Subsample's with three (0.98, 0.77 to 1.24), and Strided-ReLU's rises with three (1.03, 0.92 to 1.15).
 
@@ -255,8 +255,8 @@ by_layer(end_euclidean)
 # These networks were trained without augmentation, and a network that never sees a shifted or mirrored image has one
 # reason less to be stable. The recipe `augmented` of {doc}`02_methods` has both, and differs in six more settings:
 # weight decay, label smoothing, pixels, epochs, batch size and learning rate. {numref}`fig-3d-augmented` sets its
-# networks, of three arms, beside those of {numref}`fig-3d` with the same seeds. What to look for: whether the pattern
-# over the layers is the same, and whether the arms still end alike.
+# networks, of three variants, beside those of {numref}`fig-3d` with the same seeds. What to look for: whether the pattern
+# over the layers is the same, and whether the variants still end alike.
 
 # %% tags=["hide-input"]
 augmented = collect("cifar10-augmented", mode)
@@ -269,7 +269,7 @@ plain = collect(
 glue("fig-3d-augmented-note", augmented.note, display=False)
 pd.concat({"plain": plain.accuracies(), "augmented": augmented.accuracies()})
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of three curves each over thirteen layers, of the same arms trained by two recipes; with augmentation they end closer together and lower."}, "figure": {"name": "fig-3d-augmented", "caption": "Sensitivity after training by two recipes, CIFAR-10. Lines: means over seeds, with bands of two standard deviations over seeds. Plain: the same seeds, 8 epochs in full mode; of the other: {glue:text}`fig-3d-augmented-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of three curves each over thirteen layers, of the same variants trained by two recipes; with augmentation they end closer together and lower."}, "figure": {"name": "fig-3d-augmented", "caption": "Sensitivity after training by two recipes, CIFAR-10. Lines: means over seeds, with bands of two standard deviations over seeds. Plain: the same seeds, 8 epochs in full mode; of the other: {glue:text}`fig-3d-augmented-note`."}}
 recipes = {"plain": plain.layers(), "augmented": augmented.layers()}
 rows_of_panels({"normalized cosine distance": recipes})
 
@@ -277,7 +277,7 @@ rows_of_panels({"normalized cosine distance": recipes})
 pd.concat({name: by_layer(values) for name, values in recipes.items()}, axis=1)
 
 # %% [markdown]
-# The spread between these arms, the standard deviation of the logarithms of their means, at initialization (calibrated)
+# The spread between these variants, the standard deviation of the logarithms of their means, at initialization (calibrated)
 # and after training:
 
 # %% tags=["hide-input"]
@@ -290,19 +290,19 @@ pd.concat(
 )
 
 # %% [markdown]
-# In full mode, with two seeds of three arms, the pattern is the same: a steep rise to layer 2 and from there a decline,
+# In full mode, with two seeds of three variants, the pattern is the same: a steep rise to layer 2 and from there a decline,
 # with augmentation below the plain network at every layer but Average-pool's eighth and ninth. Part of that lead is
 # there before the network begins. This recipe scales pixels to lie around 0, and then the images themselves are less
 # sensitive, 0.090 in place of 0.125. The largest lead is at the top, where the three end at 0.069 to 0.080, plain at
 # 0.092 to 0.142.
 #
-# And they end alike. From layer 6 on the arms' spread is 0.03 to 0.10 with augmentation, and 0.05 to 0.24 without;
+# And they end alike. From layer 6 on the variants' spread is 0.03 to 0.10 with augmentation, and 0.05 to 0.24 without;
 # before training both are at 0.56 to 0.95. At the last layer Strided-ReLU, which has no pooling, ends between the two
 # that pool. It began there at 0.76, more than six times Average-pool's 0.12. So the paper's main finding shows more
-# clearly under this recipe than under the plain one by which this book judges it. The arms are also nearer in accuracy,
+# clearly under this recipe than under the plain one by which this book judges it. The variants are also nearer in accuracy,
 # though not within one point: those that pool are ahead by 1.3 and 1.4 points, plain by 2.8 and 3.2. Smoothness does
 # not follow. Filters are far smoother (1.20 to 1.50 by the average over kernels, plain 1.48 to 1.83), but in the last
-# bank the arms are farther apart (0.22 against 0.13).
+# bank the variants are farther apart (0.22 against 0.13).
 #
 # Which of the eight differences does it, these networks cannot say. (On a fifth of the images {doc}`09_choices` changes
 # one setting at a time: flips and shifts alone lower the last layer by 29%, decay or four times the rate by 3% at
@@ -313,19 +313,19 @@ pd.concat(
 # ## On photographs of full size
 #
 # For ImageNet the paper uses a larger network, 13 convolutions in five blocks, on photographs of 224x224 pixels that
-# are deformed by up to 10 pixels. Two arms: Max-pool, and Strided-ReLU, which has no pooling. Before training neither
+# are deformed by up to 10 pixels. Two variants: Max-pool, and Strided-ReLU, which has no pooling. Before training neither
 # data nor time stand in the way, so here are these networks at full width, on photographs of ImageNet's validation
 # set. (In quick mode: a quarter as wide, on photographs of 64x64 that come with scikit-image.)
 #
 # {numref}`fig-3a` is the paper's Figure 3a. It is its "basic sanity check": does pooling make an untrained network more
 # stable? What to look for: the steps down at layers 3, 6, 10, 14 and 18, where Max-pool pools, and where the
-# other arm goes in the meantime. Until layer 2 the two are one network.
+# other variant goes in the meantime. Until layer 2 the two are one network.
 
 # %% tags=["hide-input"]
 untrained = collect("imagenet-init", mode)
 glue("fig-3a-note", untrained.note, display=False)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves over nineteen layers that begin as one at layer 0, with two dashed published curves."}, "figure": {"name": "fig-3a", "caption": "Sensitivity to deformation of the ImageNet networks at initialization (the paper's Figure 3a), layer 0 being the photograph. Lines: means over seeds, with bands of two standard deviations over seeds where an arm has more than one. Dashed: read off the published plot. Records: {glue:text}`fig-3a-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves over nineteen layers that begin as one at layer 0, with two dashed published curves."}, "figure": {"name": "fig-3a", "caption": "Sensitivity to deformation of the ImageNet networks at initialization (the paper's Figure 3a), layer 0 being the photograph. Lines: means over seeds, with bands of two standard deviations over seeds where a variant has more than one. Dashed: read off the published plot. Records: {glue:text}`fig-3a-note`."}}
 large = untrained.layers()
 glue("fig-3a-last", last_layer(large), display=False)
 sensitivity_by_layer(large, overlay("3a", mode))
@@ -343,7 +343,7 @@ by_layer(large)
 # themselves and no network is involved. So images, deformations or the measure are not the same as the paper's;
 # {doc}`09_choices` looks for the difference and leaves it open. And the published Strided-ReLU nearly doubles from
 # layer 0 to the last, while ours ends about where it began (0.217) with four seeds (0.209 to 0.231) and a third lower
-# with seed 1 (0.152). So what sets the two arms apart is in our networks that pooling makes stabler, and in the paper's
+# with seed 1 (0.152). So what sets the two variants apart is in our networks that pooling makes stabler, and in the paper's
 # as much that depth without pooling makes more sensitive. Five seeds that all stay below the published curve from layer
 # 5 on do not leave this to chance.
 #
@@ -361,11 +361,11 @@ sensitivity_by_layer(large_calibrated, overlay("3a", mode))
 by_layer(large_calibrated)
 
 # %% [markdown]
-# At the last layer: {glue:text}`fig-3a-calibrated-last`. In full mode both arms become far more sensitive: at the last
+# At the last layer: {glue:text}`fig-3a-calibrated-last`. In full mode both variants become far more sensitive: at the last
 # layer 3.7 to 5.5 times. Strided-ReLU's five seeds, which end at 0.15 to 0.23 without it, now end together, at 0.83 to
 # 0.86. Now Strided-ReLU rises at every layer, as the published curve nearly does, but to much higher values. Max-pool
 # becomes a saw: up with every convolution, down with every pooling layer, and up on the whole. From layer 11 on the
-# published curves lie between the two versions, nearer to the plain one. Which arm ends stabler does not depend on the
+# published curves lie between the two versions, nearer to the plain one. Which variant ends stabler does not depend on the
 # choice; whether a deep untrained network damps a deformation or amplifies it does.
 #
 # ### By Euclidean distance
@@ -399,7 +399,7 @@ glue("fig-3b-note", trained.note, display=False)
 trained.accuracies()
 
 # %% [markdown]
-# {numref}`fig-3b` stands for the paper's Figure 3b. What to look for: whether the two arms, so far apart in
+# {numref}`fig-3b` stands for the paper's Figure 3b. What to look for: whether the two variants, so far apart in
 # {numref}`fig-3a`, have come together, and whether the early layers have risen.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves over nineteen layers, after training."}, "figure": {"name": "fig-3b", "caption": "Sensitivity to deformation after training, the ImageNet architecture at half width on 50 classes of Tiny ImageNet at 64x64 (for the paper's Figure 3b, ImageNet at 224x224). Lines and bands as in the figures before. Records: {glue:text}`fig-3b-note`."}}
@@ -411,7 +411,7 @@ sensitivity_by_layer(large_end, overlay("3b", mode))
 by_layer(large_end)
 
 # %% [markdown]
-# At the last layer: {glue:text}`fig-3b-last`. In full mode, in the mean of five seeds, both arms rise steeply over the
+# At the last layer: {glue:text}`fig-3b-last`. In full mode, in the mean of five seeds, both variants rise steeply over the
 # first layers, Max-pool to a peak of 0.58 at layer 2 and Strided-ReLU to 0.51 at layer 3, and decline from there until
 # layer 13, where both are at 0.17 and change little any more (0.17 to 0.21). It is the pattern of {numref}`fig-3d`.
 # From layer 9 on the means lie within 0.03 of each other. Still, at the last layer Max-pool is the stabler one with
@@ -437,14 +437,14 @@ rows_of_panels(
 pd.concat({"plain": by_layer(large_start), "calibrated": by_layer(large_start_calibrated)}, axis=1)
 
 # %% [markdown]
-# In full mode the bands are wide. At layer 2 the arms are one network still, and its seeds are at 0.16 to 0.31: as on
-# CIFAR-10, the first filters set the seeds apart. From layer 6 on Max-pool is the stabler arm with every seed, but by
+# In full mode the bands are wide. At layer 2 the variants are one network still, and its seeds are at 0.16 to 0.31: as on
+# CIFAR-10, the first filters set the seeds apart. From layer 6 on Max-pool is the stabler variant with every seed, but by
 # unequal amounts: at the last layer its sensitivity is 0.44 to 0.78 of Strided-ReLU's (mean 0.59, 0.43 to 0.81).
 #
 # In training Strided-ReLU's last layer falls with each seed, to 0.52 to 0.98 of what it was (0.66, 0.49 to 0.89: surely
 # below the 0.9 of claim 4). Max-pool's falls with three seeds, rises with two and stays in the mean (1.00, 0.72 to
 # 1.38). Strided-ReLU began at 0.21 to 0.41 and ends at 0.19 to 0.21, Max-pool began at 0.12 to 0.24 and ends at 0.18 to
-# 0.19: how far a last layer moves depends on where it began. The arms come nearer to each other: {ref}`the verdict
+# 0.19: how far a last layer moves depends on where it began. The variants come nearer to each other: {ref}`the verdict
 # <verdict>` finds their spread, layers 3 to 18 together, at 0.33 of what it was by logarithm (0.00 to 0.56) and at 0.49
 # in absolute terms (0.00 to 0.78). That agrees with the paper, for which stability does not need pooling, but for
 # Max-pool's lead at the last layer and in accuracy.
@@ -478,7 +478,7 @@ pd.concat({name: by_layer(values) for name, values in by_euclid.items()}, axis=1
 # ### With less padding
 #
 # Is it the small maps? For the study `imagenet-128` the same images are enlarged to 128x128. The last filters then have
-# maps of 8x8, where 16% of their taps see padding. The networks are a quarter as wide, one of each arm. (In quick mode
+# maps of 8x8, where 16% of their taps see padding. The networks are a quarter as wide, one of each variant. (In quick mode
 # they are the very networks of the figures before.)
 
 # %% tags=["hide-input"]
@@ -487,7 +487,7 @@ glue("fig-3b-128-note", enlarged.note, display=False)
 enlarged.accuracies()
 
 # %% [markdown]
-# What to look for in {numref}`fig-3b-128`: whether the arms come together as in {numref}`fig-3b` and
+# What to look for in {numref}`fig-3b-128`: whether the variants come together as in {numref}`fig-3b` and
 # {numref}`fig-3b-before`, and whether Strided-ReLU's last layer falls again.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels of two curves each over nineteen layers: before and after training, by cosine and by Euclidean distance."}, "figure": {"name": "fig-3b-128", "caption": "The ImageNet architecture with less padding, before and after training, by both normalized distances. In full mode: a quarter as wide, on the images of the figures before enlarged to 128x128. In quick mode: the very networks of the figures before. Records: {glue:text}`fig-3b-128-note`."}}
@@ -510,14 +510,14 @@ pd.concat(
 )
 
 # %% [markdown]
-# In full mode, with one network of each arm, neither happens. The last layers begin 1.3 times apart and end so (by
-# Euclidean distance 1.1 becomes 1.2), and on the way there the arms come apart: at layers 6 to 12 they end 0.12 to 0.21
+# In full mode, with one network of each variant, neither happens. The last layers begin 1.3 times apart and end so (by
+# Euclidean distance 1.1 becomes 1.2), and on the way there the variants come apart: at layers 6 to 12 they end 0.12 to 0.21
 # from each other, where they had been within 0.06. And both last layers *rise*, Max-pool's from 0.122 to 0.176 and
 # Strided-ReLU's from 0.155 to 0.230. (From the calibrated initialization they fall, to a third and a quarter.) Here,
 # too, it matters where a network began: Strided-ReLU began lower than with any seed at 64x64. The pair that these two
 # replaced ({ref}`recipe`) had begun from other weights, and there Strided-ReLU's last layer began at 0.400 and fell to
-# 0.231, and the arms came together from 3.0 times apart to 1.3. Both pairs end alike. The peak comes later than at
-# 64x64 and is higher (0.69 at layer 5 in Max-pool, 0.71 at layer 7 in Strided-ReLU), and beyond it the trained arms are
+# 0.231, and the variants came together from 3.0 times apart to 1.3. Both pairs end alike. The peak comes later than at
+# 64x64 and is higher (0.69 at layer 5 in Max-pool, 0.71 at layer 7 in Strided-ReLU), and beyond it the trained variants are
 # further apart (0.21 in place of 0.09 at layer 7, 0.05 in place of 0.02 at the last). The width has changed as well,
 # and the networks know less of their training images (95% and 91%), so what differs from 64x64 cannot be laid to
 # padding.

@@ -12,7 +12,7 @@
 # paper adds at the end: that precise position matters less in the upper layers.
 #
 # What the tables and the prose say in full mode rests on as many runs as the captions count. Where they say one
-# seed, a small difference between two arms may be the luck of that seed.
+# seed, a small difference between two variants may be the luck of that seed.
 
 # %% tags=["parameters"]
 mode = "full"
@@ -430,11 +430,11 @@ pd.concat(
 # %% [markdown]
 # ## Training makes filters smoother
 #
-# {numref}`fig-6b` is the paper's Figure 6b. All arms begin with the same filters, so there is one dotted line. What
-# to look for: whether every curve lies below it, whether the arms lie close together, and whether the curves rise
+# {numref}`fig-6b` is the paper's Figure 6b. All variants begin with the same filters, so there is one dotted line. What
+# to look for: whether every curve lies below it, whether the variants lie close together, and whether the curves rise
 # with depth, since the paper says that for CIFAR-10 "the smoothness decreases from layer to layer".
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over eight filter banks, one for each arm, all below a dotted line near 1.87, lowest at the second to fourth bank and rising towards the last."}, "figure": {"name": "fig-6b", "caption": "Smoothness of the filter banks after training, averaged over kernels (the paper's Figure 6b); lower is smoother. Lines: means over seeds, with bands of two standard deviations over seeds where an arm has more than one. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-6b-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Curves over eight filter banks, one for each variant, all below a dotted line near 1.87, lowest at the second to fourth bank and rising towards the last."}, "figure": {"name": "fig-6b", "caption": "Smoothness of the filter banks after training, averaged over kernels (the paper's Figure 6b); lower is smoother. Lines: means over seeds, with bands of two standard deviations over seeds where a variant has more than one. Dotted: before training. Dashed: read off the published plot. Records: {glue:text}`fig-6b-note`."}}
 before, after = evidence.banks("kernel", checkpoint=0), evidence.banks("kernel")
 smoothness_by_layer(after, before, overlay("6b", mode))
 
@@ -442,24 +442,24 @@ smoothness_by_layer(after, before, overlay("6b", mode))
 by_layer(after, before)
 
 # %% [markdown]
-# In full mode every bank of every arm is smoother than it began, all 48 of them. The dotted line is at 1.87. On average
-# over the arms the change is largest in the second and the fourth bank, 0.28 to 0.39, and smallest in the last two,
-# 0.04 to 0.17. There Max-pool and Average-pool change about twice as much as the three arms without pooling, or more.
-# The seed hardly matters in the upper half: the last four banks of an arm agree to within 0.017. In the first bank,
+# In full mode every bank of every variant is smoother than it began, all 48 of them. The dotted line is at 1.87. On average
+# over the variants the change is largest in the second and the fourth bank, 0.28 to 0.39, and smallest in the last two,
+# 0.04 to 0.17. There Max-pool and Average-pool change about twice as much as the three variants without pooling, or more.
+# The seed hardly matters in the upper half: the last four banks of a variant agree to within 0.017. In the first bank,
 # which has only 96 kernels to average over, seeds differ by up to 0.11.
 #
-# Does smoothness fall with depth? Between the third block and the fourth, yes: in every arm both banks of the fourth
+# Does smoothness fall with depth? Between the third block and the fourth, yes: in every variant both banks of the fourth
 # are rougher than both of the third. Layer by layer, no. The second bank of a block is smoother than its first in
-# every arm in block 1, and in four arms out of five in blocks 2 and 3. The published curves zigzag like this too, in
-# all five arms, four, and three.
+# every variant in block 1, and in four variants out of five in blocks 2 and 3. The published curves zigzag like this too, in
+# all five variants, four, and three.
 #
-# Except among the 48 banks Blur-pool is not counted in this. With three seeds its filters are the smoothest of all arms
+# Except among the 48 banks Blur-pool is not counted in this. With three seeds its filters are the smoothest of all variants
 # in the third, fifth and seventh bank, those that come right after it has blurred their input, and next to
 # Average-pool's in the fourth, sixth and eighth. So where smoothing is built in, training does not learn less of it.
 #
-# Do the arms come together? They cannot: they begin with the same filters, so training can only drive them apart. In
-# the third and the sixth bank our five arms (Blur-pool aside) end 0.12 apart, and 0.13 in the last. "Similar levels",
-# as the paper has it, is fair for the first six banks, where the arms differ by less than any of them changed, and not
+# Do the variants come together? They cannot: they begin with the same filters, so training can only drive them apart. In
+# the third and the sixth bank our five variants (Blur-pool aside) end 0.12 apart, and 0.13 in the last. "Similar levels",
+# as the paper has it, is fair for the first six banks, where the variants differ by less than any of them changed, and not
 # for the last two, where three of them hardly changed at all.
 #
 # Beside the published curves two differences stand out. The second bank is published at 1.32 to 1.45, and ours end
@@ -478,7 +478,7 @@ by_layer(after_bank, before_bank)
 # %% [markdown]
 # In full mode everything lies a little lower, and from the second bank on the trained networks by more than the
 # untrained. This average counts kernels by their size, so in a trained network the large kernels are the smoother ones.
-# What was said of depth and of the arms holds for this average too, with somewhat larger changes. The second bank comes
+# What was said of depth and of the variants holds for this average too, with somewhat larger changes. The second bank comes
 # nearer to the published curves (1.46 to 1.54), while in the first Max-pool is 0.12 off and Subsample 0.10.
 
 # %% [markdown]
@@ -501,10 +501,10 @@ by_layer(large_after, large_before)
 # In full mode all 26 banks are smoother than they began, on average over seeds by 0.11 to 0.33. But the curves do not
 # fall. Max-pool's stays between 1.57 and 1.68: it steps up at the fourth block and comes back in the last.
 # Strided-ReLU's rises, from 1.55 in the second bank to 1.73 to 1.76 in the last six: its upper filters are the rougher
-# ones, as on CIFAR-10. In the first bank the seeds of an arm differ by up to 0.15 and the arms by 0.03; from the third
-# on Strided-ReLU's filters are the rougher with every seed, and the two arms end 0.14 apart in the last bank.
+# ones, as on CIFAR-10. In the first bank the seeds of a variant differ by up to 0.15 and the variants by 0.03; from the third
+# on Strided-ReLU's filters are the rougher with every seed, and the two variants end 0.14 apart in the last bank.
 #
-# So smoothness that increases from layer to layer is not met here, in either arm. Its rank correlation with depth, from
+# So smoothness that increases from layer to layer is not met here, in either variant. Its rank correlation with depth, from
 # the second bank on, is &minus;0.51 with Max-pool (interval over seeds &minus;0.58 to &minus;0.45) and &minus;0.76 with
 # Strided-ReLU (&minus;0.86 to &minus;0.66). Claim 9 of {ref}`the verdict <verdict>` asks for more than 0.5. It need not
 # be the paper's mistake. These images are small, and in the last block, with maps of 4x4, a 3x3 filter is nearly
@@ -520,7 +520,7 @@ glue("fig-6a-enlarged-note", enlarged.note, display=False)
 by_layer(enlarged.banks(), enlarged.banks(checkpoint=0))
 
 # %% [markdown]
-# ({glue:text}`fig-6a-enlarged-note`.) In full mode, with one run of each arm, on the whole they do: from the third bank
+# ({glue:text}`fig-6a-enlarged-note`.) In full mode, with one run of each variant, on the whole they do: from the third bank
 # on with Max-pool, 1.60 to 1.43, and from the fifth with Strided-ReLU, 1.77 to 1.52. Over the last eleven banks the
 # rank correlation of smoothness with depth is 0.93 and 0.60. The first two banks, which see enlarged pixels, are
 # smoother still; with the second the correlation is 0.48 and 0.23. (Claim 9 is not judged on these networks.) So beyond
@@ -541,7 +541,7 @@ by_layer(large_after_bank, large_before_bank)
 
 # %% [markdown]
 # In full mode they lie lower by 0.01 to 0.07, and with depth nothing else changes: Max-pool between 1.51 and 1.64,
-# Strided-ReLU from 1.48 in the second bank to 1.69 to 1.74 in the last six. In the last bank the arms end 0.18 apart.
+# Strided-ReLU from 1.48 in the second bank to 1.69 to 1.74 in the last six. In the last bank the variants end 0.18 apart.
 
 # %% [markdown]
 # ## Are the smoother filters where the stability is?
@@ -585,8 +585,8 @@ pd.concat(ranks, names=["images"]).round(2)
 # of CIFAR-10, &minus;0.52 to &minus;0.93, and in all ten of Tiny ImageNet at 64x64, &minus;0.40 to &minus;0.84: the
 # smoother a bank, the *more* sensitive the layer after it. That of the changes is negative in all of these networks
 # that have Max-pool or no pooling (&minus;0.28 to &minus;0.93) and not in the other eight, of Average-pool and
-# Blur-pool (0 to 0.60). On CIFAR-10 the second and the fourth bank become smoothest on average over the arms, and the
-# layers right after them 1.1 to 4.6 times as sensitive as they were; the last two banks of the arms without pooling
+# Blur-pool (0 to 0.60). On CIFAR-10 the second and the fourth bank become smoothest on average over the variants, and the
+# layers right after them 1.1 to 4.6 times as sensitive as they were; the last two banks of the variants without pooling
 # hardly change, by 0.04 to 0.06, though against the calibrated start sensitivity falls most there. On the enlarged
 # images, where the upper banks become the smoother ones, both correlations are positive (0.53 to 0.82).
 #
@@ -611,7 +611,7 @@ def sorted_kernels(network):
     return {name: kernels_by_variation(banks[name], [k / 8 for k in range(9)]) for name in shown}
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of nine 3x3 kernels: at the left of one colour, in the middle mixed, at the right with colours that alternate or a single strong tap."}, "figure": {"name": "fig-4-kernels", "caption": "Kernels of three filter banks of one trained network, from the smoothest to the roughest, with their normalized total variation. Red is positive, blue negative, white zero, each kernel by its own largest weight. The network is Max-pool, seed 0, unless the parameter `arm` was changed. Records: {glue:text}`fig-4-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of nine 3x3 kernels: at the left of one colour, in the middle mixed, at the right with colours that alternate or a single strong tap."}, "figure": {"name": "fig-4-kernels", "caption": "Kernels of three filter banks of one trained network, from the smoothest to the roughest, with their normalized total variation. Red is positive, blue negative, white zero, each kernel by its own largest weight. The network is Max-pool, seed 0, unless the parameter `variant` was changed. Records: {glue:text}`fig-4-note`."}}
 after_kernels = sorted_kernels(load_trained("cifar10", variant, mode=mode))
 filters(after_kernels, titles)
 
@@ -702,7 +702,7 @@ pd.DataFrame(
 # inside. (In the first bank, of 96 kernels, chance alone scatters the right-hand share by about 0.014, so there the
 # Gaussian says little.) The 2x2 box explains 0.47 to 0.67 where chance gives 0.44, least in the last two banks; a
 # single tap behind a Gaussian explains 0.12 to 0.26 where chance gives 0.11. Is that much? By the box the first four
-# banks are, in nearly every arm, beyond random filters smoothed with σ = 0.5, which were enough to take off seven
+# banks are, in nearly every variant, beyond random filters smoothed with σ = 0.5, which were enough to take off seven
 # eighths of an untrained network's sensitivity; the last two are between σ = 0.3 and 0.5. So the argument names the
 # right direction, and in the lower half of the network a distance that counts, though most of the energy of most
 # kernels is not of the form it supposes, or is so by chance. These are two smoothings of many: that they leave a share
@@ -783,7 +783,7 @@ by_layer(changed["averaged"])
 # conv2_2. The last bank of Average-pool loses 0.014 of 0.822, little more than the error of the count.
 #
 # And smoothness is no sign of what can be spared, within these networks. The second bank is among the two smoothest of
-# every arm but Blur-pool, and among those that need their sides most. The last is the roughest in four arms and the second
+# every variant but Blur-pool, and among those that need their sides most. The last is the roughest in four variants and the second
 # roughest in the others, and loses only 0.01 to 0.09.
 #
 # One bank may be spared where several cannot. The same with that bank and all above it changed, first shuffled, then
@@ -803,4 +803,4 @@ by_layer(positions.changed("averaged", "upward", statistics="calibrated"))
 # ## What is not here yet
 #
 # The noise control has two seeds, other digits one. Kernels were taken apart and positions shuffled for seed 0 only, and
-# of the enlarged images there is one run of each arm.
+# of the enlarged images there is one run of each variant.

@@ -7,7 +7,7 @@
 # book's repository before the records that they judge were complete.
 #
 # To read a row: the threshold under the claim is ours, as the paper gives none. A claim usually has several *parts*,
-# one for each arm, data set or baseline that it speaks of. The value is that of the part that looks worst for the
+# one for each variant, data set or baseline that it speaks of. The value is that of the part that looks worst for the
 # claim, with its 95% interval over seeds, and *published* is what the same statistic gives for the curves printed in
 # the paper, where it can be read off them. A claim links to all of its parts.
 
@@ -58,8 +58,8 @@ pd.DataFrame(
 # **What is compared.** Sensitivity enters as its logarithm, *s*, so that a difference in *s* is a ratio of
 # sensitivities: a threshold of log 0.8, which is &minus;0.223, asks for a fifth less. Smoothness enters as normalized
 # total variation averaged over kernels (a smoother filter has less of it), accuracy in percentage points. The
-# *intraclass correlation* of claim 11, ICC(1) in the rows, is the share of the variance that the arms explain and the
-# seeds do not: it is 1 if seeds do not matter. The *p* of claim 12 is the share of all orders of the arms that would
+# *intraclass correlation* of claim 11, ICC(1) in the rows, is the share of the variance that the variants explain and the
+# seeds do not: it is 1 if seeds do not matter. The *p* of claim 12 is the share of all orders of the variants that would
 # give as high a correlation. The unit is the seed (for claim 13 a draw of the filters): a layer or an image more is no
 # further evidence, another training is.
 #
@@ -80,12 +80,12 @@ pd.DataFrame(
 # A control may ask for the sign alone: claim 7's, at equal displacement, does, and is held by a small part of the whole
 # difference.
 #
-# Some things follow. With one seed (with two in claims 5, 10 and 11, whose intervals take three), or with an arm or a
+# Some things follow. With one seed (with two in claims 5, 10 and 11, whose intervals take three), or with a variant or a
 # data set missing, the best that a claim can get is *in part*: a reproduction that is not finished cannot say more. It
 # can fail on one seed, though, if most of its parts point the wrong way, and a further seed may lift it again. And *in
 # part* is a wide verdict. It covers a claim whose every part points the right way with too few seeds to be sure, and
 # one that is plainly true for one data set and plainly false for the other; the parts tell which. Claim 15 gets it as
-# soon as one arm of five differs, as its value is a count, and any count above 0 has the right sign. An interval from
+# soon as one variant of five differs, as its value is a count, and any count above 0 has the right sign. An interval from
 # few seeds can also be too narrow by luck: in full mode Average-pool's five seeds agree on both of its correlations in
 # claim 9, whose intervals thus have no width. Or it is too wide to say much, as three of ImageNet's four are in claim
 # 5, which begin at 0 and end at 0.55 to 0.78. Lastly, where a published value misses the threshold itself (parts of
@@ -96,22 +96,22 @@ pd.DataFrame(
 #
 # Because *all* parts must hold, testing many of them makes a claim harder to hold, not easier, and no correction for
 # their number is needed {cite:p}`berger1982`. For *in part* it is the other way round: of fourteen parts one may be
-# held by chance, so read how many are. Where one statistic itself looks over layers or arms, its intervals are widened:
-# so that they hold for all of them at once (claims 2 and 16), or, where four arms of five must differ, for two (claim
+# held by chance, so read how many are. Where one statistic itself looks over layers or variants, its intervals are widened:
+# so that they hold for all of them at once (claims 2 and 16), or, where four variants of five must differ, for two (claim
 # 15 {cite:p}`benjamini2008`). Seventeen claims at 95% are still seventeen chances to be wrong.
 #
 # Claim 14 compares the verdicts on claims 1 to 5, not their parts. In full mode one verdict differs: all four parts of
 # claim 4 are held by cosine distance and none by Euclidean distance, where every interval includes 0 and Strided-ReLU
 # on CIFAR-10 has the wrong sign (0.06, &minus;0.16 to 0.28, in place of &minus;0.40). After training *s* of the last
 # layer is the same by both to 0.07; before it the Euclidean one is lower by 0.42 to 0.53, so there is less to lose.
-# Claim 5 is in part by both, though its parts differ: by Euclidean distance the untrained ImageNet arms differ by
+# Claim 5 is in part by both, though its parts differ: by Euclidean distance the untrained ImageNet variants differ by
 # little more than seeds do, and three of their four ratios rise from 0.33, 0.49 and 0.34 to 1.23, 1.96 and 0.91; one of
 # CIFAR-10's is excluded (0.85 in place of 0.59).
 #
 # ### What was known beforehand
 #
 # A rule made after the fact can be made to fit. So the claims and thresholds were written down before any record
-# existed, and the rules were committed, in `deformlib/claims.py`, before the records were complete. They are not blind,
+# existed, and the rules were committed, in `claims.py`, before the records were complete. They are not blind,
 # and the reader should know to what extent:
 #
 # - The published curves of Figures 3a, 3c, 3d, 4, 5 and 6b were known all along; of 3b, 6a, 6c and 7 only what the
@@ -122,14 +122,14 @@ pd.DataFrame(
 #   none of them a threshold: what is shown of a study without records, that a row shows only parts that count, and
 #   that claim 15 has no interval without records.
 # - When two seeds of `cifar10` were there and one of most others, a reviewer found three rules too lenient, and each was made
-#   stricter: an arm counts in claim 15 only with an interval (any difference between two single runs had counted as one);
+#   stricter: a variant counts in claim 15 only with an interval (any difference between two single runs had counted as one);
 #   two seeds that agree on a rank correlation to the last digit give it no interval (it had been one of no width, in claims 9,
 #   12 and 14); and p = 0.05 is not below 0.05 (claim 12).
 # - Claim 13 had been held by the CIFAR-10 network alone. It now asks for the ImageNet network's filters too, whose record
 #   was not made when this was changed.
 # - At the same state of the records a third reading found faults in how statistics were computed, and they were mended.
-#   An arm without records had counted as an arm without a difference (claim 15, which had nothing to judge yet). A
-#   spread between arms that is no larger than seed noise makes had counted as none where it is the divisor, too (claims
+#   A variant without records had counted as a variant without a difference (claim 15, which had nothing to judge yet). A
+#   spread between variants that is no larger than seed noise makes had counted as none where it is the divisor, too (claims
 #   5, 10 and 11; with the records there were, it is not). The interval of claim 11's correlation, of which there was
 #   none yet, was too narrow. And a row showed a share of all layers as the worst part of claim 2. No verdict changed.
 #   (After that the draws behind claim 13 were made, ImageNet's for the first time and CIFAR-10's again, by a faster
@@ -137,18 +137,19 @@ pd.DataFrame(
 # - The noise in claim 7's control was to be as large as the deformations' change. In the first two records it was not:
 #   a digit is mostly black and white, and clipping took off more than a quarter. They were thrown away and the control
 #   was run again, not clipped.
-# - When claim 15 had two of its seeds, its arms were counted by intervals that were not widened. Now they are: the
+# - When claim 15 had two of its seeds, its variants were counted by intervals that were not widened. Now they are: the
 #   lower end of the count came down from 2 to 0, and no verdict changed.
 #
 # All intervals of claims 10 and 11, CIFAR-10's fourth seed and ImageNet's second and third came after the last of these
 # changes. So did the rest of the seeds: CIFAR-10's fifth, the fourth and fifth of ImageNet and of random labels, and
-# those made again ({ref}`recipe`), ImageNet's second and third and the third of random labels (three arms) and of their
+# those made again ({ref}`recipe`), ImageNet's second and third and the third of random labels (three variants) and of their
 # control; with them the verdicts on claims 3 and 4 went from *in part* to *held*, on claim 12 from *did not hold* to
 # *in part* and on claim 14 from *held* to *in part*. That ImageNet has the paper's five seeds, and not the three once
 # planned, was decided when the verdicts with three were known. With three, claim 4 would be *in part* and claim 14
 # *held*; the other verdicts would be the same.
 #
-# `git log -p deformlib/claims.py deformlib/quantities.py` shows every change. Under other choices than the book's, and
+# They stand in `reproduction/analysis/claims.py`, `claim_statistics.py` and `verdicts.py`, and stood in `deformlib/claims.py`
+# and `deformlib/quantities.py` until they moved there unchanged: `git log -p` of these files shows every change. Under other choices than the book's, and
 # on networks trained in other ways, some of the claims are looked at in {doc}`09_choices`.
 #
 # ## Claim by claim
@@ -176,9 +177,9 @@ Markdown(in_detail(findings))
 # and the quotient taken from 1: 1 is a perfect match, 0 no better than not to train at all, and below 0 training led
 # away. For figures of untrained networks there is nothing simpler to compare with, and no skill.
 #
-# **correlation** asks whether the arms differ from one another as the published ones do. The curves of all arms rise
-# and fall together, so any of ours correlates with any of theirs. Here the mean over the arms is subtracted first,
-# layer by layer, from ours and from theirs; what is left of a curve is what is its own. It takes two arms at least
+# **correlation** asks whether the variants differ from one another as the published ones do. The curves of all variants rise
+# and fall together, so any of ours correlates with any of theirs. Here the mean over the variants is subtracted first,
+# layer by layer, from ours and from theirs; what is left of a curve is what is its own. It takes two variants at least
 # (which then both have the same correlation), and 8 to 19 layers make a rough estimate.
 #
 # **coverage** is the share of published values within a band around ours that allows for chance: two standard
@@ -198,7 +199,7 @@ readable(table)
 # In full mode the untrained CIFAR-10 networks (3c) are covered everywhere, by bands that are wide because untrained
 # networks differ much from seed to seed. After training (3d) every published value lies above ours, and but for
 # Subsample (3 layers of 13) only layer 0 is covered, the image, though training brought every curve nearer (skill of
-# 0.43 to 0.64) and the arms differ from one another much as published (0.88 to 0.96). ({doc}`09_choices` asks whether
+# 0.43 to 0.64) and the variants differ from one another much as published (0.88 to 0.96). ({doc}`09_choices` asks whether
 # this is the way they were trained.) Of Figure 3a Max-pool is covered (0.89) and Strided-ReLU is not (0.26); of Figure
 # 4 most is (0.63 to 0.95). The trained filters (6b) come nearest for where they began (0.64 to 0.80) and are covered to
 # a half at most. In Figure 5 the bands of C = 2 and 3 cover everything because training leapt with some seeds and not

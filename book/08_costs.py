@@ -56,8 +56,8 @@ table.groupby("study", sort=False)[["what for"]].first()
 # Networks trained on the GPU were trained in TensorFloat-32: the factors of each product rounded to 11 significant
 # bits, sums in float32. All measuring was in float32 there, too. No network was trained on both, so what can be
 # compared is the scatter. How far apart are trained networks that differ in their seed, if one was trained on the CPU
-# and one on the GPU, and if both were trained on the CPU? The means are over pairs of seeds, arms and layers, of the
-# arms that have both kinds of pairs.
+# and one on the GPU, and if both were trained on the CPU? The means are over pairs of seeds, variants and layers, of the
+# variants that have both kinds of pairs.
 
 # %% tags=["hide-input"]
 across_hardware(mode).round(3)
@@ -66,7 +66,7 @@ across_hardware(mode).round(3)
 # In full mode smoothness scatters alike. Sensitivity does so in the control; on all images a network of the GPU is
 # farther from those of the CPU than these from each other, by 1.6 times, most of all in Strided; under random labels it
 # is 1.5 times as far, all of it in Average-pool and Max-pool. Of these two, three networks of the GPU and one of the
-# CPU had not learned all of their labels after twenty epochs, and these differ from the rest; the arms without pooling,
+# CPU had not learned all of their labels after twenty epochs, and these differ from the rest; the variants without pooling,
 # which know theirs by heart, scatter alike. So in random labels it is what was learned that differs, and whether the
 # machine has a part in that cannot be told from so few.
 #

@@ -11,7 +11,7 @@
 # the photographs themselves, as stable as it is?
 #
 # How networks are trained is another matter: each way costs a training. The last section compares eight ways. The sixth
-# arm, Blur-pool, is not varied here.
+# variant, Blur-pool, is not varied here.
 #
 # In full mode the CIFAR-10 networks are of two seeds, the first two of the five of {doc}`03_learned_stability`. Two are
 # too few for intervals that say anything: what is compared is the choices, on the same networks. Of photographs only
@@ -65,8 +65,8 @@ options(networks, inputs)
 # %% [markdown]
 # ## One at a time
 #
-# Each row changes one choice. *Factor* is what this does to sensitivity, the geometric mean over arms, seeds and layers,
-# before and after training. *Off 3c* is the mean over arms and layers of the distance between our curves and those of the
+# Each row changes one choice. *Factor* is what this does to sensitivity, the geometric mean over variants, seeds and layers,
+# before and after training. *Off 3c* is the mean over variants and layers of the distance between our curves and those of the
 # paper's Figure 3c, as in {ref}`the verdict <verdict>`; the nearest comes first. (A trained network leaves no choice of
 # pixels.) What to look for: whether any row is much nearer than the book's own.
 
@@ -132,11 +132,11 @@ nearest(distance, 5).round(3).to_frame("off 3c")
 # ## Which claims survive
 #
 # The first claim is that pooling stabilizes before any training. {numref}`fig-9-order` shows, for every combination, the
-# worst of the six comparisons between a pooled and an unpooled arm: how sensitive the last layer of the pooled one is,
-# as a share of the other's. Below the line the claim holds by our threshold; above 1 some pooled arm is the more
+# worst of the six comparisons between a pooled and an unpooled variant: how sensitive the last layer of the pooled one is,
+# as a share of the other's. Below the line the claim holds by our threshold; above 1 some pooled variant is the more
 # sensitive.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A rising curve of points, a dashed line at 0.8, and a matrix of marks below."}, "figure": {"name": "fig-9-order", "caption": "Sensitivity of the last layer of untrained networks, pooled over unpooled arm, the least favourable pair of arms, under every combination of the crossed choices. Dashed: the threshold of claim 1. Before the training of: {glue:text}`fig-9-note`."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A rising curve of points, a dashed line at 0.8, and a matrix of marks below."}, "figure": {"name": "fig-9-order", "caption": "Sensitivity of the last layer of untrained networks, pooled over unpooled variant, the least favourable pair of variants, under every combination of the crossed choices. Dashed: the threshold of claim 1. Before the training of: {glue:text}`fig-9-note`."}}
 order = order_of_variants(networks)
 specification_curve(
     order, "pooled over unpooled", in_words, ("threshold", 0.8), {"the book's": book}
@@ -146,13 +146,13 @@ specification_curve(
 # In full mode pooling stabilizes under all 216 combinations, in the mean of two seeds: at worst the ratio is 0.94.
 # (With seed 1 alone, under the book's own choices, Max-pool is as sensitive as Strided, 0.160 and 0.158.) It is below
 # the threshold in 189 of them. Of the other 27 all have running statistics, and 24 pixels in [0, 1], the book's among
-# them at 0.86 (0.76 with five seeds, with which every pair of arms is below the threshold, two of the six not surely).
+# them at 0.86 (0.76 with five seeds, with which every pair of variants is below the threshold, two of the six not surely).
 # So of all that was crossed, the book judges this claim under the least favourable choices of pixels and statistics.
 #
 # Claims 2 to 5 are about what training does (see {ref}`the verdict <verdict>`): 2, sensitivity changes; 3, early layers
-# become more sensitive; 4, without pooling the last layer becomes stabler; 5, the arms converge. The table judges the
-# same networks under each choice by the same statistics. *4/6 (−0.16)* says that four of a claim's six parts (an arm, a
-# pair of arms, a baseline) reach its threshold, and that the least favourable part comes to −0.16. The thresholds:
+# become more sensitive; 4, without pooling the last layer becomes stabler; 5, the variants converge. The table judges the
+# same networks under each choice by the same statistics. *4/6 (−0.16)* says that four of a claim's six parts (a variant, a
+# pair of variants, a baseline) reach its threshold, and that the least favourable part comes to −0.16. The thresholds:
 # claim 1 below −0.22, the logarithm of 0.8; 2 at least 0.5, a share of layers; 3 above 0.22, the logarithm of 1.25; 4
 # below −0.11, the logarithm of 0.9; 5 below 0.5, a ratio of spreads. Parts that only ImageNet could decide are not
 # here, nor are intervals, with so few seeds. What to look for is a row that differs from the first.
@@ -183,10 +183,10 @@ robustness(fractions).round(2)
 # network leaves no choice of them, hence the rows with a dash): the value of every part reaches its threshold under
 # every option varied alone, and under all crossed combinations but one. Claim 1 depends on pixels and statistics, as
 # seen above, and to a lesser degree on how strong the deformation is. (Under one deformation for all images its least
-# favourable pair has the wrong sign, by a hair, at 0.04; but that is a single draw.) Claim 5, that the arms converge,
+# favourable pair has the wrong sign, by a hair, at 0.04; but that is a single draw.) Claim 5, that the variants converge,
 # lies about its threshold of 0.5: its least favourable part is at 0.53 with the book's choices and these two seeds
 # (0.59, 0.44 to 0.71, with five), at 0.49 to 0.67 under the others, and at 0.25 to 0.27 wherever the networks are
-# normalized before training. What is least certain here is not that the arms come closer together, but whether they
+# normalized before training. What is least certain here is not that the variants come closer together, but whether they
 # come close enough.
 #
 # ## Why is ImageNet's layer 0 so stable in the paper?
@@ -248,11 +248,11 @@ nearest(layer_0, 12, theirs).round(3).to_frame("layer 0")
 # Each row of the next table but the first is networks trained with one thing changed: random flips and shifts by up to
 # 4 px, half and twice the epochs, weight decay, AdamW in place of SGD (without decay, which makes it Adam), a quarter
 # of the rate, four times the rate. The first row is the book's own recipe for 10,000 images, that of the control of
-# {doc}`05_supervised_task`. Each way has one seed of three arms, Max-pool, Average-pool and Strided-ReLU, so there are
-# no intervals. *Factor* is what the change does to the sensitivity of trained networks, the geometric mean over arms,
+# {doc}`05_supervised_task`. Each way has one seed of three variants, Max-pool, Average-pool and Strided-ReLU, so there are
+# no intervals. *Factor* is what the change does to the sensitivity of trained networks, the geometric mean over variants,
 # at layers 1 to 4 and at the last one. *Smoothness* is what it adds to their normalized total variation: below 0
 # filters are smoother. Claims are judged as above. Besides 2 to 5 they are 8, filters get smoother (by 0.05); 16, their
-# smoothness converges across arms (to 0.15); and 17, arms are equally accurate (within one point). What to look for:
+# smoothness converges across variants (to 0.15); and 17, variants are equally accurate (within one point). What to look for:
 # which claims and factors depend on the row. (Quick mode trains nothing for this section, and has the first row alone.)
 
 # %% tags=["hide-input"]
@@ -310,11 +310,11 @@ from_published(ways).loc[list(ways)].round(3) if mode == "full" else None
 # <recipe>`.)
 #
 # **Which claims survive?** In full mode claim 2 does under every way of training, claim 3 under all but AdamW, which
-# leaves one of its six parts just below the threshold (0.19), and claim 17 under none: one of the arms that pool is
+# leaves one of its six parts just below the threshold (0.19), and claim 17 under none: one of the variants that pool is
 # ahead by 1.9 points with augmentation, and by 6.9 to 15.4 without. Claim 8 does not survive AdamW and a quarter of the
-# rate, under which the filters of one arm and of two become smoother by 0.05. Claim 16 does not survive weight decay,
+# rate, under which the filters of one variant and of two become smoother by 0.05. Claim 16 does not survive weight decay,
 # AdamW, four times the rate and twice the epochs (0.16, 0.31, 0.20 and 0.17, where the three seeds of the book's recipe
-# have 0.13 to 0.14). The arms converge by one of the four measures of claim 5 with AdamW, by three otherwise. Claim 4
+# have 0.13 to 0.14). The variants converge by one of the four measures of claim 5 with AdamW, by three otherwise. Claim 4
 # fails under AdamW and a quarter of the rate: Strided-ReLU's last layer ends as sensitive as it began or a tenth more
 # so. Under the other six ways it ends a quarter to a half less sensitive.
 #
@@ -325,13 +325,13 @@ from_published(ways).loc[list(ways)].round(3) if mode == "full" else None
 # at most, so filters can become much smoother without a stabler network. Weight decay and half the epochs change
 # sensitivity by 4% at most and smoothness by 0.04, twice the epochs by 1% and 0.02. (On all images the last layer is
 # still rising when training ends, {doc}`03_learned_stability`. On this fifth it ends, with twice the epochs and a rate
-# that falls half as fast, within 1% of where it did, in the mean over arms.) Without augmentation and decay filters are
+# that falls half as fast, within 1% of where it did, in the mean over variants.) Without augmentation and decay filters are
 # the smoother the further they moved, in all six ways, from a quarter of the rate (0.49) to four times (2.14).
 # Augmentation and decay make them smoother than the book's recipe does, though they move no further.
 #
 # **Is the recipe why our Figure 3d lies off the published one?** In full mode no change made here explains it. Every
 # way leaves networks less sensitive than published, early and late. Seven of the eight are off by 0.069 to 0.088, three
-# seeds of the book's recipe by 0.076 to 0.078, and the same arms trained on all images, of {doc}`07_verdict`, by 0.081.
+# seeds of the book's recipe by 0.076 to 0.078, and the same variants trained on all images, of {doc}`07_verdict`, by 0.081.
 # Only augmentation stands out, and it leads away: 0.109. (So does the recipe of {numref}`fig-3d-augmented`.) AdamW and
 # a quarter of the rate come nearer at the late layers and fall behind at the early ones; four times the rate comes a
 # little nearer at the early ones. Two changes at once were not tried. Of Figure 6b, however, the recipe may be the

@@ -17,7 +17,7 @@ from made_up import checkpoint, distances, probe, profile, smoothness, training
 from deformlib import filters, models
 from reproduction.analysis import costs, evidence, networks, quantities
 from reproduction.analysis.evidence import Evidence, by_layer, collect, existing, spread, store_for
-from reproduction.experiments import runs, studies, sweeps
+from reproduction.experiments import hardware, runs, studies, sweeps
 from reproduction.experiments.networks import build
 from reproduction.experiments.records import (
     Accuracy,
@@ -639,6 +639,7 @@ def test_each_worker_gets_its_part_of_the_cores(
 ):
     given, asked = [], []
     monkeypatch.setattr(sweeps, "cores", lambda: 8)
+    monkeypatch.setattr(hardware, "cores", lambda: 8)
 
     def sweep(missing: list, *_: object, threads: int, **options: object) -> dict:
         given.append(threads)

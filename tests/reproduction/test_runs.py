@@ -414,9 +414,7 @@ def test_a_run_goes_on_only_where_and_as_it_began(tmp_path: Path, monkeypatch: p
 
 
 def test_nothing_is_measured_in_tensorfloat32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Whatever PyTorch was told before: its default lets a GPU round the factors of
-    convolutions.
-    """
+    """Whatever PyTorch was told before: its default lets a GPU round factors of convolutions."""
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
     monkeypatch.setenv("DEFORMLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
