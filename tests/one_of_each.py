@@ -8,11 +8,15 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Recipe,
     Resampling,
+    Smoothing,
     Spec,
+    Theory,
     Training,
     Variation,
+    Worst,
 )
 from reproduction.experiments.studies import Study
 
@@ -31,6 +35,11 @@ def _make(mode: str, seed: int) -> list[Spec]:
         initial,
         Variation(initial, "quick-shared-draws-1"),
         Resampling("cifar10_vgg", 20, seed),
+        Matching(training, images=8, calibration=16),
+        Smoothing(training, images=8, probes=128, calibration=16, sigmas=(0.5,)),
+        # No steps: the sign of a gradient near zero is another on another processor.
+        Worst(training, images=8, steps=0, restarts=1, layers=("input", "down4"), calibration=16),
+        Theory(training, images=8, smoothings=(1.0,)),
     ]
 
 

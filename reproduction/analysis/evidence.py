@@ -29,7 +29,13 @@ from reproduction.analysis.study_arrays import (
 )
 from reproduction.experiments import studies, sweeps
 from reproduction.experiments.records import Probe
-from reproduction.experiments.specs import Resampling, Spec, Training, network_of
+from reproduction.experiments.specs import (
+    Resampling,
+    Spec,
+    Training,
+    WorstPretrained,
+    network_of,
+)
 from reproduction.experiments.store import RESULTS, Record, Store, cache_root
 
 MEASURES = ("sensitivity", "calibrated", "before_relu")
@@ -120,6 +126,8 @@ class Evidence:
         specs = [network_of(record.spec) for record in self.records]
         if isinstance(specs[0], Resampling):
             return f"{specs[0].draws:,} draws"
+        if isinstance(specs[0], WorstPretrained):
+            return f"{specs[0].data}, networks that others trained"
         counts = list(self.seed_counts.values())
         usual = max(counts, key=lambda n: (counts.count(n), n))  # the larger of equally common ones
         seeds = f"{usual} seed{'s' * (usual > 1)} per variant"

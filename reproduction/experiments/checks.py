@@ -2,20 +2,27 @@
 asks for what can be measured."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 
 from deformlib.models import BLOCKS, DOWNSAMPLINGS
 from deformlib.validation import check_known, require
 from reproduction.experiments.data import DATASETS
 from reproduction.experiments.initialization import CALIBRATION_BATCH
 from reproduction.experiments.multiverse import MULTIVERSES
+from reproduction.experiments.pretrained import PRETRAINED
 from reproduction.experiments.protocol import FORWARD_BATCH, PROTOCOLS
 from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
+    Smoothing,
     Spec,
+    Theory,
     Training,
     Variation,
+    Worst,
+    WorstPretrained,
     network_of,
 )
 from reproduction.experiments.tasks import TASKS, TEMPLATE_TASKS
@@ -32,14 +39,22 @@ TABLES: dict[str, Iterable[str]] = {
 def check(spec: Spec) -> None:
     """ValueError that names the field of `spec`, or of the run it looks at, that cannot be so."""
     network = network_of(spec)
+    own = {field.name for field in fields(network)}
     for name, table in TABLES.items():
-        if hasattr(network, name):
+        if name in own:
             check_known(name, getattr(network, name), table)
     if isinstance(network, Training):
         _check_task(network)
-    if isinstance(spec, Intervention | Comparison):
+    if isinstance(spec, WorstPretrained):
+        check_known("network", spec.network, PRETRAINED)
+    if isinstance(spec, Worst):
+        for variant, _ in spec.others or ():
+            check_known("others", variant, DOWNSAMPLINGS)
+        if spec.calibration is not None:
+            _check_full_batches(spec.calibration, FORWARD_BATCH, least=1)
+    if isinstance(spec, Intervention | Comparison | Worst | Theory):
         _check_all_classes(spec.training)
-    if isinstance(spec, Intervention):
+    if isinstance(spec, Intervention | Matching | Smoothing):
         _check_full_batches(spec.calibration, FORWARD_BATCH, least=1)
     if isinstance(spec, Initialization):
         _check_full_batches(spec.calibration, CALIBRATION_BATCH, least=0)

@@ -26,6 +26,13 @@ def check_positive(spec: Any, *names: str) -> None:
         require(valid, name, "a finite number > 0", repr(value))
 
 
+def check_each_positive(spec: Any, name: str) -> None:
+    """ValueError unless the field is a tuple of finite numbers above 0."""
+    values = getattr(spec, name)
+    valid = isinstance(values, tuple) and all(_is_finite(value) and value > 0 for value in values)
+    require(valid, name, "a tuple of finite numbers > 0", repr(values))
+
+
 def check_not_negative(spec: Any, *names: str, unit: str = "") -> None:
     """ValueError unless each named field is a finite number of at least 0."""
     for name in names:

@@ -1,15 +1,18 @@
 """The network of a spec: at its initialization, or with the weights that were kept."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from deformlib import models
 from deformlib.seeding import stream
+from reproduction.experiments.pretrained import Chain, pretrained, untrained
 from reproduction.experiments.specs import (
-    Comparison,
     Initialization,
-    Intervention,
+    Spec,
     Training,
-    Variation,
+    Worst,
+    WorstPretrained,
     network_of,
 )
 from reproduction.experiments.store import Store, load_tensors
@@ -43,7 +46,7 @@ def at_initialization(spec: Initialization) -> models.VGG:
     return build(spec, IMAGENET_CLASSES, in_channels=3)
 
 
-def before_and_after(spec: Comparison | Variation, store: Store) -> dict[str, models.VGG]:
+def before_and_after(spec: Spec, store: Store) -> dict[str, models.VGG]:
     """{"before": the network at its initialization}, and "after" training as `store` keeps it.
 
     FileNotFoundError if there are no weights of a network that was trained.
@@ -55,10 +58,29 @@ def before_and_after(spec: Comparison | Variation, store: Store) -> dict[str, mo
     return {"before": build(network, *sides(tensors)), "after": restore(network, tensors)}
 
 
-def kept_weights(spec: Intervention | Comparison | Variation, store: Store) -> dict[str, Tensor]:
+def with_others(spec: Worst, store: Store) -> dict[str, models.VGG]:
+    """`before_and_after`, and the trained networks of `spec.others`, named "VARIANT-SEED"."""
+    networks = before_and_after(spec, store)
+    for variant, seed in spec.others or ():
+        other = replace(spec.training, downsampling=variant, seed=seed)
+        networks[f"{variant}-{seed}"] = restore(other, weights_of(other, spec, store))
+    return networks
+
+
+def trained_by_others(spec: WorstPretrained) -> dict[str, Chain]:
+    """{"before": its architecture at the paper's initialization, "after": trained on ImageNet}."""
+    before, after = untrained(spec.network, spec.seed), pretrained(spec.network)
+    return {"before": before.model, "after": after.model}
+
+
+def kept_weights(spec: Spec, store: Store) -> dict[str, Tensor]:
     """The weights that a measurement of a trained network starts from. FileNotFoundError if none
     were kept."""
-    network = network_of(spec)
+    return weights_of(network_of(spec), spec, store)
+
+
+def weights_of(network: Training, spec: Spec, store: Store) -> dict[str, Tensor]:
+    """The kept weights of a network that `spec` needs. FileNotFoundError if none were kept."""
     path = store.weights_path(network)
     if not path.exists():
         wanted = f"{spec.slug} needs the weights of {network.slug}"

@@ -17,9 +17,14 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Resampling,
+    Smoothing,
+    Theory,
     Training,
     Variation,
+    Worst,
+    WorstPretrained,
 )
 
 Values = list[float]
@@ -238,6 +243,208 @@ class VariationRecord:
     crossed: dict[str, list[Values]]
 
 
+@dataclass(frozen=True)
+class MatchingRecord:
+    """Of the networks "before", "after" and those of `matching.REPLACEMENTS`, batch norm
+    calibrated.
+
+    sensitivity  {network: one number per layer}
+    smoothness   {network: normalized total variation, the mean over kernels, per layer of filters}
+    """
+
+    layers: list[str]
+    filters: list[str]
+    sensitivity: dict[str, Values]
+    smoothness: dict[str, Values]
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """One network, batch norm calibrated: a number per layer, and one accuracy.
+
+    turned  cosine of the angle between a filter and what it was, the mean over filters, per layer
+    """
+
+    sensitivity: Values
+    smoothness: Values
+    turned: Values
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class SmoothingRecord:
+    """The trained network; for each sigma the smoothed one, and the one changed as much at
+    random. `images` are those of accuracy."""
+
+    layers: list[str]
+    filters: list[str]
+    images: int
+    trained: Smoothed
+    smoothed: list[Smoothed]
+    random: list[Smoothed]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Passes of each image through the network up to each target; `draws` are the random ones."""
+
+    forward: int
+    backward: int
+    draws: int
+
+
+@dataclass(frozen=True)
+class Maxima:
+    """Distances over layers, means over images divided by the median over pairs of clean ones.
+
+    random         mean of all draws: the paper's sensitivity
+    random_best    of each image's best draw
+    worst          of the worst deformation found
+    half_steps, half_restarts   of the ascents alone with half the steps, half the restarts
+    ascent         of the ascents alone, all of them
+    beaten         fraction of the images on which the ascents alone are above the best draw
+    at_bound       fraction of the displacements that are as large as they may be
+    pairs_median   what all these were divided by
+    """
+
+    random: Values
+    random_best: Values
+    worst: Values
+    ascent: Values
+    half_steps: Values
+    half_restarts: Values
+    beaten: Values
+    at_bound: Values
+    pairs_median: Values
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Fractions of the images, under deformations found for each target.
+
+    A deformation against the class leaves an image that was wrong before wrong. `random_best` is
+    that of the draws which is worst for the class.
+    """
+
+    clean_accuracy: float
+    random_accuracy: float
+    random_flips: float
+    random_best_accuracy: float
+    random_best_flips: float
+    accuracy: Values
+    flips: Values
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What was found for each target, on one network: rows targets, columns layers.
+
+    distances   relative to the mean of random draws there
+    flips       of each target, a fraction; None where there are no classes
+    """
+
+    distances: list[Values]
+    flips: Values | None = None
+
+
+@dataclass(frozen=True)
+class OfNetwork:
+    """Of one network; `carried` by the network that its deformations were tried on."""
+
+    targets: list[str]
+    maxima: Maxima
+    carried: dict[str, Carried]
+    predictions: Predictions | None = None
+
+
+@dataclass(frozen=True)
+class WorstRecord:
+    """`numbers` are those of `layers` in the network, 0 the image."""
+
+    layers: list[str]
+    numbers: list[int]
+    images: int
+    budget: Budget
+    networks: dict[str, OfNetwork]
+
+
+@dataclass(frozen=True)
+class PredictedLayer:
+    """A layer's sensitivity and its predictions.
+
+    name         of the layer, or "NAME.norm" for what its ReLU receives
+    measured     mean distance over the mean of all pairs, squared "euclidean" and "cosine"
+    paper        mean cosine distance over the median of all pairs: the paper's sensitivity
+    shifted      as `paper`, of images that are shifted, each by the displacement that one of its
+                 pixels had in the deformation: the same displacements without their gradient
+    filtered     {distance: predictions}: spectrum of the layer's input times its linear part
+    unfiltered   predictions for "cosine": spectrum of the layer's input alone
+    own          predictions for "cosine": spectrum of what the layer returns
+    dense        predictions for "cosine": the same, at every pixel; nothing is aliased
+    to_median    mean over median of all cosine distances: it makes a prediction one of `paper`
+    """
+
+    name: str
+    measured: dict[str, float]
+    paper: float
+    shifted: float
+    filtered: dict[str, dict[str, float]]
+    unfiltered: dict[str, float]
+    own: dict[str, float]
+    dense: dict[str, float]
+    to_median: float
+
+
+@dataclass(frozen=True)
+class BoundsTried:
+    """The two bounds on the filters of one first layer, under fields of one strength.
+
+    filters       "before", "after" or "smoothed-SIGMA"
+    strength      times the paper's displacements
+    gradient      Lipschitz constant of the field, the median over images, and `folding`, the
+                  fraction of images whose field has 1 or more, where bound B says nothing
+    tightness     {bound: the median over images of what it bounds as a fraction of it}
+    largest       {bound: the largest}: above 1 the bound would be violated
+    """
+
+    filters: str
+    strength: float
+    gradient: float
+    folding: float
+    tightness: dict[str, float]
+    largest: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FirstFilters:
+    """What the bounds know of the filters of one first layer.
+
+    first_moment     M1 over sum_k |W_k|, in pixels
+    edge_variation   V over sum_k |W_k|, in the right and the down direction
+    smoothness       the paper's normalized total variation
+    """
+
+    first_moment: float
+    edge_variation: list[float]
+    smoothness: float
+
+
+@dataclass(frozen=True)
+class TheoryRecord:
+    """Networks by name: "before", "after", "smoothed-SIGMA".
+
+    networks     every layer, measured and predicted
+    smoothness   {network: {convolution: normalized total variation}}
+    filters      of each network's first layer
+    bounds       on the filters of each network's first layer, under fields of each strength
+    """
+
+    networks: dict[str, list[PredictedLayer]]
+    smoothness: dict[str, dict[str, float]]
+    filters: dict[str, FirstFilters]
+    bounds: list[BoundsTried]
+
+
 Measurements = (
     TrainingRecord
     | InitializationRecord
@@ -245,6 +452,10 @@ Measurements = (
     | InterventionRecord
     | ComparisonRecord
     | VariationRecord
+    | MatchingRecord
+    | SmoothingRecord
+    | WorstRecord
+    | TheoryRecord
 )
 RECORDS: dict[type, type] = {
     Training: TrainingRecord,
@@ -253,6 +464,11 @@ RECORDS: dict[type, type] = {
     Intervention: InterventionRecord,
     Comparison: ComparisonRecord,
     Variation: VariationRecord,
+    Matching: MatchingRecord,
+    Smoothing: SmoothingRecord,
+    Worst: WorstRecord,
+    WorstPretrained: WorstRecord,
+    Theory: TheoryRecord,
 }
 
 
@@ -302,7 +518,7 @@ def _smoothness_last(checkpoint: InitialCheckpoint) -> dict[str, Any]:
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(float, _number)
-    for kind in (Distances, Full, Checkpoint):
+    for kind in (Distances, Full, Checkpoint, Carried, OfNetwork):
         converter.register_unstructure_hook(kind, _without_none)
     converter.register_unstructure_hook(InitialCheckpoint, _smoothness_last)
     return converter

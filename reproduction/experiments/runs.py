@@ -19,14 +19,18 @@ from reproduction.experiments.hardware import (
     fastest,
     forget_peak_memory,
 )
+from reproduction.experiments.imposed import measure_smoothing
 from reproduction.experiments.initialization import measure_initialization, measure_resampling
 from reproduction.experiments.interventions import measure_intervention
+from reproduction.experiments.matching import measure_matching
 from reproduction.experiments.multiverse import measure_variation
 from reproduction.experiments.networks import (
     at_initialization,
     before_and_after,
     kept_weights,
     restore,
+    trained_by_others,
+    with_others,
 )
 from reproduction.experiments.progress import Progress, Reporter, folder_of, lock_of
 from reproduction.experiments.provenance import commit, provenance
@@ -35,13 +39,20 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Resampling,
+    Smoothing,
     Spec,
+    Theory,
     Training,
     Variation,
+    Worst,
+    WorstPretrained,
 )
 from reproduction.experiments.store import Record, Store, cache_root, check_writable
+from reproduction.experiments.theory import measure_theory
 from reproduction.experiments.training_runs import execute_training
+from reproduction.experiments.worst import measure_worst, measure_worst_pretrained
 
 Executed = tuple[Measurements, dict[str, Any], dict[str, Tensor]]
 Measured = tuple[Measurements, str | None]  # and the identity of the images, if there are any
@@ -150,12 +161,37 @@ def _variation(spec: Variation, store: Store, progress: Progress) -> Measured:
     return measure_variation(spec, before_and_after(spec, store), progress)
 
 
+def _matching(spec: Matching, store: Store, progress: Progress) -> Measured:
+    return measure_matching(spec, before_and_after(spec, store), progress)
+
+
+def _smoothing(spec: Smoothing, store: Store, progress: Progress) -> Measured:
+    return measure_smoothing(spec, before_and_after(spec, store), progress)
+
+
+def _worst(spec: Worst, store: Store, progress: Progress) -> Measured:
+    return measure_worst(spec, with_others(spec, store), progress)
+
+
+def _worst_pretrained(spec: WorstPretrained, store: Store, progress: Progress) -> Measured:
+    return measure_worst_pretrained(spec, trained_by_others(spec), progress)
+
+
+def _theory(spec: Theory, store: Store, progress: Progress) -> Measured:
+    return measure_theory(spec, before_and_after(spec, store), progress)
+
+
 MEASUREMENTS: dict[type, Callable[[Any, Store, Progress], Measured]] = {
     Initialization: _initialization,
     Resampling: _resampling,
     Intervention: _intervention,
     Comparison: _comparison,
     Variation: _variation,
+    Matching: _matching,
+    Smoothing: _smoothing,
+    Worst: _worst,
+    WorstPretrained: _worst_pretrained,
+    Theory: _theory,
 }
 EXECUTE: dict[type, Callable[[Any, Store, Path, Progress, Hardware], Executed]] = {
     Training: _train,

@@ -9,13 +9,14 @@ earlier identity as it was.
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import cattrs
 import rfc8785
 
 from deformlib.validation import check_known, unwrap
 from reproduction.experiments.field_checks import (
+    check_each_positive,
     check_integers,
     check_not_negative,
     check_positive,
@@ -215,16 +216,171 @@ class Variation(_OnANetwork):
         return f"{self.network.slug}-{self.choices}"
 
 
-Spec = Training | Initialization | Resampling | Intervention | Comparison | Variation
-KINDS: dict[str, type] = {
-    spec.kind: spec
-    for spec in (Training, Initialization, Resampling, Intervention, Comparison, Variation)
-}
+@dataclass(frozen=True)
+class Matching(_OnANetwork):
+    """Sensitivity of a network whose weights are replaced in all ways of `matching.REPLACEMENTS`.
+
+    training     the run whose kept weights are taken
+    images       test images on which sensitivity is measured
+    calibration  its training images, on which batch norm statistics are computed anew
+    """
+
+    kind: ClassVar[str] = "matching"
+
+    training: Training
+    images: int
+    calibration: int
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, images=2, calibration=1)
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-matching"
+
+
+@dataclass(frozen=True)
+class Smoothing(_OnANetwork):
+    """A trained network with its filters smoothed by a Gaussian, and with as large a random change.
+
+    training     the run whose kept weights are taken
+    images       test images on which sensitivity is measured
+    probes       test images on which accuracy is measured
+    calibration  its training images, on which batch norm statistics are computed anew
+    sigmas       standard deviations of the Gaussian, in pixels
+    """
+
+    kind: ClassVar[str] = "smoothing"
+
+    training: Training
+    images: int
+    probes: int
+    calibration: int
+    sigmas: tuple[float, ...] = (0.25, 0.35, 0.5, 0.75, 1.0)
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, images=2, probes=1, calibration=1)
+        check_each_positive(self, "sigmas")
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-smoothing"
+
+
+@dataclass(frozen=True)
+class Worst(_OnANetwork):
+    """The worst deformations of test images, for a network before and after its training.
+
+    training     the run whose kept weights are taken
+    images       test images
+    steps, restarts   of the search: so many ascents of so many steps for each layer
+    layers       at which it is searched; all if None
+    others       (variant, seed) of networks that were trained by the same recipe and whose weights
+                 are kept, on which what is found is tried
+    calibration  other test images, on which batch norm statistics are computed anew: with these the
+                 untrained network is searched a second time, unless None
+    """
+
+    kind: ClassVar[str] = "worst"
+
+    training: Training
+    images: int
+    steps: int
+    restarts: int
+    layers: tuple[str, ...] | None = None
+    others: tuple[tuple[str, int], ...] | None = None
+    calibration: int | None = None
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, images=2, steps=0, restarts=1, calibration=1)
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-worst"
+
+
+@dataclass(frozen=True)
+class WorstPretrained:
+    """The same for a network that others trained on ImageNet.
+
+    network  an entry of `pretrained.PRETRAINED`
+    seed     of the same architecture before training
+    data     test images, `size` pixels wide
+    """
+
+    kind: ClassVar[str] = "worst-pretrained"
+
+    network: str
+    seed: int
+    images: int
+    steps: int
+    restarts: int
+    layers: tuple[str, ...] | None = None
+    data: str = "imagenet"
+    size: int = 224
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, seed=0, images=2, steps=0, restarts=1, size=1)
+
+    @property
+    def downsampling(self) -> str:
+        return self.network
+
+    @property
+    def slug(self) -> str:
+        return f"{self.data}-{self.network}-{self.seed}-worst"
+
+
+@dataclass(frozen=True)
+class Theory(_OnANetwork):
+    """Bounds and predictions on a trained network and on what it was before its training.
+
+    training     the run whose kept weights are measured
+    images       test images that sensitivity is measured and predicted on, the protocols' own
+    smoothings   the network before training with smoothed filters (Figure 4), in pixels
+    """
+
+    kind: ClassVar[str] = "theory"
+
+    training: Training
+    images: int = 128
+    smoothings: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        unwrap(self)
+        check_integers(self, images=2)
+        check_each_positive(self, "smoothings")
+
+    @property
+    def slug(self) -> str:
+        return f"{self.training.slug}-theory"
+
+
+Spec = (
+    Training
+    | Initialization
+    | Resampling
+    | Intervention
+    | Comparison
+    | Variation
+    | Matching
+    | Smoothing
+    | Worst
+    | WorstPretrained
+    | Theory
+)
+KINDS: dict[str, type] = {spec.kind: spec for spec in get_args(Spec)}
 
 
 def network_of(spec: Any) -> Any:
     """The run whose network a spec works on: its own, or that of the run it looks at."""
-    return getattr(spec, "training", getattr(spec, "network", spec))
+    if isinstance(spec, Variation):
+        return spec.network
+    return getattr(spec, "training", spec)
 
 
 def to_dict(spec: Spec) -> dict[str, Any]:

@@ -16,15 +16,22 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Resampling,
+    Smoothing,
     Spec,
+    Theory,
     Training,
     Variation,
+    Worst,
+    WorstPretrained,
 )
 
 MODES = ("full", "quick")
 VARIANTS = tuple(name for name, layer in DOWNSAMPLINGS.items() if layer.paper)
 BEYOND = tuple(name for name in DOWNSAMPLINGS if name not in VARIANTS)
+# Of studies that have no records yet: no page asks for them.
+ALL = tuple(DOWNSAMPLINGS)
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,17 @@ THREE = ("max-pool", "average-pool", "strided-relu")
 TWO = ("max-pool", "strided-relu")  # the variants of the paper's ImageNet experiments
 SIGMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)  # pixels; the last two are not in the paper
 STRENGTHS = (1.0, 2.0, 3.0, 4.0)  # pixels
+# Of untrained networks whose sensitivity is predicted: some of Figure 4's, and another.
+UNTRAINED_SIGMAS = (0.3, 0.5, 0.7, 1.0)  # pixels
+THEORY_IMAGES = {"full": 128, "quick": 64}
+# Where the worst deformations are sought by a reader who waits: where sensitivity rises, and the
+# end of every block.
+WORST_LAYERS = ("input", "conv1_2", "down1", "down2", "down3", "down4")
+# And of networks trained on ImageNet, whose layers are too many to search them all.
+PRETRAINED_LAYERS = {
+    "efficientnet_lite0": ("input", "stem", "block2_2", "block4_3", "block6_4", "top"),
+    "squeezenet1_1": ("input", "conv1", "fire3", "fire5", "fire9", "conv10"),
+}
 
 
 # One spec
@@ -187,7 +205,7 @@ def _augmented_pilot(mode: str, seed: int) -> list[Spec]:
     return [_training(mode, seed, "max-pool", recipe) for recipe in recipes]
 
 
-def _random_labels(mode: str, seed: int) -> list[Spec]:
+def _random_labels(mode: str, seed: int) -> list[Training]:
     variants = _variants(mode, seed)
     return [_few(mode, seed, variant, task="random-labels") for variant in variants]
 
@@ -291,6 +309,60 @@ def _other_measures(mode: str, seed: int) -> list[Spec]:
     # Images of the protocols, and as many probes as time allows.
     images, probes = {"full": (128, 2000), "quick": (64, 256)}[mode]
     return [Comparison(training, images, probes) for training in _cifar10(mode, seed)]
+
+
+def _matched(mode: str, trainings: Sequence[Training]) -> list[Spec]:
+    images, calibration = {"full": (128, 2048), "quick": (64, 256)}[mode]
+    return [Matching(training, images, calibration) for training in trainings]
+
+
+def _matching(mode: str, seed: int) -> list[Spec]:
+    return _matched(mode, _cifar10(mode, seed))
+
+
+def _matching_of_random_labels(mode: str, seed: int) -> list[Spec]:
+    return _matched(mode, _random_labels(mode, seed))
+
+
+def _smoothing(mode: str, seed: int) -> list[Spec]:
+    images, probes, calibration = {"full": (128, 2000, 2048), "quick": (64, 256, 256)}[mode]
+    return [Smoothing(training, images, probes, calibration) for training in _cifar10(mode, seed)]
+
+
+def _worst(mode: str, seed: int) -> list[Spec]:
+    """What is found for one network is tried on those of the other variants, same seed."""
+    trainings = _cifar10(mode, seed)
+    found: list[Spec] = []
+    for training in trainings:
+        others = tuple((other.downsampling, seed) for other in trainings if other != training)
+        if mode == "full":
+            found.append(Worst(training, 128, 20, 6, others=others, calibration=2048))
+        else:
+            found.append(Worst(training, 16, 4, 1, WORST_LAYERS, others, calibration=128))
+    return found
+
+
+def _worst_pretrained(mode: str, seed: int) -> list[Spec]:
+    if mode == "quick":
+        network = "squeezenet1_1"
+        return [WorstPretrained(network, seed, 4, 1, 1, PRETRAINED_LAYERS[network])]
+    return [
+        WorstPretrained(network, seed, images=32, steps=20, restarts=3, layers=layers)
+        for network, layers in PRETRAINED_LAYERS.items()
+    ]
+
+
+def _theory(mode: str, seed: int) -> list[Spec]:
+    return [
+        Theory(training, THEORY_IMAGES[mode], UNTRAINED_SIGMAS)
+        if training.downsampling in TWO
+        else Theory(training, THEORY_IMAGES[mode])
+        for training in _cifar10(mode, seed)
+    ]
+
+
+def _theory_of_random_labels(mode: str, seed: int) -> list[Spec]:
+    return [Theory(training, THEORY_IMAGES[mode]) for training in _random_labels(mode, seed)]
 
 
 def _choices(mode: str, seed: int) -> list[Spec]:
@@ -446,6 +518,51 @@ STUDIES: dict[str, Study] = {
         make=_other_measures,
         seeds=_seeds(full=2),
         beyond=BEYOND,
+    ),
+    "cifar10-matching": Study(
+        purpose="is smoothness sufficient, is it necessary? "
+        "weights given the second moments of others",
+        make=_matching,
+        seeds=_seeds(full=2, quick=2),
+        beyond=ALL,
+    ),
+    "cifar10-random-labels-matching": Study(
+        purpose="the same of networks that learned random labels",
+        make=_matching_of_random_labels,
+        seeds=_seeds(full=1),
+        beyond=ALL,
+    ),
+    "cifar10-smoothing": Study(
+        purpose="trained filters smoothed, and changed as much at random",
+        make=_smoothing,
+        seeds=_seeds(full=2),
+        beyond=ALL,
+    ),
+    "cifar10-worst": Study(
+        purpose="the worst deformations within the paper's bound, before and after training",
+        make=_worst,
+        seeds=_seeds(full=1),
+        beyond=ALL,
+    ),
+    "imagenet-worst": Study(
+        purpose="the same for networks that others trained on ImageNet",
+        make=_worst_pretrained,
+        seeds=_seeds(full=1),
+        variant="network",
+        beyond=tuple(PRETRAINED_LAYERS),
+    ),
+    "cifar10-theory": Study(
+        purpose="why smooth filters help: two bounds, and sensitivity predicted from clean images "
+        "and filters",
+        make=_theory,
+        seeds=_seeds(full=1),
+        beyond=ALL,
+    ),
+    "cifar10-random-labels-theory": Study(
+        purpose="the same of networks that learned random labels",
+        make=_theory_of_random_labels,
+        seeds=_seeds(full=1),
+        beyond=ALL,
     ),
     "multiverse-cifar10": Study(
         purpose="what the outcome depends on: choices that the paper leaves open, "

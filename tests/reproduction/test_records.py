@@ -36,9 +36,9 @@ def order(value: object) -> object:
 
 
 def test_every_kind_is_here():
-    assert {spec.kind for spec in SPECS} == KINDS.keys() and records.RECORDS.keys() == {
-        *KINDS.values()
-    }
+    """But one whose weights others have."""
+    assert {spec.kind for spec in SPECS} | {"worst-pretrained"} == KINDS.keys()
+    assert records.RECORDS.keys() == {*KINDS.values()}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)

@@ -13,10 +13,15 @@ from reproduction.experiments.specs import (
     Comparison,
     Initialization,
     Intervention,
+    Matching,
     Recipe,
     Resampling,
+    Smoothing,
+    Theory,
     Training,
     Variation,
+    Worst,
+    WorstPretrained,
 )
 
 SPEC = Training(
@@ -52,6 +57,8 @@ FULL = Training(
 )
 INTEGER_FOR_FLOAT = Training("photos", "strided", 1, Recipe(6, 64, 1), "quick-1", width=1)
 UNTRAINED = Initialization("imagenet", "max-pool", 0, 128, 0, size=224)
+WORST = Worst(SPEC, 16, 4, 1, ("input", "conv1_2"), (("strided", 0),), 128)
+PRETRAINED = WorstPretrained("squeezenet1_1", 0, 32, 20, 3, ("input", "conv1"))
 FLOAT_FOR_INTEGER = Training("photos", "strided", 1, Recipe(6, 64, 1.0), "quick-1", width=1.0)
 
 
@@ -67,6 +74,13 @@ def test_identity_is_the_hash_of_canonical_json():
         (Comparison(SPEC, 128, 2000), "46f0f587b23d"),
         (Variation(SPEC, "cifar10-choices-1"), "1c82c9e1f52f"),
         (Variation(UNTRAINED, "input-choices-1"), "9ebb28cd85f0"),
+        (Matching(SPEC, 128, 2048), "67aac462af91"),
+        (Smoothing(SPEC, 128, 2000, 2048), "46f41f48c388"),
+        (Worst(SPEC, 128, 20, 6), "01b091a6cae4"),
+        (WORST, "e9da7dd91853"),
+        (PRETRAINED, "3cc89c5ad262"),
+        (Theory(SPEC), "07464e2e94eb"),
+        (Theory(SPEC, 64, (0.3, 1.0)), "1f2bffd95569"),
         (SPEC, "63b999cef2ae"),
         (FULL, "e5a97aacfc69"),
         (INTEGER_FOR_FLOAT, "910687abbb8a"),
@@ -122,6 +136,11 @@ def test_fields_that_are_none_do_not_count():
         Comparison(FULL, 20, 10, 0.5),
         Variation(FULL, "a"),
         Variation(UNTRAINED, "a"),
+        Matching(FULL, 20, 10),
+        Smoothing(FULL, 20, 30, 10, sigmas=(0.5,)),
+        WORST,
+        PRETRAINED,
+        Theory(FULL, 64, (0.3, 1.0)),
     ],
 )
 def test_round_trip(spec: Training | Intervention):
@@ -302,6 +321,15 @@ def test_a_recipe_out_of_range_is_refused(fields: dict, named: str):
         (lambda: Intervention(SPEC, 1, 0), "images must be an integer >= 2, got 1"),
         (lambda: Comparison(SPEC, 2, 0), "probes must be an integer >= 1, got 0"),
         (lambda: Comparison(SPEC, 2, 1, cutoff=1), "cutoff must be an integer >= 2, got 1"),
+        (lambda: Theory(SPEC, 1), "images must be an integer >= 2, got 1"),
+        (lambda: Worst(SPEC, 2, 1, 0), "restarts must be an integer >= 1, got 0"),
+        (lambda: replace(PRETRAINED, steps=-1), "steps must be an integer >= 0, got -1"),
+        (lambda: Matching(SPEC, 1, 1), "images must be an integer >= 2, got 1"),
+        (lambda: Smoothing(SPEC, 2, 0, 1), "probes must be an integer >= 1, got 0"),
+        (
+            lambda: Smoothing(SPEC, 2, 1, 1, sigmas=(0.5, 0)),
+            r"sigmas must be a tuple of finite numbers > 0, got \(0.5, 0\)",
+        ),
         (
             lambda: Comparison(SPEC, 2, 1, displacement=0),
             "displacement must be a finite number > 0, got 0",
