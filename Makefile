@@ -24,7 +24,7 @@ book: $(STAMP) ## the book from the committed records: every chapter in full mod
 quick: $(STAMP) ## the book in quick mode: small networks trained live, into _build/quick/_build/html
 	@$(BIN)/python -m reproduction book --mode quick
 
-check: $(STAMP) ## format, lint, types, and which module may import which: under a minute
+check: $(STAMP) ## format, lint, types, and which module may import which: about a minute
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy

@@ -320,7 +320,8 @@ pd.DataFrame({"parameters": sizes, "more than Max-pool": more})
 # CPU, when `deformlib.models.initialize` had learned to draw the same in every version: the earlier records are in the
 # history of `book/results`. Only seed 3 of `cifar10` was left as it was. Its five variants began from other weights than
 # seed 3 now draws, but all from the same. (If nothing else is asked for, a network is trained in TensorFloat-32 on a
-# GPU and in bfloat16 on a CPU that has it, else in float32. None here was trained in bfloat16.)
+# GPU and in bfloat16 on a CPU that has it, else in float32. Only the pilot on the
+# original pixels, below, was trained in bfloat16.)
 
 # %%
 specs = {
